@@ -1,0 +1,56 @@
+//! BSS, the Boot Script Service: which kernel, initrd and parameters a node gets when it boots.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bos_core::xname::Xname;
+
+use crate::error::ServiceError;
+
+/// What a set of nodes shall boot.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BootParams {
+    /// URL of the kernel, usually `s3://…`.
+    pub kernel: String,
+    /// URL of the initial RAM disk.
+    pub initrd: String,
+    /// The kernel command line.
+    pub params: String,
+}
+
+/// The referral token: BSS makes one for each put, gives it to the nodes on their kernel command line, and the nodes
+/// report it back. It is how a node proves what it booted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(String);
+
+impl Token {
+    /// A token as it was answered, reported or kept in a journal.
+    #[must_use]
+    pub fn new(token: impl Into<String>) -> Self {
+        Self(token.into())
+    }
+
+    /// The token as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Boot parameters of nodes.
+#[async_trait]
+pub trait BootParameters: Send + Sync {
+    /// Replaces the boot parameters of these nodes and returns the token they share. An empty list is refused.
+    ///
+    /// BSS writes node by node, so after an error some nodes may have the new parameters.
+    ///
+    /// # Errors
+    /// When BSS cannot be asked, refuses, or answers without a token.
+    async fn put(&self, params: &BootParams, nodes: &[Xname]) -> Result<Token, ServiceError>;
+}

@@ -1,0 +1,31 @@
+//! Clients of the services that boot a node: HSM (inventory), PCS (power), BSS (boot parameters), CFS (configuration),
+//! IMS (images) and S3 (boot artifacts).
+//!
+//! Each is a trait, so that the engine can be tested without a network, and one implementation over HTTP. The clients
+//! never retry: the engine decides what a failure costs (only pages of a long read are asked again). Every answer is read
+//! strictly, because half an answer is worse than none, and an answer about many nodes is read node by node.
+//!
+//! | trait | service | calls |
+//! |---|---|---|
+//! | [`Inventory`] | HSM | components, groups, partitions, locks |
+//! | [`Power`] | PCS | power status, start a transition, follow it |
+//! | [`BootParameters`] | BSS | put boot parameters |
+//! | [`Configuration`] | CFS | configuration exists, read and patch components |
+//! | [`Images`] | IMS | read an image, tag it |
+//! | [`ObjectStore`] | S3 | get, head |
+
+pub mod bss;
+pub mod cfs;
+pub mod error;
+pub mod hsm;
+pub mod ims;
+pub mod pcs;
+pub mod s3;
+
+pub use bss::{BootParameters, BootParams, Token};
+pub use cfs::{ConfigPatch, ConfigReading, ConfigStatus, Configuration};
+pub use error::{ErrorKind, Reached, Service, ServiceError};
+pub use hsm::{Component, Components, Group, Inventory, Partition};
+pub use ims::{Image, Images};
+pub use pcs::{Power, PowerOperation, PowerReadings, Reading, TaskFailure, TaskState, Transition, TransitionId};
+pub use s3::{Object, ObjectHead, ObjectStore, S3Error, S3ErrorKind};
