@@ -1,0 +1,319 @@
+//! Status of a BootComponent: what the node does and why.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schema;
+use crate::wire::words;
+
+words! {
+    /// What is being done to a node.
+    #[derive(Default)]
+    NodePhase {
+        /// Nothing.
+        #[default]
+        None = "None",
+        /// It is being powered off.
+        PoweringOff = "PoweringOff",
+        /// It is being powered on, until it reports.
+        PoweringOn = "PoweringOn",
+        /// CFS configures it.
+        Configuring = "Configuring",
+    }
+}
+
+words! {
+    /// Where a node stands.
+    NodeStatus {
+        /// Must be powered on; nothing was sent yet.
+        PowerOnPending = "PowerOnPending",
+        /// Power-on was sent; its report is waited for.
+        PowerOnCalled = "PowerOnCalled",
+        /// Must go off; nothing was sent yet.
+        PowerOffPending = "PowerOffPending",
+        /// A graceful shutdown was sent.
+        PowerOffGracefullyCalled = "PowerOffGracefullyCalled",
+        /// A forced power-off was sent.
+        PowerOffForcefullyCalled = "PowerOffForcefullyCalled",
+        /// It runs the wanted image and CFS configures it.
+        Configuring = "Configuring",
+        /// Nothing is to be done.
+        Stable = "Stable",
+        /// Given up; a person is needed.
+        Failed = "Failed",
+        /// Held until something unknown is known, or because a person holds it.
+        OnHold = "OnHold",
+    }
+}
+
+words! {
+    /// Power of a node as PCS says.
+    #[derive(Default)]
+    PowerState {
+        /// On.
+        On = "On",
+        /// Off.
+        Off = "Off",
+        /// Not known. This is neither on nor off.
+        #[default]
+        Unknown = "Unknown",
+    }
+}
+
+words! {
+    /// The last thing done to a node.
+    LastAction {
+        /// What the node reported became too old and was forgotten.
+        ActualStateCleanup = "ActualStateCleanup",
+        /// Its staged state was applied.
+        ApplyStaged = "ApplyStaged",
+        /// HSM named it for the first time.
+        NewlyDiscovered = "NewlyDiscovered",
+        /// A forced power-off was sent.
+        PoweringOffForcefully = "PoweringOffForcefully",
+        /// A graceful shutdown was sent.
+        PoweringOffGracefully = "PoweringOffGracefully",
+        /// Power-on was sent.
+        PoweringOn = "PoweringOn",
+        /// A Session took it.
+        SessionSetup = "SessionSetup",
+    }
+}
+
+/// What a node does and why.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BootComponentStatus {
+    /// The metadata.generation that was last looked at; -1 before the first look.
+    #[serde(default = "schema::not_observed")]
+    #[schemars(range(min = -1))]
+    pub observed_generation: i64,
+
+    /// Whether the operator drives this node now. This is not the enabled flag of HSM: a node disabled in HSM is left out of Sessions, this one only says whether a run is in progress.
+    #[serde(default)]
+    pub enabled: bool,
+
+    /// The spec.run that was last taken up. While it differs from spec.run the node waits to be driven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub run: Option<String>,
+
+    /// What is being done: PoweringOff, PoweringOn or Configuring; left out if nothing is.
+    #[serde(default, skip_serializing_if = "no_phase")]
+    pub phase: Option<NodePhase>,
+
+    /// PowerOnPending and PowerOffPending: nothing was sent yet. PowerOnCalled, PowerOffGracefullyCalled, PowerOffForcefullyCalled: sent, the effect is waited for. Configuring: CFS is at work. Stable: nothing to do. Failed: given up, a person is needed. OnHold: held, see reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<NodeStatus>,
+
+    /// Why it has this status, as one word, for example AwaitingReport or BootTimeout.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub reason: String,
+
+    /// Why it has this status, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub message: String,
+
+    /// What happens next and when at the latest, for example "power-cycle at 14:22 if it has not reported".
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub next: String,
+
+    /// Since when it has this status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+
+    /// What the node runs, as it reported itself. Left out: unknown, which is not the same as something else than wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actual_state: Option<ActualState>,
+
+    /// On, Off or Unknown, as PCS last said. Unknown is neither on nor off.
+    #[serde(default)]
+    pub power: PowerState,
+
+    /// The last thing done to the node, for example PoweringOn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_action: Option<LastAction>,
+
+    /// When it was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_action_time: Option<Time>,
+
+    /// How often each power action was sent in this run.
+    #[serde(default, skip_serializing_if = "Attempts::is_empty")]
+    pub attempts: Attempts,
+
+    /// Attempts of the action at hand, of how many, for example "1/3".
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 24))]
+    pub tries: String,
+
+    /// The last eight changes of status, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[schemars(length(max = 8))]
+    pub transitions: Vec<Transition>,
+
+    /// The last Session that drove the node and how that went for this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_session: Option<LastSession>,
+
+    /// Node id from HSM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub nid: Option<i64>,
+
+    /// Architecture from HSM, for example X86.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub arch: Option<String>,
+
+    /// Role from HSM, with sub-role if there is one, for example Compute or Application_UAN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 127))]
+    pub role: Option<String>,
+
+    /// Ready (Stable with the wanted state) and InInventory (HSM lists the node).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+impl Default for BootComponentStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: schema::not_observed(),
+            enabled: false,
+            run: None,
+            phase: None,
+            status: None,
+            reason: String::new(),
+            message: String::new(),
+            next: String::new(),
+            since: None,
+            actual_state: None,
+            power: PowerState::Unknown,
+            last_action: None,
+            last_action_time: None,
+            attempts: Attempts::default(),
+            tries: String::new(),
+            transitions: Vec::new(),
+            last_session: None,
+            nid: None,
+            arch: None,
+            role: None,
+            conditions: Vec::new(),
+        }
+    }
+}
+
+/// What a node reported that it runs.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ActualState {
+    /// Digest of kernel, initrd and kernel parameters together, found by the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 80))]
+    pub artifacts: Option<String>,
+
+    /// Short name of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub image: Option<String>,
+
+    /// CFS configuration it was last configured with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 127))]
+    pub configuration: Option<String>,
+
+    /// The boot token from its kernel command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub bss_token: Option<String>,
+
+    /// When it reported last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_updated: Option<Time>,
+}
+
+/// How often each power action was sent in this run.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempts {
+    /// Power-ons.
+    #[serde(default, skip_serializing_if = "schema::is_zero")]
+    #[schemars(range(min = 0))]
+    pub power_on: i32,
+
+    /// Graceful shutdowns.
+    #[serde(default, skip_serializing_if = "schema::is_zero")]
+    #[schemars(range(min = 0))]
+    pub power_off_graceful: i32,
+
+    /// Forced power-offs.
+    #[serde(default, skip_serializing_if = "schema::is_zero")]
+    #[schemars(range(min = 0))]
+    pub power_off_forceful: i32,
+}
+
+impl Attempts {
+    /// Whether nothing was tried yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// One change of status.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Transition {
+    /// When.
+    pub time: Time,
+
+    /// The status before; empty for the first.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 32))]
+    pub from: String,
+
+    /// The status after.
+    #[schemars(length(max = 32))]
+    pub to: String,
+
+    /// Why, as one word.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub reason: String,
+}
+
+/// The last Session that drove a node.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LastSession {
+    /// Namespace of the Session.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+
+    /// Name of the Session.
+    #[schemars(length(max = 253))]
+    pub name: String,
+
+    /// Its metadata.uid.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+
+    /// How it went for this node: Succeeded, or the reason why not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub outcome: String,
+}
+
+/// `None` in the column PHASE would look like a word to read; an empty cell does not.
+#[expect(clippy::ref_option, reason = "serde passes references")]
+fn no_phase(phase: &Option<NodePhase>) -> bool {
+    matches!(phase, None | Some(NodePhase::None))
+}

@@ -1,0 +1,214 @@
+//! Every reason that our statuses, conditions and Events give, with what it means.
+//!
+//! A reason is one word for programs; the message beside it is for people. The documentation of each is what the
+//! runbook and [`describe`] print.
+
+/// Declares the reasons: constants, and [`ALL`] with their documentation.
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal;)+) => {
+        $($(#[doc = $doc])+ pub const $name: &str = $word;)+
+
+        /// Every reason with its documentation.
+        pub const ALL: &[(&str, &str)] = &[$(($word, concat!($($doc),+)),)+];
+    };
+}
+
+/// What a reason means, if it is one of ours.
+#[must_use]
+pub fn describe(reason: &str) -> Option<&'static str> {
+    ALL.iter().find(|(word, _)| *word == reason).map(|(_, doc)| doc.trim())
+}
+
+reasons! {
+    // Nodes that wait.
+
+    /// Power-on was accepted; the node has not reported yet.
+    AWAITING_REPORT = "AwaitingReport";
+    /// A power action was sent; PCS does not show its effect yet.
+    AWAITING_POWER = "AwaitingPower";
+    /// CFS has not finished with the node.
+    AWAITING_CONFIGURATION = "AwaitingConfiguration";
+    /// The pacing options hold the node back until others are through.
+    PACED = "Paced";
+    /// PCS does not know the power of the node. It is not touched until it does.
+    POWER_UNKNOWN = "PowerUnknown";
+    /// An earlier operation on the node has not ended yet.
+    PREVIOUS_OPERATION = "PreviousOperation";
+    /// BSS has not confirmed the boot parameters; the node is not powered on before.
+    BOOT_PARAMETERS_PENDING = "BootParametersPending";
+    /// CFS has not confirmed the wanted configuration; the node is not powered on before.
+    CONFIGURATION_PENDING = "ConfigurationPending";
+    /// A person holds the node or the Session with suspend.
+    SUSPENDED = "Suspended";
+    /// The ConfigMap bos-emergency-stop exists: no power action is sent.
+    EMERGENCY_STOP = "EmergencyStop";
+    /// A service does not answer. Nothing is lost and no attempt is used; it is tried again.
+    SERVICE_UNAVAILABLE = "ServiceUnavailable";
+    /// What is wanted was not looked at yet.
+    NOT_OBSERVED = "NotObserved";
+    /// The staged state waits to be applied.
+    STAGED = "Staged";
+
+    // Nodes that ended.
+
+    /// The node has what is wanted.
+    REACHED = "Reached";
+    /// Nothing is wanted of the node.
+    IDLE = "Idle";
+    /// Many nodes of the Session timed out together. None is power-cycled; a person decides.
+    MASS_BOOT_TIMEOUT = "MassBootTimeout";
+    /// No report within the boot wait time of the last attempt. The node was left on: see its console.
+    BOOT_TIMEOUT = "BootTimeout";
+    /// Still off after the power-on wait time of the last attempt.
+    POWER_ON_TIMEOUT = "PowerOnTimeout";
+    /// Still on after the power-off wait time of the last attempt.
+    POWER_OFF_TIMEOUT = "PowerOffTimeout";
+    /// PCS refused the power action for this node, for example because it is reserved.
+    POWER_REFUSED = "PowerRefused";
+    /// BSS refused the boot parameters of this node.
+    BOOT_PARAMETERS_REFUSED = "BootParametersRefused";
+    /// CFS tried to configure the node and failed. The node stays on.
+    CONFIGURATION_FAILED = "ConfigurationFailed";
+    /// CFS did not finish with the node in the configuration wait time. The node stays on.
+    CONFIGURATION_TIMEOUT = "ConfigurationTimeout";
+    /// CFS does not know the node.
+    NOT_IN_CONFIGURATION_SERVICE = "NotInConfigurationService";
+    /// PCS does not know the node.
+    NOT_IN_POWER_SERVICE = "NotInPowerService";
+    /// The node is on and runs something nobody knows. Boot leaves it, unless runningNodes is Restart.
+    UNKNOWN_IMAGE_RUNNING = "UnknownImageRunning";
+    /// The node was on and was left so, as runningNodes says.
+    LEFT_RUNNING = "LeftRunning";
+    /// The Session may power-cycle no further node.
+    MAX_POWER_CYCLED = "MaxPowerCycled";
+    /// A newer Session took the node over, or every node of the Session.
+    SUPERSEDED = "Superseded";
+    /// The Session was cancelled.
+    CANCELLED = "Cancelled";
+    /// The retry policy allows no attempt.
+    NO_ATTEMPTS_LEFT = "NoAttemptsLeft";
+    /// The Session that owned the node was deleted while the node was driven.
+    SESSION_DELETED = "SessionDeleted";
+
+    // Nodes that a Session leaves out.
+
+    /// HSM has the node locked.
+    LOCKED_IN_HSM = "LockedInHSM";
+    /// The node is disabled in HSM; includeDisabled takes it in.
+    DISABLED_IN_HSM = "DisabledInHSM";
+    /// The template names the node, HSM does not know it.
+    NOT_IN_HSM = "NotInHSM";
+    /// The node has another architecture than the boot set.
+    ARCH_MISMATCH = "ArchMismatch";
+    /// The slot is empty according to HSM.
+    EMPTY_IN_HSM = "EmptyInHSM";
+    /// The node has the role Management; the option includeManagement takes it in.
+    MANAGEMENT_ROLE = "ManagementRole";
+    /// HSM names the node, but there is no BootComponent for it yet.
+    NO_BOOT_COMPONENT = "NoBootComponent";
+    /// The node belongs to another tenant.
+    NOT_OWNED_BY_TENANT = "NotOwnedByTenant";
+    /// The node is not known to have failed in the Session that retryOf names.
+    NOT_FAILED_BEFORE = "NotFailedBefore";
+
+    // Sessions that wait or run.
+
+    /// Nodes are being resolved and the plan is written.
+    SETTING_UP = "SettingUp";
+    /// Nodes are being driven.
+    RUNNING = "Running";
+    /// Not seen by the operator yet.
+    PENDING = "Pending";
+    /// The template does not exist yet and is waited for.
+    AWAITING_TEMPLATE = "AwaitingTemplate";
+    /// HSM gave an empty, partial or suddenly shrunken inventory. It is taken for a fault of HSM; nothing is changed.
+    HSM_FAULT = "HSMFault";
+    /// Every service that is needed answers.
+    SERVICES_ANSWER = "ServicesAnswer";
+    /// HSM does not answer.
+    HSM_UNAVAILABLE = "HSMUnavailable";
+    /// PCS does not answer.
+    PCS_UNAVAILABLE = "PCSUnavailable";
+    /// BSS does not answer.
+    BSS_UNAVAILABLE = "BSSUnavailable";
+    /// CFS does not answer.
+    CFS_UNAVAILABLE = "CFSUnavailable";
+    /// IMS does not answer.
+    IMS_UNAVAILABLE = "IMSUnavailable";
+    /// S3 does not answer.
+    S3_UNAVAILABLE = "S3Unavailable";
+
+    // Sessions that ended.
+
+    /// Every node that was not taken over reached what was wanted.
+    SESSION_SUCCEEDED = "Succeeded";
+    /// Some nodes failed.
+    NODES_FAILED = "NodesFailed";
+    /// Outcome: some nodes succeeded, some did not.
+    PARTIALLY_FAILED = "PartiallyFailed";
+    /// Outcome: set-up failed, there were no nodes, or none succeeded and at least one failed.
+    FAILED = "Failed";
+    /// Outcome: nothing was done.
+    NOT_STARTED = "NotStarted";
+    /// A Session of this name ran before in this namespace. Give the new one another name.
+    ALREADY_RAN = "AlreadyRan";
+    /// startBefore had passed when the Session was seen.
+    EXPIRED = "Expired";
+    /// A GitOps tool tracks the Session, and it has no startBefore.
+    START_BEFORE_REQUIRED = "StartBeforeRequired";
+    /// The options do not list this namespace for Sessions.
+    NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed";
+    /// The limit cannot be read, or a name in an exclusion is unknown or stands for no node.
+    INVALID_LIMIT = "InvalidLimit";
+    /// The options demand a limit, and the Session has none.
+    LIMIT_REQUIRED = "LimitRequired";
+    /// No node is left to act on.
+    NO_NODES = "NoNodes";
+    /// The template did not appear in time.
+    TEMPLATE_NOT_FOUND = "TemplateNotFound";
+    /// The template contradicts itself or cannot be used for this operation.
+    TEMPLATE_INVALID = "TemplateInvalid";
+    /// S3 has no such manifest, kernel, initrd or root file system, or the manifest cannot be read.
+    ARTIFACTS_MISSING = "ArtifactsMissing";
+    /// The root file system provider is not known. Only sbps is.
+    UNSUPPORTED_PROVIDER = "UnsupportedProvider";
+    /// CFS has no configuration of this name.
+    CONFIGURATION_UNKNOWN = "ConfigurationUnknown";
+    /// retryOf names a Session that nobody remembers or that has not ended.
+    RETRY_SESSION_UNKNOWN = "RetrySessionUnknown";
+    /// Set-up failed for the reason in the message.
+    SETUP_FAILED = "SetupFailed";
+    /// The mode is not served by this installation.
+    UNSUPPORTED_MODE = "UnsupportedMode";
+
+    // Templates and options.
+
+    /// Everything was checked and is right.
+    CHECKED = "Checked";
+    /// Everything is right but for something worth knowing, see the message.
+    CHECKED_WITH_WARNINGS = "CheckedWithWarnings";
+    /// The check could not be made because a service did not answer.
+    NOT_CHECKED = "NotChecked";
+    /// No configuration is wanted.
+    NO_CONFIGURATION = "NoConfiguration";
+    /// Every option is in force.
+    IN_FORCE = "InForce";
+    /// An option cannot be used; the last good value stays in force.
+    INVALID_VALUE = "InvalidValue";
+
+    // Inventory.
+
+    /// HSM lists the node.
+    LISTED = "Listed";
+    /// HSM does not list the node any more.
+    NOT_LISTED = "NotListed";
+
+    // Events of Sessions that are not conditions.
+
+    /// Work on the nodes began.
+    STARTED = "Started";
+    /// The Session ended.
+    COMPLETE = "Complete";
+    /// A service answers again.
+    SERVICE_BACK = "ServiceBack";
+}

@@ -1,0 +1,292 @@
+//! Status of a Session: what it waits for while it runs, what came of it afterwards.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schema;
+use crate::wire::words;
+
+words! {
+    /// Where a Session is in its life.
+    SessionPhase {
+        /// Not started: it waits for its template, for services or for its turn.
+        Pending = "Pending",
+        /// Nodes are being driven.
+        Running = "Running",
+        /// A person suspended it.
+        Suspended = "Suspended",
+        /// It ended; see the outcome.
+        Complete = "Complete",
+    }
+}
+
+words! {
+    /// What came of a Session.
+    Outcome {
+        /// Nothing was done: it ran before, expired or was refused.
+        NotStarted = "NotStarted",
+        /// Set-up failed, there were no nodes, or none succeeded and at least one failed.
+        Failed = "Failed",
+        /// Newer Sessions took every node over.
+        Superseded = "Superseded",
+        /// A person cancelled it.
+        Cancelled = "Cancelled",
+        /// Every node that was not taken over succeeded, at least one.
+        Succeeded = "Succeeded",
+        /// Some nodes succeeded, some did not.
+        PartiallyFailed = "PartiallyFailed",
+    }
+}
+
+/// What a Session waits for while it runs, and what came of it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionStatus {
+    /// The metadata.generation that was last looked at; -1 before the first look.
+    #[serde(default = "schema::not_observed")]
+    #[schemars(range(min = -1))]
+    pub observed_generation: i64,
+
+    /// Pending, Running, Suspended or Complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<SessionPhase>,
+
+    /// How it ended. NotStarted: it ran before, expired or was refused. Failed: set-up failed, there were no nodes, or none succeeded and at least one failed. Superseded: newer Sessions took every node. Cancelled. Succeeded: all nodes that remained, at least one. PartiallyFailed: some did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+
+    /// While it runs, what it waits for and until when; afterwards, what came of it and how to retry.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 2048))]
+    pub message: String,
+
+    /// Share of nodes that are done, for example "71%".
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 8))]
+    pub progress: String,
+
+    /// Numbers of nodes.
+    #[serde(default, skip_serializing_if = "SessionCounts::is_empty")]
+    pub counts: SessionCounts,
+
+    /// Nodes that failed, by reason; the most frequent first, at most 32 reasons.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[schemars(length(max = 32))]
+    pub failures: Vec<FailureGroup>,
+
+    /// Nodes of the template that are not acted on, by reason; at most 32 reasons.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[schemars(length(max = 32))]
+    pub excluded: Vec<ExcludedGroup>,
+
+    /// What each boot set stood for when the Session started. A template edited later changes nothing here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    #[schemars(length(max = 127))]
+    pub boot_sets: Vec<BootSetStatus>,
+
+    /// Complete (ended, the reason is the outcome), Succeeded, ServicesAvailable (False names the service that is waited for), and for tools Ready, Reconciling and Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+
+    /// When the nodes were resolved and work began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<Time>,
+
+    /// Who created it, as the API server knew them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub requested_by: Option<String>,
+}
+
+impl Default for SessionStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: schema::not_observed(),
+            phase: None,
+            outcome: None,
+            message: String::new(),
+            progress: String::new(),
+            counts: SessionCounts::default(),
+            failures: Vec::new(),
+            excluded: Vec::new(),
+            boot_sets: Vec::new(),
+            conditions: Vec::new(),
+            start_time: None,
+            end_time: None,
+            requested_by: None,
+        }
+    }
+}
+
+/// Numbers of nodes of a Session. Numbers that nobody misses at zero are left out then.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionCounts {
+    /// Nodes this Session acts on; excluded ones are not among them.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub nodes: i32,
+
+    /// Succeeded, failed and superseded together.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub done: i32,
+
+    /// Reached the wanted state.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub succeeded: i32,
+
+    /// Given up, see failures.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub failed: i32,
+
+    /// Taken over by newer Sessions.
+    #[serde(default, skip_serializing_if = "schema::is_zero")]
+    #[schemars(range(min = 0))]
+    pub superseded: i32,
+
+    /// Nodes of the template not acted on, see excluded.
+    #[serde(default, skip_serializing_if = "schema::is_zero")]
+    #[schemars(range(min = 0))]
+    pub excluded: i32,
+
+    /// Nodes that were on and that this Session powered off and on again.
+    #[serde(default, skip_serializing_if = "schema::is_zero")]
+    #[schemars(range(min = 0))]
+    pub power_cycled: i32,
+
+    /// Nodes that were on and left so, because nobody knows what they run or runningNodes says so.
+    #[serde(default, skip_serializing_if = "schema::is_zero")]
+    #[schemars(range(min = 0))]
+    pub left_running: i32,
+
+    /// Nodes not driven further because the Session was cancelled.
+    #[serde(default, skip_serializing_if = "schema::is_zero")]
+    #[schemars(range(min = 0))]
+    pub cancelled: i32,
+
+    /// Nodes for which nothing was sent yet.
+    #[serde(default, skip_serializing_if = "schema::is_zero")]
+    #[schemars(range(min = 0))]
+    pub pending: i32,
+
+    /// Nodes held until something unknown is known, for example their power.
+    #[serde(default, skip_serializing_if = "schema::is_zero")]
+    #[schemars(range(min = 0))]
+    pub on_hold: i32,
+
+    /// Nodes being powered off.
+    #[serde(default, skip_serializing_if = "schema::is_zero")]
+    #[schemars(range(min = 0))]
+    pub powering_off: i32,
+
+    /// Nodes being powered on, until they report.
+    #[serde(default, skip_serializing_if = "schema::is_zero")]
+    #[schemars(range(min = 0))]
+    pub powering_on: i32,
+
+    /// Nodes being configured by CFS.
+    #[serde(default, skip_serializing_if = "schema::is_zero")]
+    #[schemars(range(min = 0))]
+    pub configuring: i32,
+}
+
+impl SessionCounts {
+    /// Whether nothing was counted yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Nodes that failed for the same reason.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureGroup {
+    /// Reason as one word, for example BootTimeout.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+
+    /// How many nodes.
+    #[schemars(range(min = 0))]
+    pub count: i32,
+
+    /// Some of the nodes, folded, for example x1000c0s[0-3]b0n0.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 2048))]
+    pub sample: String,
+
+    /// What happened to one of them, and what to look at.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 2048))]
+    pub message: String,
+}
+
+/// Nodes not acted on for the same reason.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ExcludedGroup {
+    /// Reason as one word, for example LockedInHSM.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+
+    /// How many nodes.
+    #[schemars(range(min = 0))]
+    pub count: i32,
+
+    /// Some of the nodes, folded, for example x1000c1s[0-1]b0n0.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 2048))]
+    pub sample: String,
+}
+
+/// What one boot set stood for when the Session started.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BootSetStatus {
+    /// Name of the boot set.
+    #[schemars(length(max = 127))]
+    pub name: String,
+
+    /// Short name of the image.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub image: String,
+
+    /// Kernel, as s3:// path.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 4095))]
+    pub kernel: String,
+
+    /// Initial RAM disk, as s3:// path.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 4095))]
+    pub initrd: String,
+
+    /// CFS configuration; empty if none is wanted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 127))]
+    pub configuration: String,
+
+    /// Digest of kernel, initrd and kernel parameters together; the ConfigMap labelled with it holds them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 80))]
+    pub artifacts: String,
+
+    /// Nodes of this boot set that the Session acts on.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub nodes: i32,
+}
