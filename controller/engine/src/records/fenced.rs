@@ -1,0 +1,159 @@
+//! Records that belong to one leader at a time: journals and the ledger.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+
+use super::content::{self, Record};
+use super::store::{Pace, refused};
+use super::{RecordError, Records};
+use crate::clients::Verdict;
+
+/// The last acknowledged resourceVersion of each record. A slot's lock is held during its write, so
+/// that writes of one record never overtake each other.
+#[derive(Default)]
+pub(super) struct Slots(Mutex<HashMap<String, Slot>>);
+
+type Slot = Arc<tokio::sync::Mutex<Option<String>>>;
+
+impl Slots {
+    fn slot(&self, name: &str) -> Slot {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(name.to_owned()).or_default())
+    }
+
+    fn forget(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
+/// What a record turned out to be after a conflict.
+enum Found {
+    /// It holds exactly what we were writing: an earlier answer was lost.
+    Ours(String),
+    /// It is at this version (or not there), and ours to write.
+    At(Option<String>),
+}
+
+impl Records {
+    /// Writes a fenced record and returns when it is durable.
+    pub(super) async fn write_fenced(&self, record: &Record<'_>, bytes: &[u8]) -> Result<(), RecordError> {
+        let name = record.name();
+        content::check_size(&name, bytes)?;
+        let slot = self.slots.slot(&name);
+        let mut version = slot.lock().await;
+        let mut object = record.to_object(bytes);
+        let mut pace = Pace::default();
+        loop {
+            object.metadata.resource_version.clone_from(&version);
+            let answer = match *version {
+                Some(_) => self.store.replace(&object).await?,
+                None => self.store.create(&object).await?,
+            };
+            let error = match answer {
+                Ok(written) => {
+                    *version = Some(content::version(&written));
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            match error.verdict() {
+                Verdict::Conflict | Verdict::AlreadyExists | Verdict::NotFound => {}
+                _ => return Err(refused(&name, &error)),
+            }
+            match self.look(&object, version.is_some()).await? {
+                Found::Ours(now) => {
+                    *version = Some(now);
+                    return Ok(());
+                }
+                Found::At(now) => *version = now,
+            }
+            self.store.pause(&name, &mut pace, &error.message()).await?;
+        }
+    }
+
+    /// Reads a record after a conflict and decides whose it is.
+    async fn look(&self, ours: &ConfigMap, known: bool) -> Result<Found, RecordError> {
+        let name = content::name(ours).to_owned();
+        let Some(found) = self.store.get(&name).await? else { return Ok(Found::At(None)) };
+        let epoch = content::epoch(&found);
+        if epoch > self.epoch {
+            return Err(RecordError::Deposed { name, epoch });
+        }
+        if epoch == self.epoch {
+            let version = content::version(&found);
+            let same = content::content(&found) == content::content(ours);
+            return Ok(if same { Found::Ours(version) } else { Found::At(Some(version)) });
+        }
+        if !known {
+            return Err(RecordError::Foreign { name, epoch });
+        }
+        // We had taken it over and somebody put an old copy back. What we know is newer.
+        tracing::warn!(record = name, epoch, "an old copy of the record was put back; writing ours over it");
+        Ok(Found::At(Some(content::version(&found))))
+    }
+
+    /// Writes our epoch into a record that was listed, keeping its content. Returns it as it is then.
+    pub(super) async fn claim(&self, mut object: ConfigMap) -> Result<Option<ConfigMap>, RecordError> {
+        let name = content::name(&object).to_owned();
+        let slot = self.slots.slot(&name);
+        let mut version = slot.lock().await;
+        let mut pace = Pace::default();
+        loop {
+            let epoch = content::epoch(&object);
+            if epoch > self.epoch {
+                return Err(RecordError::Deposed { name, epoch });
+            }
+            content::set_epoch(&mut object, self.epoch);
+            // Ours alone to write; nothing that managedFields would tell.
+            object.metadata.managed_fields = None;
+            match self.store.replace(&object).await? {
+                Ok(written) => {
+                    *version = Some(content::version(&written));
+                    return Ok(Some(written));
+                }
+                Err(error) => match error.verdict() {
+                    Verdict::Conflict | Verdict::NotFound => {
+                        self.store.pause(&name, &mut pace, &error.message()).await?;
+                    }
+                    _ => return Err(refused(&name, &error)),
+                },
+            }
+            match self.store.get(&name).await? {
+                Some(now) => object = now,
+                None => {
+                    drop(version);
+                    self.slots.forget(&name);
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Removes a fenced record, unless a later leader owns it.
+    pub(super) async fn remove_fenced(&self, record: &Record<'_>) -> Result<(), RecordError> {
+        let name = record.name();
+        let slot = self.slots.slot(&name);
+        let mut version = slot.lock().await;
+        let mut pace = Pace::default();
+        loop {
+            if version.is_none() {
+                match self.store.get(&name).await? {
+                    Some(found) if content::epoch(&found) > self.epoch => {
+                        return Err(RecordError::Deposed { name, epoch: content::epoch(&found) });
+                    }
+                    Some(found) => *version = Some(content::version(&found)),
+                    None => break,
+                }
+            }
+            if self.store.delete(&name, version.take()).await? {
+                break;
+            }
+            self.store.pause(&name, &mut pace, "its version is another by now").await?;
+        }
+        drop(version);
+        self.slots.forget(&name);
+        Ok(())
+    }
+}

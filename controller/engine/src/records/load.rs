@@ -1,0 +1,235 @@
+//! Reading everything back when a leader begins.
+
+use std::collections::BTreeMap;
+
+use bos_crds::labels;
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+use super::content;
+use super::store::Store;
+use super::{RecordError, Records, SessionKey};
+
+/// How many records are taken over at once.
+const IN_FLIGHT: usize = 8;
+
+/// A Session's records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSession {
+    /// The Session's uid.
+    pub uid: String,
+    /// Its namespace and name.
+    pub key: SessionKey,
+    /// Its plan, whole.
+    pub plan: Vec<u8>,
+    /// Its journal; none when no leader wrote one.
+    pub journal: Option<Vec<u8>>,
+}
+
+/// Everything that was stored, after it was taken over.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Loaded {
+    /// Sessions with a whole plan, by uid.
+    pub sessions: Vec<StoredSession>,
+    /// Artifact sets: digest and content.
+    pub artifacts: Vec<(String, Vec<u8>)>,
+    /// The operator-wide journal.
+    pub operator_journal: Option<Vec<u8>>,
+    /// Uids of Sessions whose plan had missing parts. It counts as never written and was removed: no
+    /// effect can have left, because the plan comes before the first journal write.
+    pub incomplete: Vec<String>,
+    /// Uids of Sessions that have a journal and no plan. Somebody removed the plan; nothing can be
+    /// followed. [`Records::remove_session`] removes the journal.
+    pub orphans: Vec<String>,
+    /// How many Session names the ledger remembers.
+    pub remembered: usize,
+}
+
+/// What the list holds, sorted by kind.
+#[derive(Default)]
+struct Listed {
+    plans: BTreeMap<String, Vec<ConfigMap>>,
+    journals: BTreeMap<String, ConfigMap>,
+    operator: Option<ConfigMap>,
+    artifacts: Vec<ConfigMap>,
+    ledger: Vec<ConfigMap>,
+}
+
+/// The highest epoch any record carries; 0 when there is none. For
+/// [`crate::lease::Elector::raise_floor`], before a leadership exists.
+///
+/// # Errors
+/// [`RecordError::Cancelled`] when `cancel` comes first.
+pub async fn highest_epoch(client: Client, namespace: &str, cancel: CancellationToken) -> Result<i64, RecordError> {
+    let store = Store::new(client, namespace, cancel);
+    let objects = store.list(&format!("{} in ({},{})", labels::RECORD, labels::RECORD_JOURNAL, labels::RECORD_SESSION_NAMES)).await?;
+    Ok(objects.iter().map(content::epoch).max().unwrap_or(0))
+}
+
+pub(super) async fn load_all(records: &Records) -> Result<Loaded, RecordError> {
+    let listed = sort(records.store.list(labels::RECORD).await?);
+    let mut loaded = Loaded::default();
+    load_ledger(records, listed.ledger).await?;
+    loaded.remembered = records.ledger.len();
+    loaded.operator_journal = take_operator_journal(records, listed.operator).await?;
+    for object in listed.artifacts {
+        if let (Some(digest), Some(bytes)) = (content::digest(&object), content::content(&object)) {
+            loaded.artifacts.push((digest.to_owned(), bytes.to_vec()));
+        }
+    }
+    let journals = claim_journals(records, listed.journals).await?;
+    load_sessions(records, listed.plans, journals, &mut loaded).await?;
+    Ok(loaded)
+}
+
+fn sort(objects: Vec<ConfigMap>) -> Listed {
+    let mut listed = Listed::default();
+    for object in objects {
+        let uid = content::label(&object, labels::SESSION_UID).map(str::to_owned);
+        match (content::label(&object, labels::RECORD).unwrap_or_default(), uid) {
+            (labels::RECORD_PLAN, Some(uid)) => listed.plans.entry(uid).or_default().push(object),
+            (labels::RECORD_JOURNAL, Some(uid)) => {
+                listed.journals.insert(uid, object);
+            }
+            (labels::RECORD_JOURNAL, None) => listed.operator = Some(object),
+            (labels::RECORD_ARTIFACTS, _) => listed.artifacts.push(object),
+            (labels::RECORD_SESSION_NAMES, _) => listed.ledger.push(object),
+            (kind, _) => tracing::warn!(record = content::name(&object), kind, "not a record of ours; left alone"),
+        }
+    }
+    listed
+}
+
+async fn load_ledger(records: &Records, shards: Vec<ConfigMap>) -> Result<(), RecordError> {
+    for object in shards {
+        let Some(object) = records.claim(object).await? else { continue };
+        let shard = content::name(&object).rsplit('-').next().and_then(|shard| shard.parse().ok());
+        let unreadable = match (shard, content::content(&object)) {
+            (Some(shard), Some(bytes)) => records.ledger.load(shard, bytes),
+            _ => 0,
+        };
+        if unreadable > 0 {
+            tracing::error!(record = content::name(&object), unreadable, "lines of the ledger cannot be read");
+        }
+    }
+    Ok(())
+}
+
+/// The operator's journal always exists under a leader, so that an earlier one cannot create it later.
+async fn take_operator_journal(records: &Records, found: Option<ConfigMap>) -> Result<Option<Vec<u8>>, RecordError> {
+    let claimed = match found {
+        Some(object) => records.claim(object).await?,
+        None => None,
+    };
+    if claimed.is_none() {
+        records.write_operator_journal(&[]).await?;
+    }
+    Ok(claimed.as_ref().and_then(written_content))
+}
+
+/// An empty journal is one that was created only to keep an earlier leader out.
+fn written_content(object: &ConfigMap) -> Option<Vec<u8>> {
+    content::content(object).filter(|bytes| !bytes.is_empty()).map(<[u8]>::to_vec)
+}
+
+async fn claim_journals(
+    records: &Records,
+    journals: BTreeMap<String, ConfigMap>,
+) -> Result<BTreeMap<String, Option<Vec<u8>>>, RecordError> {
+    let claimed: Vec<Option<_>> = stream::iter(journals)
+        .map(|(uid, object)| async move {
+            let claimed = records.claim(object).await?;
+            Ok::<_, RecordError>(claimed.map(|object| (uid, written_content(&object))))
+        })
+        .buffer_unordered(IN_FLIGHT)
+        .try_collect()
+        .await?;
+    Ok(claimed.into_iter().flatten().collect())
+}
+
+async fn load_sessions(
+    records: &Records,
+    plans: BTreeMap<String, Vec<ConfigMap>>,
+    mut journals: BTreeMap<String, Option<Vec<u8>>>,
+    loaded: &mut Loaded,
+) -> Result<(), RecordError> {
+    for (uid, parts) in plans {
+        let Some((key, plan)) = join(parts) else {
+            if journals.contains_key(&uid) {
+                // It was whole once: somebody removed parts of it. Reported as an orphan below.
+                tracing::error!(uid, "parts of the plan of a Session that has a journal are missing");
+                continue;
+            }
+            tracing::warn!(uid, "removing a plan that was never completed");
+            remove_plan(&records.store, &uid).await?;
+            loaded.incomplete.push(uid);
+            continue;
+        };
+        let journal = match journals.remove(&uid) {
+            Some(journal) => journal,
+            None => {
+                records.write_journal(&uid, &key, &[]).await?;
+                None
+            }
+        };
+        loaded.sessions.push(StoredSession { uid, key, plan, journal });
+    }
+    loaded.orphans.extend(journals.into_keys());
+    Ok(())
+}
+
+/// Joins the parts of a plan; none when one is missing.
+fn join(mut parts: Vec<ConfigMap>) -> Option<(SessionKey, Vec<u8>)> {
+    parts.sort_by_key(content::chunk);
+    let key = content::session_key(parts.first()?)?;
+    let mut plan = Vec::new();
+    for (index, part) in parts.iter().enumerate() {
+        if content::chunk(part)? != (index, parts.len()) {
+            return None;
+        }
+        plan.extend_from_slice(content::content(part)?);
+    }
+    Some((key, plan))
+}
+
+fn plan_selector(uid: &str) -> String {
+    format!("{}={},{}", labels::RECORD, labels::RECORD_PLAN, labels::session_selector(uid))
+}
+
+pub(super) async fn read_plan(store: &Store, uid: &str) -> Result<Option<Vec<u8>>, RecordError> {
+    let parts = store.list(&plan_selector(uid)).await?;
+    Ok(join(parts).map(|(_, plan)| plan))
+}
+
+/// Removes all parts of a plan, the first one first: without it the plan does not count as whole.
+pub(super) async fn remove_plan(store: &Store, uid: &str) -> Result<(), RecordError> {
+    let mut parts = store.list(&plan_selector(uid)).await?;
+    parts.sort_by_key(content::chunk);
+    for part in parts {
+        store.delete(content::name(&part), None).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::content::Record;
+
+    fn part(index: usize, chunks: usize, bytes: &[u8]) -> ConfigMap {
+        let key = SessionKey::new("bos", "boot-1");
+        Record::Plan { uid: "u-1", key: &key, index, chunks }.to_object(bytes)
+    }
+
+    #[test]
+    fn a_plan_is_whole_or_nothing() {
+        let whole = vec![part(2, 3, b"c"), part(0, 3, b"a"), part(1, 3, b"b")];
+        assert_eq!(join(whole).map(|(_, plan)| plan), Some(b"abc".to_vec()));
+        assert_eq!(join(vec![part(0, 3, b"a"), part(2, 3, b"c")]), None);
+        assert_eq!(join(vec![part(1, 3, b"b"), part(2, 3, b"c")]), None);
+        assert_eq!(join(vec![part(0, 2, b"a"), part(1, 3, b"b")]), None);
+        assert_eq!(join(Vec::new()), None);
+    }
+}

@@ -1,0 +1,349 @@
+//! Watches of our own kinds and of the emergency stop.
+//!
+//! Each kind has a stream of its own with a back-off of its own, so that one failing watch never
+//! delays another. A stream begins with everything there is ([`Seen::Reset`]), and so it does again
+//! after every gap; objects that cannot be read are named and the rest is delivered.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bos_crds::{BootComponent, BootOptions, Session, SessionTemplate, labels};
+use futures::{Stream, StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// The server ends each watch after this many seconds, so that a connection that died silently (at
+/// a load balancer, say) is noticed soon after.
+const WATCH_SECONDS: u32 = 200;
+
+/// News of one kind.
+#[derive(Debug, Clone)]
+pub enum Seen<K> {
+    /// All there is. What is in neither list does not exist any more.
+    Reset {
+        /// The objects that can be read.
+        items: Vec<K>,
+        /// Those that are there and cannot be read: whoever knew them before keeps what it knew.
+        invalid: Vec<Invalid>,
+    },
+    /// An object was created or changed.
+    Applied(Box<K>),
+    /// An object was deleted.
+    Deleted(Box<K>),
+    /// An object was changed into something that cannot be read.
+    Invalid(Invalid),
+    /// An object that could not be read was deleted.
+    InvalidDeleted(Invalid),
+}
+
+/// An object that is not of our schema. The CRD lets none in; an older or newer CRD might.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// Its namespace, where the kind has one.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// What is wrong with it.
+    pub error: String,
+}
+
+/// News from the API server.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// Of SessionTemplates in all namespaces.
+    Template(Seen<SessionTemplate>),
+    /// Of Sessions in all namespaces.
+    Session(Seen<Session>),
+    /// Of BootComponents.
+    Component(Seen<BootComponent>),
+    /// Of BootOptions.
+    Options(Seen<BootOptions>),
+    /// Whether the emergency stop is set.
+    EmergencyStop(bool),
+}
+
+/// The streams, by the kind they watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Watched {
+    /// SessionTemplates.
+    Templates,
+    /// Sessions.
+    Sessions,
+    /// BootComponents.
+    Components,
+    /// BootOptions.
+    Options,
+    /// The emergency stop's ConfigMap.
+    EmergencyStop,
+}
+
+impl Watched {
+    /// Every stream.
+    pub const ALL: [Self; 5] = [Self::Templates, Self::Sessions, Self::Components, Self::Options, Self::EmergencyStop];
+
+    /// The stream's name in logs, metrics and health answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Templates => "sessiontemplates",
+            Self::Sessions => "sessions",
+            Self::Components => "bootcomponents",
+            Self::Options => "bootoptions",
+            Self::EmergencyStop => "emergencystop",
+        }
+    }
+}
+
+/// A stream that has not failed again for this long has recovered: the longest a failing one can be
+/// silent is the client's read time-out and the longest back-off.
+const RECOVERED_AFTER: Duration = Duration::from_secs(300);
+
+/// How each stream is doing.
+///
+/// A watch that is begun again on a quiet kind delivers nothing, so silence is no sign of ill health;
+/// errors that keep coming are, and so is a stream that has never delivered its first list.
+#[derive(Debug, Clone)]
+pub struct WatchHealth(Arc<[Mutex<StreamHealth>; 5]>);
+
+#[derive(Debug, Clone)]
+struct StreamHealth {
+    last_success: Instant,
+    synced: bool,
+    failing: Option<Failing>,
+}
+
+#[derive(Debug, Clone)]
+struct Failing {
+    since: Instant,
+    last: Instant,
+    error: String,
+}
+
+impl WatchHealth {
+    fn new() -> Self {
+        let now = Instant::now();
+        let fresh = || Mutex::new(StreamHealth { last_success: now, synced: false, failing: None });
+        Self(Arc::new(std::array::from_fn(|_| fresh())))
+    }
+
+    fn of(&self, stream: Watched) -> std::sync::MutexGuard<'_, StreamHealth> {
+        self.0[stream as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Streams that have been failing, or have not delivered their first list, for longer than
+    /// `limit`, each with its last error.
+    #[must_use]
+    pub fn stale(&self, limit: Duration) -> Vec<(Watched, String)> {
+        let now = Instant::now();
+        Watched::ALL.into_iter().filter_map(|stream| Some((stream, self.of(stream).stale(now, limit)?))).collect()
+    }
+
+    /// When a stream last delivered something (its start, if never).
+    #[must_use]
+    pub fn last_success(&self, stream: Watched) -> Instant {
+        self.of(stream).last_success
+    }
+
+    /// Whether every stream has delivered all there was at least once.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        Watched::ALL.into_iter().all(|stream| self.of(stream).synced)
+    }
+
+    fn succeeded(&self, stream: Watched) {
+        let mut health = self.of(stream);
+        health.last_success = Instant::now();
+        health.failing = None;
+    }
+
+    fn failed(&self, stream: Watched, error: &watcher::Error) {
+        tracing::warn!(stream = stream.as_str(), %error, "watch failed; trying again");
+        self.of(stream).failed(Instant::now(), error.to_string());
+    }
+}
+
+impl StreamHealth {
+    fn failed(&mut self, now: Instant, error: String) {
+        let since = match &self.failing {
+            Some(before) if now.duration_since(before.last) < RECOVERED_AFTER => before.since,
+            _ => now,
+        };
+        self.failing = Some(Failing { since, last: now, error });
+    }
+
+    fn stale(&self, now: Instant, limit: Duration) -> Option<String> {
+        let error = self.failing.as_ref().map(|failing| failing.error.clone());
+        if !self.synced && now.duration_since(self.last_success) > limit {
+            return Some(error.unwrap_or_else(|| "nothing was delivered yet".to_owned()));
+        }
+        let failing = self.failing.as_ref()?;
+        let still = now.duration_since(failing.last) < RECOVERED_AFTER;
+        (still && now.duration_since(failing.since) > limit).then(|| failing.error.clone())
+    }
+}
+
+/// Starts all watches. `namespace` is the operator's own, where the emergency stop is looked for.
+/// Every stream waits while `tx` is full, and ends when `cancel` is cancelled or `tx` is closed.
+#[must_use]
+pub fn spawn_watches(client: &Client, namespace: &str, tx: &mpsc::Sender<News>, cancel: &CancellationToken) -> WatchHealth {
+    let health = WatchHealth::new();
+    let to = Sink { tx: tx.clone(), health: health.clone(), cancel: cancel.clone() };
+    to.spawn(Api::<DeserializeGuard<SessionTemplate>>::all(client.clone()), Watched::Templates, News::Template);
+    to.spawn(Api::<DeserializeGuard<Session>>::all(client.clone()), Watched::Sessions, News::Session);
+    to.spawn(Api::<DeserializeGuard<BootComponent>>::all(client.clone()), Watched::Components, News::Component);
+    to.spawn(Api::<DeserializeGuard<BootOptions>>::all(client.clone()), Watched::Options, News::Options);
+    tokio::spawn(to.emergency_stop(Api::namespaced(client.clone(), namespace)));
+    health
+}
+
+/// Where a stream delivers to.
+#[derive(Clone)]
+struct Sink {
+    tx: mpsc::Sender<News>,
+    health: WatchHealth,
+    cancel: CancellationToken,
+}
+
+impl Sink {
+    fn spawn<K>(&self, api: Api<DeserializeGuard<K>>, stream: Watched, wrap: fn(Seen<K>) -> News)
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    {
+        let config = watcher::Config::default().timeout(WATCH_SECONDS);
+        let events = watcher(api, config).default_backoff().map_ok(|event| event.modify(|object| object.managed_fields_mut().clear()));
+        tokio::spawn(self.clone().run(events, stream, wrap));
+    }
+
+    async fn run<K: Resource<DynamicType = ()>>(
+        self,
+        events: impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<K>>>> + Send,
+        stream: Watched,
+        wrap: fn(Seen<K>) -> News,
+    ) {
+        let mut folder = Folder::default();
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = self.next(&mut events, stream).await {
+            let is_done = matches!(event, watcher::Event::InitDone);
+            let Some(seen) = folder.fold(event) else { continue };
+            if self.tx.send(wrap(seen)).await.is_err() {
+                return;
+            }
+            if is_done {
+                self.health.of(stream).synced = true;
+            }
+        }
+    }
+
+    /// The next event; None when it is time to stop. Errors are counted and waited out (the back-off
+    /// is in the stream).
+    async fn next<T>(
+        &self,
+        events: &mut (impl Stream<Item = watcher::Result<watcher::Event<T>>> + Unpin),
+        stream: Watched,
+    ) -> Option<watcher::Event<T>> {
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return None,
+                () = self.tx.closed() => return None,
+                event = events.next() => event?,
+            };
+            match event {
+                Ok(event) => {
+                    self.health.succeeded(stream);
+                    return Some(event);
+                }
+                Err(error) => self.health.failed(stream, &error),
+            }
+        }
+    }
+
+    async fn emergency_stop(self, api: Api<PartialObjectMeta<ConfigMap>>) {
+        let config = watcher::Config::default().timeout(WATCH_SECONDS).fields(&format!("metadata.name={}", labels::EMERGENCY_STOP));
+        let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+        let mut listed = false;
+        while let Some(event) = self.next(&mut events, Watched::EmergencyStop).await {
+            let set = match event {
+                watcher::Event::Init => {
+                    listed = false;
+                    continue;
+                }
+                watcher::Event::InitApply(_) => {
+                    listed = true;
+                    continue;
+                }
+                watcher::Event::InitDone => listed,
+                watcher::Event::Apply(_) => true,
+                watcher::Event::Delete(_) => false,
+            };
+            if self.tx.send(News::EmergencyStop(set)).await.is_err() {
+                return;
+            }
+            self.health.of(Watched::EmergencyStop).synced = true;
+        }
+    }
+}
+
+/// Gathers a list into one [`Seen::Reset`].
+struct Folder<K> {
+    items: Vec<K>,
+    invalid: Vec<Invalid>,
+}
+
+impl<K> Default for Folder<K> {
+    fn default() -> Self {
+        Self { items: Vec::new(), invalid: Vec::new() }
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Folder<K> {
+    fn fold(&mut self, event: watcher::Event<DeserializeGuard<K>>) -> Option<Seen<K>> {
+        match event {
+            watcher::Event::Init => {
+                *self = Self::default();
+                None
+            }
+            watcher::Event::InitApply(object) => {
+                match read(object) {
+                    Ok(object) => self.items.push(object),
+                    Err(invalid) => self.invalid.push(invalid),
+                }
+                None
+            }
+            watcher::Event::InitDone => {
+                let Self { items, invalid } = std::mem::take(self);
+                Some(Seen::Reset { items, invalid })
+            }
+            watcher::Event::Apply(object) => Some(match read(object) {
+                Ok(object) => Seen::Applied(Box::new(object)),
+                Err(invalid) => Seen::Invalid(invalid),
+            }),
+            watcher::Event::Delete(object) => Some(match read(object) {
+                Ok(object) => Seen::Deleted(Box::new(object)),
+                Err(invalid) => Seen::InvalidDeleted(invalid),
+            }),
+        }
+    }
+}
+
+fn read<K: Resource<DynamicType = ()>>(object: DeserializeGuard<K>) -> Result<K, Invalid> {
+    object.0.map_err(|bad| {
+        let invalid = Invalid {
+            namespace: bad.metadata.namespace,
+            name: bad.metadata.name.unwrap_or_default(),
+            uid: bad.metadata.uid.unwrap_or_default(),
+            error: bad.error,
+        };
+        tracing::error!(kind = %K::kind(&()), name = invalid.name, namespace = invalid.namespace, error = invalid.error, "object cannot be read; left alone");
+        invalid
+    })
+}

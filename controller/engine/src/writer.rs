@@ -1,0 +1,276 @@
+//! Writes of specs and statuses of our own kinds: many, lazy, latest wins.
+//!
+//! The queue holds at most one write per object and target; a newer one replaces it. Of what may be
+//! written now, urgent writes go first and then the longest waiting. Only one write per object is in
+//! flight, so an object's writes arrive in the order they were made. A write that met a busy or absent
+//! API server stays queued for as long as the leadership lasts; while the server is away only one
+//! write at a time tries it.
+
+mod queue;
+mod send;
+mod task;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::Client;
+use serde_json::Value;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use queue::Queue;
+
+/// The kinds that are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A SessionTemplate.
+    SessionTemplate,
+    /// A Session.
+    Session,
+    /// A BootComponent.
+    BootComponent,
+    /// The BootOptions.
+    BootOptions,
+}
+
+impl Kind {
+    /// The kind as it stands in manifests.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SessionTemplate => "SessionTemplate",
+            Self::Session => "Session",
+            Self::BootComponent => "BootComponent",
+            Self::BootOptions => "BootOptions",
+        }
+    }
+}
+
+/// Names an object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace, for the kinds that have one.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+impl ObjectKey {
+    /// An object in a namespace.
+    pub fn namespaced(kind: Kind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind, namespace: Some(namespace.into()), name: name.into() }
+    }
+
+    /// A cluster-scoped object.
+    pub fn cluster(kind: Kind, name: impl Into<String>) -> Self {
+        Self { kind, namespace: None, name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind.as_str(), self.name),
+            None => write!(f, "{} {}", self.kind.as_str(), self.name),
+        }
+    }
+}
+
+/// What of an object is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    /// The object itself, new. The body is the whole object; kind and name are filled in.
+    Create,
+    /// The spec, labels or annotations. The body is a merge patch.
+    Spec,
+    /// The status subresource. The body is a merge patch (`{"status": ...}`).
+    Status,
+}
+
+/// Which write goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Failures, ends, and what a person waits for.
+    Urgent,
+    /// Everything else.
+    Normal,
+}
+
+/// One write.
+#[derive(Debug, Clone)]
+pub struct WriteJob {
+    /// The object.
+    pub key: ObjectKey,
+    /// The uid it must have; empty for a create.
+    pub uid: String,
+    /// The version it must have; None writes whatever the version. Where our own earlier write has
+    /// moved that version on, the newer one is used.
+    pub resource_version: Option<String>,
+    /// What is written.
+    pub target: Target,
+    /// The merge patch or new object, without uid and resourceVersion.
+    pub body: Value,
+    /// The caller's number for this decision, given back with the answer.
+    pub version: u64,
+    /// Which write goes first.
+    pub urgency: Urgency,
+    /// The write may wait until then, so that a state that does not last is never written. A newer
+    /// write for the same object and target takes the earlier of the two times.
+    pub not_before: Option<Instant>,
+}
+
+/// How a write ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum WriteOutcome {
+    /// The object is as the body says.
+    Written {
+        /// Its version now.
+        resource_version: String,
+        /// Its generation now.
+        generation: i64,
+        /// Its uid (news after a create).
+        uid: String,
+    },
+    /// Somebody else has changed it. Nothing was written.
+    Conflict {
+        /// The object as it is now, without managedFields.
+        current: Box<Value>,
+    },
+    /// It does not exist (any more), or another object has its name.
+    Gone,
+    /// The API server refuses the write for good.
+    Refused {
+        /// Its words.
+        message: String,
+    },
+}
+
+/// The answer to a write. Writes that a newer one replaced get none: the answer to a version settles
+/// all earlier ones of the same object and target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WriteAck {
+    /// The object.
+    pub key: ObjectKey,
+    /// What was written.
+    pub target: Target,
+    /// The job's version.
+    pub version: u64,
+    /// How it ended.
+    pub outcome: WriteOutcome,
+}
+
+/// How the writer works.
+#[derive(Debug, Clone, Copy)]
+pub struct WriterConfig {
+    /// Writes in flight at once. More than 16 make an API server no faster.
+    pub in_flight: usize,
+    /// How long one call may take before its outcome counts as unknown.
+    pub call_timeout: Duration,
+}
+
+impl Default for WriterConfig {
+    fn default() -> Self {
+        Self { in_flight: 16, call_timeout: crate::clients::CALL_TIMEOUT }
+    }
+}
+
+/// Counts since the start.
+#[derive(Debug, Default)]
+pub struct WriterCounts {
+    /// Writes acknowledged by the API server.
+    pub written: AtomicU64,
+    /// Calls that failed for the moment and were queued again.
+    pub retried: AtomicU64,
+    /// Writes that met another version.
+    pub conflicts: AtomicU64,
+    /// Writes to objects that are gone.
+    pub gone: AtomicU64,
+    /// Writes refused for good.
+    pub refused: AtomicU64,
+    /// Writes replaced by a newer one before they left.
+    pub coalesced: AtomicU64,
+}
+
+impl WriterCounts {
+    fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes writes and sends them in the background. Cheap to clone.
+#[derive(Clone)]
+pub struct StatusWriter {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Notify,
+    counts: WriterCounts,
+}
+
+impl Shared {
+    fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl StatusWriter {
+    /// Starts the writer. Answers come through the receiver, which must be read: writing pauses when
+    /// a thousand answers wait. When `cancel` is cancelled nothing more is sent.
+    #[must_use]
+    pub fn spawn(client: Client, config: WriterConfig, cancel: CancellationToken) -> (Self, mpsc::Receiver<WriteAck>) {
+        let (tx, rx) = mpsc::channel(1024);
+        let shared = Arc::new(Shared { queue: Mutex::default(), changed: Notify::new(), counts: WriterCounts::default() });
+        tokio::spawn(task::run(client, config, Arc::clone(&shared), tx, cancel));
+        (Self { shared }, rx)
+    }
+
+    /// Queues a write, in place of an earlier one for the same object and target. Never waits.
+    pub fn submit(&self, job: WriteJob) {
+        self.submit_all([job]);
+    }
+
+    /// Queues several writes at once.
+    pub fn submit_all(&self, jobs: impl IntoIterator<Item = WriteJob>) {
+        let now = Instant::now();
+        {
+            let mut queue = self.shared.queue();
+            for job in jobs {
+                if queue.submit(job, now) {
+                    WriterCounts::add(&self.shared.counts.coalesced);
+                }
+            }
+        }
+        self.shared.changed.notify_one();
+    }
+
+    /// Counts since the start.
+    #[must_use]
+    pub fn counts(&self) -> &WriterCounts {
+        &self.shared.counts
+    }
+
+    /// Writes that wait or are in flight.
+    #[must_use]
+    pub fn queue_len(&self) -> usize {
+        self.shared.queue().len()
+    }
+
+    /// How long the longest waiting write has waited, of those that may leave.
+    #[must_use]
+    pub fn oldest_age(&self) -> Duration {
+        self.shared.queue().oldest_age(Instant::now())
+    }
+}
+
+impl fmt::Debug for StatusWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatusWriter").field("queue_len", &self.queue_len()).finish_non_exhaustive()
+    }
+}

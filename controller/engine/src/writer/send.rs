@@ -1,0 +1,262 @@
+//! One write: the request, and what its answer means.
+
+use bos_crds::{BootComponent, BootOptions, Session, SessionTemplate, labels};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::Request;
+use kube::{Client, Resource};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+use super::{Kind, ObjectKey, Target, WriteJob, WriteOutcome};
+use crate::clients::{CallError, Verdict, bounded};
+
+/// How sending ended.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// For good.
+    Settled(WriteOutcome),
+    /// It must be sent again.
+    Again {
+        /// What the server asked for.
+        retry_after: Option<Duration>,
+        /// The server as a whole is away or busy.
+        server: bool,
+        /// The write may have taken effect.
+        uncertain: bool,
+    },
+}
+
+/// All that is read of an answer.
+#[derive(Deserialize)]
+struct Answer {
+    metadata: AnswerMeta,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AnswerMeta {
+    #[serde(default)]
+    resource_version: String,
+    #[serde(default)]
+    generation: i64,
+    #[serde(default)]
+    uid: String,
+}
+
+impl From<Answer> for WriteOutcome {
+    fn from(answer: Answer) -> Self {
+        let AnswerMeta { resource_version, generation, uid } = answer.metadata;
+        Self::Written { resource_version, generation, uid }
+    }
+}
+
+/// Sends a write. `uncertain` are bodies sent before for the same object whose answer was lost.
+pub(super) async fn send(client: &Client, timeout: Duration, job: &WriteJob, uncertain: &[Value]) -> Sent {
+    let mut version = job.resource_version.clone();
+    // Twice: once more when the version turned out to be that of our own lost write.
+    for _ in 0..2 {
+        let error = match call::<Answer>(client, timeout, request(job, version.as_deref())).await {
+            Ok(answer) => return Sent::Settled(answer.into()),
+            Err(error) => error,
+        };
+        match error.verdict() {
+            Verdict::Conflict | Verdict::AlreadyExists => match look(client, timeout, job, uncertain).await {
+                Look::Settled(sent) => return sent,
+                Look::OurOwn(newer) => version = Some(newer),
+            },
+            _ => return judge(&error),
+        }
+    }
+    Sent::Again { retry_after: None, server: false, uncertain: false }
+}
+
+/// What an error other than a conflict means.
+fn judge(error: &CallError) -> Sent {
+    match error.verdict() {
+        Verdict::NotFound => Sent::Settled(WriteOutcome::Gone),
+        Verdict::Invalid if is_other_uid(error) => Sent::Settled(WriteOutcome::Gone),
+        Verdict::Invalid | Verdict::Forbidden => Sent::Settled(WriteOutcome::Refused { message: error.message() }),
+        Verdict::Transient { retry_after, server } => Sent::Again { retry_after, server, uncertain: !is_busy(error) },
+        Verdict::Conflict | Verdict::AlreadyExists | Verdict::Expired => Sent::Again { retry_after: None, server: false, uncertain: false },
+    }
+}
+
+/// A uid that is not the object's is refused as a change of an immutable field.
+fn is_other_uid(error: &CallError) -> bool {
+    let CallError::Kube(kube::Error::Api(status)) = error else { return false };
+    status.code == 422 && status.details.iter().flat_map(|details| &details.causes).any(|cause| cause.field == "metadata.uid")
+}
+
+/// Turned away at the door: not carried out.
+fn is_busy(error: &CallError) -> bool {
+    matches!(error, CallError::Kube(kube::Error::Api(status)) if status.code == 429)
+}
+
+/// What a look at the object after a conflict says.
+enum Look {
+    Settled(Sent),
+    OurOwn(String),
+}
+
+async fn look(client: &Client, timeout: Duration, job: &WriteJob, uncertain: &[Value]) -> Look {
+    let mut current: Value = match call(client, timeout, get(&job.key)).await {
+        Ok(current) => current,
+        Err(error) if error.verdict() == Verdict::NotFound && job.target == Target::Create => {
+            return Look::Settled(Sent::Again { retry_after: None, server: false, uncertain: false });
+        }
+        Err(error) => return Look::Settled(judge_read(&error)),
+    };
+    let uid = current["metadata"]["uid"].as_str().unwrap_or_default();
+    if !job.uid.is_empty() && uid != job.uid {
+        return Look::Settled(Sent::Settled(WriteOutcome::Gone));
+    }
+    let lost = uncertain.iter().any(|body| contains(&current, body));
+    if lost && contains(&current, &job.body) {
+        return Look::Settled(match serde_json::from_value::<Answer>(current) {
+            Ok(answer) => Sent::Settled(answer.into()),
+            Err(error) => Sent::Settled(WriteOutcome::Refused { message: format!("unreadable answer: {error}") }),
+        });
+    }
+    if lost && job.target != Target::Create {
+        let version = current["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        return Look::OurOwn(version.to_owned());
+    }
+    if let Some(metadata) = current["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    Look::Settled(Sent::Settled(WriteOutcome::Conflict { current: Box::new(current) }))
+}
+
+/// A read has no effect, so its failure leaves nothing in doubt.
+fn judge_read(error: &CallError) -> Sent {
+    match judge(error) {
+        Sent::Again { retry_after, server, .. } => Sent::Again { retry_after, server, uncertain: false },
+        settled @ Sent::Settled(_) => settled,
+    }
+}
+
+async fn call<T: serde::de::DeserializeOwned>(
+    client: &Client,
+    timeout: Duration,
+    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+) -> Result<T, CallError> {
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    bounded(timeout, client.request(request)).await
+}
+
+type Built = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
+
+fn get(key: &ObjectKey) -> Built {
+    Request::new(collection(key)).get(&key.name, &kube::api::GetParams::default())
+}
+
+fn request(job: &WriteJob, version: Option<&str>) -> Built {
+    let requests = Request::new(collection(&job.key));
+    let name = job.key.name.as_str();
+    match job.target {
+        Target::Create => {
+            let params = PostParams { field_manager: Some(manager(job.target).to_owned()), ..PostParams::default() };
+            let body = serde_json::to_vec(&whole(job)).map_err(kube::core::request::Error::SerializeBody)?;
+            requests.create(&params, body)
+        }
+        Target::Spec => requests.patch(name, &patch_params(job.target), &Patch::Merge(guarded(job, version))),
+        Target::Status => requests.patch_subresource("status", name, &patch_params(job.target), &Patch::Merge(guarded(job, version))),
+    }
+}
+
+fn manager(target: Target) -> &'static str {
+    match target {
+        Target::Create => labels::MANAGER_DISCOVERY,
+        Target::Spec => labels::MANAGER_SESSION_SETUP,
+        Target::Status => labels::MANAGER_STATUS,
+    }
+}
+
+fn patch_params(target: Target) -> PatchParams {
+    PatchParams { field_manager: Some(manager(target).to_owned()), ..PatchParams::default() }
+}
+
+/// The whole object of a create.
+fn whole(job: &WriteJob) -> Value {
+    let mut object = job.body.clone();
+    object["apiVersion"] = json!(bos_crds::API_VERSION);
+    object["kind"] = json!(job.key.kind.as_str());
+    object["metadata"]["name"] = json!(job.key.name);
+    if let Some(namespace) = &job.key.namespace {
+        object["metadata"]["namespace"] = json!(namespace);
+    }
+    object
+}
+
+/// The patch with the uid and version that the object must have.
+fn guarded(job: &WriteJob, version: Option<&str>) -> Value {
+    let mut patch = job.body.clone();
+    if !job.uid.is_empty() {
+        patch["metadata"]["uid"] = json!(job.uid);
+    }
+    if let Some(version) = version {
+        patch["metadata"]["resourceVersion"] = json!(version);
+    }
+    patch
+}
+
+fn collection(key: &ObjectKey) -> String {
+    let namespace = key.namespace.as_deref();
+    match key.kind {
+        Kind::SessionTemplate => SessionTemplate::url_path(&(), namespace),
+        Kind::Session => Session::url_path(&(), namespace),
+        Kind::BootComponent => BootComponent::url_path(&(), None),
+        Kind::BootOptions => BootOptions::url_path(&(), None),
+    }
+}
+
+/// Whether an object is as a merge patch would make it.
+fn contains(object: &Value, patch: &Value) -> bool {
+    match patch {
+        Value::Object(fields) => fields.iter().all(|(name, wanted)| match object.get(name) {
+            None => wanted.is_null() || wanted.as_object().is_some_and(|fields| fields.values().all(Value::is_null)),
+            Some(found) => contains(found, wanted),
+        }),
+        other => object == other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_contains_the_patch_that_made_it() {
+        let object = json!({"metadata": {"uid": "u"}, "status": {"phase": "PoweringOn", "tries": 1, "list": [1, 2]}});
+        assert!(contains(&object, &json!({"status": {"phase": "PoweringOn", "message": null}})));
+        assert!(contains(&object, &json!({"status": {"list": [1, 2], "gone": {"a": null}}})));
+        assert!(!contains(&object, &json!({"status": {"phase": "Configuring"}})));
+        assert!(!contains(&object, &json!({"status": {"phase": null}})));
+        assert!(!contains(&object, &json!({"status": {"list": [1]}})));
+        assert!(!contains(&object, &json!({"status": {"new": {"a": 1}}})));
+    }
+
+    #[test]
+    fn requests_carry_the_preconditions() {
+        let job = WriteJob {
+            key: ObjectKey::namespaced(Kind::Session, "bos", "boot-1"),
+            uid: "u-1".to_owned(),
+            resource_version: Some("7".to_owned()),
+            target: Target::Status,
+            body: json!({"status": {"phase": "Running"}}),
+            version: 1,
+            urgency: super::super::Urgency::Normal,
+            not_before: None,
+        };
+        let sent = request(&job, job.resource_version.as_deref()).unwrap();
+        assert_eq!(sent.uri().path(), "/apis/bos.hpe.com/v1alpha1/namespaces/bos/sessions/boot-1/status");
+        let body: Value = serde_json::from_slice(sent.body()).unwrap();
+        assert_eq!(body, json!({"status": {"phase": "Running"}, "metadata": {"uid": "u-1", "resourceVersion": "7"}}));
+        let node = WriteJob { key: ObjectKey::cluster(Kind::BootComponent, "x1c0s0b0n0"), target: Target::Create, body: json!({}), ..job };
+        let sent = request(&node, None).unwrap();
+        assert_eq!(sent.uri().path(), "/apis/bos.hpe.com/v1alpha1/bootcomponents");
+        let body: Value = serde_json::from_slice(sent.body()).unwrap();
+        assert_eq!(body, json!({"apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "metadata": {"name": "x1c0s0b0n0"}}));
+    }
+}
