@@ -4,8 +4,11 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bos_core::xname::Xname;
+use reqwest::Method;
+use serde::Serialize;
 
 use crate::error::ServiceError;
+use crate::http::{Transport, header};
 
 /// What a set of nodes shall boot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,4 +56,51 @@ pub trait BootParameters: Send + Sync {
     /// # Errors
     /// When BSS cannot be asked, refuses, or answers without a token.
     async fn put(&self, params: &BootParams, nodes: &[Xname]) -> Result<Token, ServiceError>;
+}
+
+/// The header with the token; case does not matter in HTTP.
+const TOKEN_HEADER: &str = "bss-referral-token";
+
+/// [`BootParameters`] by BSS v1.
+pub struct BssClient {
+    http: Transport,
+}
+
+impl BssClient {
+    pub(crate) const fn new(http: Transport) -> Self {
+        Self { http }
+    }
+}
+
+#[derive(Serialize)]
+struct Order<'a> {
+    hosts: &'a [Xname],
+    params: &'a str,
+    kernel: &'a str,
+    initrd: &'a str,
+}
+
+#[async_trait]
+impl BootParameters for BssClient {
+    async fn put(&self, params: &BootParams, nodes: &[Xname]) -> Result<Token, ServiceError> {
+        const CALL: &str = "put bootparameters";
+        let service = self.http.service();
+        if nodes.is_empty() {
+            return Err(ServiceError::refused(service, CALL, "without hosts BSS would change the image record instead"));
+        }
+        if params.kernel.is_empty() || params.initrd.is_empty() {
+            return Err(ServiceError::refused(service, CALL, "kernel and initrd must both be given"));
+        }
+        let body = Order { hosts: nodes, params: &params.params, kernel: &params.kernel, initrd: &params.initrd };
+        self.http
+            .write(CALL, Method::PUT, &["bootparameters"])
+            .json(&body)
+            .answer(|answer| {
+                answer.good()?;
+                // Without the token no node could ever prove that it booted this.
+                let token = header(&answer.headers, TOKEN_HEADER);
+                token.map(Token::new).ok_or_else(|| ServiceError::malformed(service, CALL, "an answer without BSS-Referral-Token"))
+            })
+            .await
+    }
 }

@@ -1,11 +1,16 @@
 //! HSM, the Hardware State Manager: which nodes there are, their roles, groups, partitions and locks.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use bos_core::xname::Xname;
+use reqwest::Method;
+use serde::{Deserialize, Deserializer};
 
-use crate::error::ServiceError;
+use crate::answer::{Malformed, json, optional_text, or_default};
+use crate::error::{ErrorKind, ServiceError};
+use crate::http::{LARGE, Transport};
 
 /// A node as HSM knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,4 +88,288 @@ pub trait Inventory: Send + Sync {
     /// # Errors
     /// As [`components`](Self::components).
     async fn locked(&self) -> Result<BTreeSet<Xname>, ServiceError>;
+}
+
+/// [`Inventory`] by HSM v2.
+pub struct HsmClient {
+    http: Transport,
+}
+
+impl HsmClient {
+    pub(crate) const fn new(http: Transport) -> Self {
+        Self { http }
+    }
+}
+
+#[async_trait]
+impl Inventory for HsmClient {
+    async fn components(&self) -> Result<Components, ServiceError> {
+        let request = self.http.read("get components", Method::GET, &["State", "Components"]);
+        request.query(&[("type", "Node")]).largest(LARGE).parsed(parse_components).await
+    }
+
+    async fn groups(&self) -> Result<Vec<Group>, ServiceError> {
+        self.http.read("get groups", Method::GET, &["groups"]).largest(LARGE).parsed(parse_groups).await
+    }
+
+    async fn partitions(&self) -> Result<Vec<Partition>, ServiceError> {
+        self.http.read("get partitions", Method::GET, &["partitions"]).largest(LARGE).parsed(parse_partitions).await
+    }
+
+    async fn locked(&self) -> Result<BTreeSet<Xname>, ServiceError> {
+        let request = self.http.read("get locks", Method::GET, &["locks", "status"]);
+        let request = request.query(&[("type", "Node"), ("locked", "True")]).largest(LARGE);
+        request
+            .answer(|answer| match answer.parse(parse_locked) {
+                // HSM before 2.45 says this when no node is locked.
+                Err(error) if error.kind == ErrorKind::Rejected(400) && error.detail.contains("Component not found") => Ok(BTreeSet::new()),
+                result => result,
+            })
+            .await
+    }
+}
+
+#[derive(Deserialize)]
+struct ComponentsWire<'a> {
+    #[serde(rename = "Components", borrow)]
+    components: Vec<ComponentWire<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ComponentWire<'a> {
+    #[serde(rename = "ID", borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    #[serde(rename = "NID", default, deserialize_with = "nid")]
+    nid: Option<i64>,
+    #[serde(default, deserialize_with = "optional_text")]
+    role: Option<String>,
+    #[serde(default, deserialize_with = "optional_text")]
+    sub_role: Option<String>,
+    #[serde(default, deserialize_with = "optional_text")]
+    arch: Option<String>,
+    #[serde(default, deserialize_with = "optional_text")]
+    state: Option<String>,
+    #[serde(default)]
+    enabled: Option<bool>,
+    #[serde(default, deserialize_with = "or_default")]
+    locked: bool,
+    #[serde(default, deserialize_with = "optional_text")]
+    class: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct MembersWire<'a> {
+    // Go prints an empty list as null now and then.
+    #[serde(default, borrow, deserialize_with = "or_default")]
+    ids: Vec<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct GroupWire<'a> {
+    label: String,
+    #[serde(borrow)]
+    members: MembersWire<'a>,
+}
+
+#[derive(Deserialize)]
+struct PartitionWire<'a> {
+    name: String,
+    #[serde(borrow)]
+    members: MembersWire<'a>,
+}
+
+#[derive(Deserialize)]
+struct LocksWire<'a> {
+    #[serde(rename = "Components", borrow)]
+    components: Vec<LockWire<'a>>,
+}
+
+#[derive(Deserialize)]
+struct LockWire<'a> {
+    #[serde(rename = "ID", borrow)]
+    id: Cow<'a, str>,
+    #[serde(rename = "Locked")]
+    locked: bool,
+}
+
+/// A node id is a number, in some versions as text; none may be absent, null or an empty text.
+fn nid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Nid {
+        Number(i64),
+        Text(String),
+    }
+    match Option::<Nid>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(Nid::Number(number)) => Ok(Some(number)),
+        Some(Nid::Text(text)) if text.is_empty() => Ok(None),
+        Some(Nid::Text(text)) => text.parse().map(Some).map_err(|_| serde::de::Error::custom(format!("NID {text:?} is not a number"))),
+    }
+}
+
+fn parse_components(body: &[u8]) -> Result<Components, Malformed> {
+    let wire: ComponentsWire<'_> = json(body)?;
+    let mut found = Components::default();
+    found.nodes.reserve(wire.components.len());
+    for entry in wire.components {
+        if !entry.r#type.eq_ignore_ascii_case("Node") {
+            continue;
+        }
+        match Xname::parse(&entry.id) {
+            Ok(xname) => found.nodes.push(component(xname, entry)),
+            Err(_) => found.skipped += 1,
+        }
+    }
+    found.nodes.sort_unstable_by(|a, b| a.xname.cmp(&b.xname));
+    found.nodes.dedup();
+    // Two entries that differ: we cannot know which one holds.
+    if let Some(pair) = found.nodes.windows(2).find(|pair| matches!(pair, [a, b] if a.xname == b.xname)) {
+        let name = pair.first().map(|node| node.xname.to_string()).unwrap_or_default();
+        return Err(Malformed(format!("{name} is there twice, with different facts")));
+    }
+    Ok(found)
+}
+
+fn component(xname: Xname, wire: ComponentWire<'_>) -> Component {
+    Component {
+        xname,
+        nid: wire.nid,
+        role: wire.role,
+        sub_role: wire.sub_role,
+        arch: wire.arch,
+        state: wire.state,
+        enabled: wire.enabled,
+        locked: wire.locked,
+        class: wire.class,
+    }
+}
+
+fn nodes_of(members: &MembersWire<'_>) -> Vec<Xname> {
+    members.ids.iter().filter_map(|id| Xname::parse(id).ok()).collect()
+}
+
+fn parse_groups(body: &[u8]) -> Result<Vec<Group>, Malformed> {
+    let wire: Vec<GroupWire<'_>> = json(body)?;
+    Ok(wire.into_iter().map(|group| Group { members: nodes_of(&group.members), label: group.label }).collect())
+}
+
+fn parse_partitions(body: &[u8]) -> Result<Vec<Partition>, Malformed> {
+    let wire: Vec<PartitionWire<'_>> = json(body)?;
+    Ok(wire.into_iter().map(|partition| Partition { members: nodes_of(&partition.members), name: partition.name }).collect())
+}
+
+fn parse_locked(body: &[u8]) -> Result<BTreeSet<Xname>, Malformed> {
+    let wire: LocksWire<'_> = json(body)?;
+    // Filtered here as well: a service that ignores the filter must not lock the whole system.
+    Ok(wire.components.iter().filter(|entry| entry.locked).filter_map(|entry| Xname::parse(&entry.id).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn x(name: &str) -> Xname {
+        Xname::parse(name).unwrap()
+    }
+
+    #[test]
+    fn reads_a_full_and_a_bare_component() {
+        let found = parse_components(
+            br#"{"Components":[
+              {"ID":"x3000c0s19b1n0","Type":"Node","State":"Ready","Flag":"OK","Enabled":true,"Role":"Compute","SubRole":"Worker","NID":1,
+               "NetType":"Sling","Arch":"X86","Class":"River","SoftwareStatus":"AdminDown","ReservationDisabled":true,"Locked":true},
+              {"ID":"X3000C0S01B0N0","Type":"Node","NID":"49168512","Role":"","Enabled":null},
+              {"ID":"x3000c0s1b0","Type":"NodeBMC","State":"Ready"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(found.skipped, 0);
+        let bare = Component {
+            xname: x("x3000c0s1b0n0"),
+            nid: Some(49_168_512),
+            role: None,
+            sub_role: None,
+            arch: None,
+            state: None,
+            enabled: None,
+            locked: false,
+            class: None,
+        };
+        let full = Component {
+            xname: x("x3000c0s19b1n0"),
+            nid: Some(1),
+            role: Some("Compute".to_owned()),
+            sub_role: Some("Worker".to_owned()),
+            arch: Some("X86".to_owned()),
+            state: Some("Ready".to_owned()),
+            enabled: Some(true),
+            locked: true,
+            class: Some("River".to_owned()),
+        };
+        assert_eq!(found.nodes, [full, bare]);
+    }
+
+    #[test]
+    fn half_an_inventory_is_no_inventory() {
+        for body in [
+            &b""[..],
+            b"{}",
+            b"[]",
+            br#"{"Components":null}"#,
+            br#"{"components":[]}"#,
+            br#"{"Components":[{"Type":"Node"}]}"#,
+            br#"{"Components":[{"ID":"x1c0s0b0n0"}]}"#,
+            br#"{"Components":[{"ID":"x1c0s0b0n0","Type":"Node","NID":"one"}]}"#,
+            br#"{"Components":[{"ID":"x1c0s0b0n0","Type":"Node","Enabled":"true"}]}"#,
+            br#"{"Components":[{"ID":"x1c0s0b0n0","Type":"Node"}"#,
+            br#"{"Components":[{"ID":"x1c0s0b0n0","Type":"Node","Role":"Compute"},{"ID":"x1c0s0b0n0","Type":"Node","Role":"Management"}]}"#,
+            b"<html>login</html>",
+        ] {
+            assert!(parse_components(body).is_err(), "{}", String::from_utf8_lossy(body));
+        }
+        assert_eq!(parse_components(br#"{"Components":[]}"#).unwrap(), Components::default());
+    }
+
+    #[test]
+    fn an_unreadable_name_is_counted_and_a_repetition_is_one_node() {
+        let found = parse_components(
+            br#"{"Components":[{"ID":"x1c0s0b0n0","Type":"Node"},{"ID":"nid000001","Type":"Node"},{"ID":"X1c0s00b0n0","Type":"node"}]}"#,
+        )
+        .unwrap();
+        assert_eq!((found.nodes.len(), found.skipped), (1, 1));
+    }
+
+    #[test]
+    fn reads_groups_and_partitions() {
+        let groups = parse_groups(
+            br#"[{"label":"blue","description":"d","tags":["t1"],"exclusiveGroup":"colors","members":{"ids":["x3000c0s1b0n0","x3000c0s1b0"]}},
+                 {"label":"none","members":{"ids":[]}},{"label":"null","members":{"ids":null}}]"#,
+        )
+        .unwrap();
+        let sizes: Vec<_> = groups.iter().map(|group| (group.label.as_str(), group.members.len())).collect();
+        assert_eq!(sizes, [("blue", 1), ("none", 0), ("null", 0)]);
+        assert_eq!(parse_groups(b"[]").unwrap(), []);
+        for body in [&b"null"[..], b"{}", br#"[{"label":"a"}]"#, br#"[{"members":{"ids":[]}}]"#] {
+            assert!(parse_groups(body).is_err(), "{}", String::from_utf8_lossy(body));
+        }
+        let partitions = parse_partitions(br#"[{"name":"p1","description":"d","members":{"ids":["x3000c0s1b0n0"]}}]"#).unwrap();
+        assert_eq!(partitions, [Partition { name: "p1".to_owned(), members: vec![x("x3000c0s1b0n0")] }]);
+    }
+
+    #[test]
+    fn reads_locks() {
+        let locked = parse_locked(
+            br#"{"Components":[{"ID":"x3000c0s2b0n0","Locked":true,"Reserved":false,"CreationTime":"2026-11-22T11:03:07Z","ReservationDisabled":false},
+                 {"ID":"x3000c0s3b0n0","Locked":false,"Reserved":true,"ReservationDisabled":false}],"NotFound":["x9c0s0b0n0"]}"#,
+        )
+        .unwrap();
+        assert_eq!(locked.into_iter().collect::<Vec<_>>(), [x("x3000c0s2b0n0")]);
+        assert!(parse_locked(br#"{"Components":[]}"#).unwrap().is_empty());
+        for body in [&b"{}"[..], br#"{"Components":[{"ID":"x3000c0s2b0n0"}]}"#, br#"{"Components":null}"#] {
+            assert!(parse_locked(body).is_err(), "{}", String::from_utf8_lossy(body));
+        }
+    }
 }

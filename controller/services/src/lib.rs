@@ -14,18 +14,25 @@
 //! | [`Images`] | IMS | read an image, tag it |
 //! | [`ObjectStore`] | S3 | get, head |
 
+mod answer;
 pub mod bss;
 pub mod cfs;
+mod clients;
+pub mod config;
 pub mod error;
 pub mod hsm;
+pub mod http;
 pub mod ims;
 pub mod pcs;
 pub mod s3;
 
 pub use bss::{BootParameters, BootParams, Token};
 pub use cfs::{ConfigPatch, ConfigReading, ConfigStatus, Configuration};
+pub use clients::Clients;
+pub use config::{ConfigError, ServicesConfig};
 pub use error::{ErrorKind, Reached, Service, ServiceError};
 pub use hsm::{Component, Components, Group, Inventory, Partition};
+pub use http::{CallObserver, CallOutcome, NoObserver, Timeouts};
 pub use ims::{Image, Images};
 pub use pcs::{Power, PowerOperation, PowerReadings, Reading, TaskFailure, TaskState, Transition, TransitionId};
 pub use s3::{Object, ObjectHead, ObjectStore, S3Error, S3ErrorKind};

@@ -1,0 +1,80 @@
+//! All clients, made from one configuration.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::bss::{BootParameters, BssClient};
+use crate::cfs::{CfsClient, Configuration};
+use crate::config::{ConfigError, ServiceConfig, ServicesConfig};
+use crate::error::Service;
+use crate::hsm::{HsmClient, Inventory};
+use crate::http::{CallObserver, Settings, Timeouts, Transport};
+use crate::ims::{Images, ImsClient};
+use crate::pcs::{PcsClient, Power};
+use crate::s3::{ObjectStore, S3Client};
+
+/// The services, each behind its trait; cloning is cheap. A test puts its own implementations here.
+#[derive(Clone)]
+pub struct Clients {
+    /// HSM.
+    pub inventory: Arc<dyn Inventory>,
+    /// PCS.
+    pub power: Arc<dyn Power>,
+    /// BSS.
+    pub boot_parameters: Arc<dyn BootParameters>,
+    /// CFS.
+    pub configuration: Arc<dyn Configuration>,
+    /// IMS.
+    pub images: Arc<dyn Images>,
+    /// S3.
+    pub objects: Arc<dyn ObjectStore>,
+    /// The time limits for whole answers, to follow the `*_read_timeout` options of BOS while running.
+    pub timeouts: Timeouts,
+}
+
+impl Clients {
+    /// Makes the clients. Nothing is sent; files of certificate authorities are read now, tokens at each call.
+    ///
+    /// # Errors
+    /// Everything that [`ServicesConfig::validate`] finds, or a file of authorities that cannot be read.
+    pub fn new(config: &ServicesConfig, observer: Arc<dyn CallObserver>) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let timeouts = Timeouts::default();
+        let transport = |service, of: &ServiceConfig| {
+            timeouts.set(service, Duration::from_secs(of.timeout_seconds));
+            let settings = Settings {
+                service,
+                base: of.url(service).map_err(ConfigError::one)?,
+                ca_file: of.ca_file.clone(),
+                token_file: of.token_file.clone(),
+                insecure: of.insecure,
+                max_in_flight: of.max_in_flight,
+            };
+            Transport::new(settings, timeouts.clone(), Arc::clone(&observer))
+        };
+        Ok(Self {
+            inventory: Arc::new(HsmClient::new(transport(Service::Hsm, &config.hsm)?)),
+            power: Arc::new(PcsClient::new(transport(Service::Pcs, &config.pcs)?, config.power_task_deadline_minutes)),
+            boot_parameters: Arc::new(BssClient::new(transport(Service::Bss, &config.bss)?)),
+            configuration: Arc::new(CfsClient::new(transport(Service::Cfs, &config.cfs)?)),
+            images: Arc::new(ImsClient::new(transport(Service::Ims, &config.ims)?)),
+            objects: Arc::new(object_store(config, &timeouts, &observer)?),
+            timeouts,
+        })
+    }
+}
+
+fn object_store(config: &ServicesConfig, timeouts: &Timeouts, observer: &Arc<dyn CallObserver>) -> Result<S3Client, ConfigError> {
+    let s3 = &config.s3;
+    let endpoint = s3.url().map_err(ConfigError::one)?;
+    timeouts.set(Service::S3, Duration::from_secs(s3.timeout_seconds));
+    let settings = Settings {
+        service: Service::S3,
+        base: endpoint.clone(),
+        ca_file: s3.ca_file.clone(),
+        token_file: None,
+        insecure: s3.insecure,
+        max_in_flight: s3.max_in_flight,
+    };
+    Ok(S3Client::new(Transport::new(settings, timeouts.clone(), Arc::clone(observer))?, endpoint, s3))
+}

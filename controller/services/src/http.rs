@@ -1,0 +1,378 @@
+//! What all clients share: one HTTP client for each service, with limits on time, size and number of calls, and the
+//! reading of failures.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use crate::answer::{Answer, Malformed};
+use crate::config::{CONNECT_TIMEOUT_SECONDS, ConfigError};
+use crate::error::{ErrorKind, Reached, Service, ServiceError};
+
+/// Header that names one request in our log and, where it keeps one, in that of the service.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// As much of the body of a failure as is read.
+const FAILURE_BODY: usize = 16 * 1024;
+/// The largest answer about the whole system: some hundred bytes a component, for a hundred thousand components.
+pub(crate) const LARGE: usize = 64 * 1024 * 1024;
+/// The largest answer about one thing.
+pub(crate) const SMALL: usize = 1024 * 1024;
+
+/// How a call ended, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CallOutcome {
+    /// With an answer.
+    Ok,
+    /// The service, or the way to it, was at fault.
+    Unavailable,
+    /// The service refused this request.
+    Rejected,
+}
+
+impl CallOutcome {
+    /// The name in metric labels.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Unavailable => "unavailable",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// Is told of every HTTP request that ended, for metrics. Must not block.
+pub trait CallObserver: Send + Sync {
+    /// A request ended after `elapsed` (the time it waited for its turn not counted).
+    fn observed(&self, service: Service, call: &'static str, outcome: CallOutcome, elapsed: Duration);
+}
+
+/// An observer that does nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoObserver;
+
+impl CallObserver for NoObserver {
+    fn observed(&self, _: Service, _: &'static str, _: CallOutcome, _: Duration) {}
+}
+
+/// The time limits for whole answers. Clones share them, so they can be changed while calls run; a change counts for
+/// later calls.
+#[derive(Debug, Clone, Default)]
+pub struct Timeouts(Arc<[AtomicU64; Service::ALL.len()]>);
+
+impl Timeouts {
+    /// Changes the limit of one service; less than a millisecond counts as one.
+    pub fn set(&self, service: Service, limit: Duration) {
+        let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
+        if let Some(slot) = self.slot(service) {
+            slot.store(millis, Ordering::Relaxed);
+        }
+    }
+
+    /// The limit of one service.
+    #[must_use]
+    pub fn get(&self, service: Service) -> Duration {
+        Duration::from_millis(self.slot(service).map_or(0, |slot| slot.load(Ordering::Relaxed)).max(1))
+    }
+
+    fn slot(&self, service: Service) -> Option<&AtomicU64> {
+        Service::ALL.iter().position(|each| *each == service).and_then(|index| self.0.get(index))
+    }
+}
+
+/// What one [`Transport`] is made of.
+pub(crate) struct Settings {
+    pub(crate) service: Service,
+    pub(crate) base: Url,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) insecure: bool,
+    pub(crate) max_in_flight: usize,
+}
+
+/// The way to one service.
+pub(crate) struct Transport {
+    service: Service,
+    base: Url,
+    /// For reads: keeps connections.
+    pooled: Client,
+    /// For calls that change something: a new connection each time. A kept connection may be closed by the service at the
+    /// very moment we write to it, and then nobody knows whether the call was heard.
+    fresh: Client,
+    token_file: Option<PathBuf>,
+    turns: Semaphore,
+    timeouts: Timeouts,
+    observer: Arc<dyn CallObserver>,
+}
+
+/// A request that is being put together.
+pub(crate) struct Request<'a> {
+    transport: &'a Transport,
+    call: &'static str,
+    builder: RequestBuilder,
+    largest: usize,
+    has_body: bool,
+}
+
+impl Transport {
+    pub(crate) fn new(settings: Settings, timeouts: Timeouts, observer: Arc<dyn CallObserver>) -> Result<Self, ConfigError> {
+        // A second call finds a provider in place, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        Ok(Self {
+            service: settings.service,
+            pooled: client(&settings, 4)?,
+            fresh: client(&settings, 0)?,
+            base: settings.base,
+            token_file: settings.token_file,
+            turns: Semaphore::new(settings.max_in_flight),
+            timeouts,
+            observer,
+        })
+    }
+
+    pub(crate) const fn service(&self) -> Service {
+        self.service
+    }
+
+    /// A request that only reads; `path` is given in parts, which are escaped.
+    pub(crate) fn read(&self, call: &'static str, method: Method, path: &[&str]) -> Request<'_> {
+        self.request(&self.pooled, call, method, self.url(path))
+    }
+
+    /// A request that changes something.
+    pub(crate) fn write(&self, call: &'static str, method: Method, path: &[&str]) -> Request<'_> {
+        self.request(&self.fresh, call, method, self.url(path))
+    }
+
+    /// A request that only reads, with a ready URL.
+    pub(crate) fn read_url(&self, call: &'static str, method: Method, url: Url) -> Request<'_> {
+        self.request(&self.pooled, call, method, url)
+    }
+
+    fn request<'a>(&'a self, client: &Client, call: &'static str, method: Method, url: Url) -> Request<'a> {
+        let has_body = method != Method::HEAD;
+        Request { transport: self, call, builder: client.request(method, url), largest: SMALL, has_body }
+    }
+
+    fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url
+    }
+
+    async fn token(&self, call: &'static str) -> Result<Option<HeaderValue>, ServiceError> {
+        let Some(path) = &self.token_file else { return Ok(None) };
+        let fault = |why: String| {
+            ServiceError::new(self.service, call, Reached::No, ErrorKind::Credentials, format!("token file {}: {why}", path.display()))
+        };
+        let text = tokio::fs::read_to_string(path).await.map_err(|error| fault(error.to_string()))?;
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(fault("it is empty".to_owned()));
+        }
+        let mut value = HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| fault("it does not hold a token".to_owned()))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+impl Request<'_> {
+    /// Adds a query.
+    pub(crate) fn query<T: Serialize + ?Sized>(mut self, query: &T) -> Self {
+        self.builder = self.builder.query(query);
+        self
+    }
+
+    /// Adds a body.
+    pub(crate) fn json<T: Serialize + ?Sized>(mut self, body: &T) -> Self {
+        self.builder = self.builder.json(body);
+        self
+    }
+
+    /// The largest answer that is read.
+    pub(crate) const fn largest(mut self, bytes: usize) -> Self {
+        self.largest = bytes;
+        self
+    }
+
+    /// Sends the request and reads the answer with `read`; logs and counts how it ended.
+    pub(crate) async fn answer<T, E: CallError>(self, read: impl FnOnce(Answer) -> Result<T, E>) -> Result<T, E> {
+        let (transport, call) = (self.transport, self.call);
+        let _turn = transport.turns.acquire().await;
+        let id = uuid::Uuid::new_v4().to_string();
+        let started = Instant::now();
+        let result = self.send(&id).await.map_err(E::from).and_then(read);
+        let elapsed = started.elapsed();
+        let outcome = match &result {
+            Ok(_) => CallOutcome::Ok,
+            Err(error) if error.transient() => CallOutcome::Unavailable,
+            Err(_) => CallOutcome::Rejected,
+        };
+        match &result {
+            Ok(_) => tracing::debug!(service = transport.service.label(), call, request = id, ?elapsed, "call answered"),
+            Err(error) => tracing::warn!(service = transport.service.label(), call, request = id, ?elapsed, %error, "call failed"),
+        }
+        transport.observer.observed(transport.service, call, outcome, elapsed);
+        result
+    }
+
+    /// Sends the request and reads the body of a good answer with `parse`.
+    pub(crate) async fn parsed<T>(self, parse: impl FnOnce(&[u8]) -> Result<T, Malformed>) -> Result<T, ServiceError> {
+        self.answer(|answer| answer.parse(parse)).await
+    }
+
+    async fn send(self, id: &str) -> Result<Answer, ServiceError> {
+        let Self { transport, call, mut builder, largest, has_body } = self;
+        if let Some(token) = transport.token(call).await? {
+            builder = builder.header(AUTHORIZATION, token);
+        }
+        builder = builder.header(REQUEST_ID, id).timeout(transport.timeouts.get(transport.service));
+        let network = |error: reqwest::Error| network_error(transport.service, call, error);
+        let response = builder.send().await.map_err(network)?;
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let body = if !has_body {
+            Bytes::new()
+        } else if status < 300 {
+            read_body(response, largest).await.map_err(network)?.ok_or_else(|| {
+                ServiceError::new(transport.service, call, Reached::Unknown, ErrorKind::TooLarge, format!("more than {largest} bytes"))
+            })?
+        } else {
+            read_start(response).await
+        };
+        Ok(Answer { service: transport.service, call, status, headers, body })
+    }
+}
+
+/// An error that a call can end with.
+pub(crate) trait CallError: From<ServiceError> + std::fmt::Display {
+    /// See [`ServiceError::is_transient`].
+    fn transient(&self) -> bool;
+}
+
+impl CallError for ServiceError {
+    fn transient(&self) -> bool {
+        self.is_transient()
+    }
+}
+
+/// Reads a page of a long answer, again if need be: losing one page would lose all that were read before it.
+pub(crate) async fn page<T, F>(mut read: impl FnMut() -> F) -> Result<T, ServiceError>
+where
+    F: Future<Output = Result<T, ServiceError>>,
+{
+    const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
+    for pause in PAUSES {
+        match read().await {
+            // After a timeout, asking again would only double the wait.
+            Err(error) if error.is_transient() && error.kind != ErrorKind::Timeout => tokio::time::sleep(pause).await,
+            result => return result,
+        }
+    }
+    read().await
+}
+
+fn client(settings: &Settings, idle: usize) -> Result<Client, ConfigError> {
+    let key = settings.service.label();
+    let mut builder = Client::builder()
+        .connect_timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS))
+        // Shorter than any of the services keeps an idle connection.
+        .pool_idle_timeout(Duration::from_secs(1))
+        .pool_max_idle_per_host(idle)
+        // A redirect is a login page or a wrong address, never an answer; and a proxy meant for the outside world must not
+        // see calls inside the mesh.
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        // Nothing is ever sent twice without the engine knowing.
+        .retry(reqwest::retry::never())
+        .http1_only()
+        .user_agent(concat!("bos-operator/", env!("CARGO_PKG_VERSION")))
+        .tls_danger_accept_invalid_certs(settings.insecure);
+    if let Some(path) = &settings.ca_file {
+        let fault = |why: String| ConfigError::one(format!("{key}.caFile {}: {why}", path.display()));
+        let pem = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
+        let authorities = Certificate::from_pem_bundle(&pem).map_err(|error| fault(chain(&error)))?;
+        if authorities.is_empty() {
+            return Err(fault("holds no certificate".to_owned()));
+        }
+        builder = builder.tls_certs_only(authorities);
+    } else if settings.base.scheme() == "http" {
+        // Plain HTTP needs no authorities; an image without any must still start.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(|error| ConfigError::one(format!("{key}: cannot set up HTTP: {}", chain(&error))))
+}
+
+/// The whole body, or `None` if it is larger than allowed.
+async fn read_body(mut response: Response, largest: usize) -> Result<Option<Bytes>, reqwest::Error> {
+    let announced = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    if announced > largest {
+        return Ok(None);
+    }
+    let mut body = BytesMut::with_capacity(announced);
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > largest {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body.freeze()))
+}
+
+/// The beginning of the body of a failure; the status counts even if the body does not come.
+async fn read_start(mut response: Response) -> Bytes {
+    let mut body = BytesMut::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = FAILURE_BODY - body.len();
+        body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+        if body.len() >= FAILURE_BODY {
+            break;
+        }
+    }
+    body.freeze()
+}
+
+fn network_error(service: Service, call: &'static str, error: reqwest::Error) -> ServiceError {
+    // The URL may carry a signature.
+    let error = error.without_url();
+    let (reached, kind) = if error.is_connect() {
+        (Reached::No, ErrorKind::Connect)
+    } else if error.is_builder() {
+        (Reached::No, ErrorKind::Refused)
+    } else if error.is_timeout() {
+        (Reached::Unknown, ErrorKind::Timeout)
+    } else {
+        (Reached::Unknown, ErrorKind::Interrupted)
+    };
+    ServiceError::new(service, call, reached, kind, chain(&error))
+}
+
+/// An error with its causes; each cause once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// The value of a header, if it is text and not empty.
+pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim).filter(|value| !value.is_empty())
+}
