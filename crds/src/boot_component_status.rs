@@ -211,6 +211,14 @@ impl Default for BootComponentStatus {
     }
 }
 
+impl BootComponentStatus {
+    /// Whether the operator ever wrote this status. The API server fills a new object's in, so `Some` does not say it.
+    #[must_use]
+    pub const fn is_observed(&self) -> bool {
+        self.observed_generation >= 0
+    }
+}
+
 /// What a node reported that it runs.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

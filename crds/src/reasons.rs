@@ -22,6 +22,8 @@ pub fn describe(reason: &str) -> Option<&'static str> {
 reasons! {
     // Nodes that wait.
 
+    /// Nodes cannot report to us now, so silence proves nothing; no node is power-cycled for it.
+    REPORT_PATH_DOWN = "ReportPathDown";
     /// Power-on was accepted; the node has not reported yet.
     AWAITING_REPORT = "AwaitingReport";
     /// A power action was sent; PCS does not show its effect yet.

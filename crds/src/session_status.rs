@@ -203,6 +203,14 @@ pub struct SessionCounts {
     pub configuring: i32,
 }
 
+impl SessionStatus {
+    /// Whether the operator ever wrote this status. The API server fills a new object's in, so `Some` does not say it.
+    #[must_use]
+    pub const fn is_observed(&self) -> bool {
+        self.observed_generation >= 0
+    }
+}
+
 impl SessionCounts {
     /// Whether nothing was counted yet.
     #[must_use]

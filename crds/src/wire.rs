@@ -11,7 +11,7 @@ pub struct UnknownWord {
 
 impl std::fmt::Display for UnknownWord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} is not a {}", self.word, self.kind)
+        write!(f, "{:?} is no {}", self.word, self.kind)
     }
 }
 
