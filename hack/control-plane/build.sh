@@ -2,6 +2,8 @@
 # Builds etcd, kube-apiserver, kube-controller-manager and kubectl once, from the modules in go.mod, into a cache
 # folder outside the checkout, and prints that folder as its last line on stdout (progress goes to stderr).
 #
+#   build.sh [NAME...]  only these binaries (default: all four)
+#
 #   KUBEBUILDER_ASSETS  a folder that already has some of the binaries: only the missing ones are built
 #   BOS_CACHE           where the cache lies (default: $XDG_CACHE_HOME, else ~/.cache)
 #
@@ -38,13 +40,20 @@ binaries=(
   "kubectl k8s.io/kubernetes/cmd/kubectl 25 s"
 )
 
+wanted=("$@")
+for name in "${wanted[@]}"; do
+  printf '%s\n' "${binaries[@]%% *}" | grep -qxF -e "$name" || die "there is no $name to build; there are: ${binaries[*]%% *}"
+done
+
+is_wanted() { [[ ${#wanted[@]} -eq 0 || " ${wanted[*]} " == *" $1 "* ]]; }
+
 have() { [[ -x "$out/$1" || ( -n "${KUBEBUILDER_ASSETS:-}" && -x "$KUBEBUILDER_ASSETS/$1" ) ]]; }
 
 missing() {
   local line name
   for line in "${binaries[@]}"; do
     name=${line%% *}
-    have "$name" || printf '%s\n' "$line"
+    ! is_wanted "$name" || have "$name" || printf '%s\n' "$line"
   done
 }
 
