@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
+use bos_crds::BootSet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::kernel_parameters::{UPDATE_FREQUENCY, words};
+use crate::kernel_parameters::{Inputs, ParameterError, ParameterWarning, UPDATE_FREQUENCY, build, words};
+use crate::manifest::{Manifest, S3Path};
 
 /// Characters of the digest in names and statuses.
 const SHORT_DIGEST_CHARS: usize = 20;
@@ -52,6 +54,43 @@ impl Etags {
 }
 
 impl ArtifactSet {
+    /// What a boot set gives its nodes, and what a person should know about its kernel parameters.
+    ///
+    /// `image_parameters` is the text of the image's boot-parameters object, where the manifest names one; `update_frequency` is the option
+    /// `componentActualStateTTL` as it is written.
+    ///
+    /// # Errors
+    /// When the root file system provider is not supported, or needs a root file system the image does not have.
+    pub fn of_image(
+        boot_set: &BootSet,
+        manifest: &Manifest,
+        image_parameters: Option<&str>,
+        update_frequency: &str,
+    ) -> Result<(Self, Vec<ParameterWarning>), ParameterError> {
+        let built = build(&Inputs {
+            manifest,
+            image_parameters,
+            boot_set_parameters: boot_set.kernel_parameters.as_deref(),
+            rootfs_provider: boot_set.rootfs_provider.as_deref(),
+            rootfs_provider_passthrough: boot_set.rootfs_provider_passthrough.as_deref(),
+            update_frequency,
+        })?;
+        let rootfs = manifest.rootfs.as_ref();
+        let set = Self {
+            kernel: manifest.kernel.path.clone(),
+            initrd: manifest.initrd.path.clone(),
+            params: built.text,
+            etags: Etags {
+                kernel: manifest.kernel.etag.clone(),
+                initrd: manifest.initrd.etag.clone(),
+                rootfs: rootfs.and_then(|link| link.etag.clone()),
+            },
+            rootfs: rootfs.map(|link| link.path.clone()),
+            image: S3Path::parse(&boot_set.path).map(|path| path.short_image_name()).unwrap_or_default(),
+        };
+        Ok((set, built.warnings))
+    }
+
     /// The SHA-256 of what makes two boots different, in hexadecimal.
     ///
     /// The word `bos_update_frequency=` is left out: it says how often a node reports and follows an option, so with it a changed option would
@@ -106,6 +145,7 @@ fn field(hash: &mut Sha256, value: Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::Link;
 
     fn set() -> ArtifactSet {
         ArtifactSet {
@@ -153,6 +193,18 @@ mod tests {
     fn the_digest_is_stable_across_releases() {
         assert_eq!(set().digest().len(), 64);
         assert_eq!(set().short_digest(), "cda1e9c0eff8ece04f9e");
+    }
+
+    #[test]
+    fn is_made_of_boot_set_and_image() {
+        let link = |name: &str| Link { path: format!("s3://b/7f0c/{name}"), etag: Some(format!("e-{name}")) };
+        let manifest = Manifest { kernel: link("kernel"), initrd: link("initrd"), rootfs: Some(link("rootfs")), boot_parameters: None };
+        let boot_set =
+            BootSet { path: "s3://b/7f0c/manifest.json".into(), kernel_parameters: Some("xname=x1".into()), ..BootSet::default() };
+        let (set, warnings) = ArtifactSet::of_image(&boot_set, &manifest, None, "4h").unwrap();
+        assert_eq!((set.params.as_str(), set.image.as_str()), ("xname=x1 bos_update_frequency=4h", "7f0c"));
+        assert_eq!((set.kernel.as_str(), set.etags.rootfs.as_deref()), ("s3://b/7f0c/kernel", Some("e-rootfs")));
+        assert_eq!(warnings.len(), 1);
     }
 
     #[test]

@@ -4,9 +4,31 @@
 //! decision can be repeated from them.
 
 pub mod artifacts;
+pub mod batch;
+pub mod configuration;
+pub mod discovery;
+pub mod fold;
+pub mod forceful_power_off;
+pub mod graceful_power_off;
+pub mod health;
 pub mod hostlist;
+pub mod journal;
 pub mod kernel_parameters;
 pub mod limit;
 pub mod manifest;
+pub mod model;
+pub mod options;
+pub mod pass;
+pub mod plan;
+pub mod power_on;
+pub mod ranges;
 pub mod resolve;
+pub mod running;
+pub mod session;
+pub mod session_completion;
+pub mod session_setup;
+pub mod status;
+pub mod time;
+pub mod want;
+pub mod validation;
 pub mod xname;

@@ -148,7 +148,7 @@ impl fmt::Display for LimitProblem {
         }
         f.write_str(self.kind.text())?;
         match &self.suggestion {
-            Some(suggestion) => write!(f, "; did you mean {suggestion:?}?"),
+            Some(suggestion) => write!(f, " (did you mean {suggestion:?}?)"),
             None => Ok(()),
         }
     }
@@ -164,7 +164,7 @@ pub struct LimitError {
 impl fmt::Display for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.problems.iter().take(SHOWN_PROBLEMS).enumerate() {
-            f.write_str(if index == 0 { "limit: " } else { ". " })?;
+            f.write_str(if index == 0 { "" } else { "; " })?;
             write!(f, "{problem}")?;
         }
         match self.problems.len().saturating_sub(SHOWN_PROBLEMS) {
@@ -447,7 +447,7 @@ mod tests {
 
     #[test]
     fn messages_name_the_item() {
-        assert_eq!(Limit::parse("blue,").unwrap_err().to_string(), r#"limit: item 2 ("") is empty; remove the extra comma"#);
+        assert_eq!(Limit::parse("blue,").unwrap_err().to_string(), r#"item 2 ("") is empty; remove the extra comma"#);
         let many = Limit::parse(&",".repeat(100)).unwrap_err();
         assert_eq!(many.problems.len(), MAX_PROBLEMS);
         assert!(many.to_string().ends_with("(and 45 more)"), "{many}");

@@ -1,0 +1,40 @@
+//! The configuration operator: nodes that are up with the right image but for which CFS wants another configuration.
+//!
+//! After a boot by us it has nothing to do, for power-on set the configuration already; it serves "same image, other
+//! configuration", which needs no reboot (BOS behaviour §10).
+
+use std::collections::BTreeMap;
+
+use crate::batch::Work;
+use crate::health::Service;
+use crate::model::{NodeId, Phase, World};
+use crate::time::Timestamp;
+use crate::want::Want;
+
+/// Sets the configuration in CFS where CFS wants another one.
+#[must_use]
+pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
+    if !world.services.may_call(Service::Cfs, now) {
+        return Vec::new();
+    }
+    let mut wants = Vec::new();
+    for session in world.sessions.values() {
+        let Some(run) = session.running().filter(|_| !session.halted()) else { continue };
+        let mut by_set: BTreeMap<u16, Vec<NodeId>> = BTreeMap::new();
+        for id in run.open() {
+            let Some((node, drive)) = world.node(id).and_then(|node| Some((node, node.drive.as_ref()?))) else { continue };
+            let Some(booted) = drive.booted.filter(|_| drive.phase == Phase::Configuring && drive.session == session.uid) else { continue };
+            let Some(set) = run.plan.boot_set(drive.boot_set) else { continue };
+            let seen = node.config.as_ref().filter(|seen| seen.at >= booted).and_then(|seen| seen.record.as_ref());
+            let differs = seen.is_some_and(|record| record.desired != set.configuration);
+            if differs && node.batch.is_none() && !node.suspended && now >= drive.not_before {
+                by_set.entry(drive.boot_set).or_default().push(id);
+            }
+        }
+        for (boot_set, nodes) in by_set {
+            let chunks = nodes.chunks(world.options.batch_size.max(1));
+            wants.extend(chunks.map(|chunk| Want::Open { session: session.uid.clone(), boot_set, work: Work::Configure, nodes: chunk.to_vec() }));
+        }
+    }
+    wants
+}

@@ -1,0 +1,448 @@
+//! What comes in from outside and what it changes in the World: observations, reports, outcomes of calls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bos_crds::reasons;
+
+use crate::batch::{BatchId, BatchState, Member, Outcome, Progress, Task, Work};
+use crate::discovery;
+use crate::health::Service;
+use crate::model::{
+    ConfigRecord, ConfigSeen, EndKind, HoldReason, NodeId, Phase, Power, PowerAction, PowerSeen, Prepared, Reported, SessionUid, Token,
+    World,
+};
+use crate::resolve::Snapshot;
+use crate::time::Timestamp;
+use crate::want::Decision;
+
+/// A call that failed as a whole, in a way that says the service is not well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The service.
+    pub service: Service,
+    /// What it answered, for people.
+    pub detail: Arc<str>,
+}
+
+/// What a report needs before it may be answered with 200.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReportNeeds {
+    /// Nothing changed: answer now.
+    Nothing,
+    /// The next journal write of this session.
+    Journal(SessionUid),
+    /// The next status write of this node.
+    Status(NodeId),
+    /// The node is not known: 404.
+    Unknown,
+}
+
+/// A node CFS does not know may be added by its hardware sync, which runs every ten seconds.
+const UNKNOWN_TO_CFS_PAUSE: Duration = Duration::from_secs(10);
+
+/// After a refusal that did not touch the node: PCS holds its reservation up to 15 s (external services §2.3).
+const UNTOUCHED_PAUSE: Duration = Duration::from_secs(3);
+
+impl World {
+    /// The regular inventory, or why there is none. Returns nodes that have no BootComponent yet.
+    pub fn fold_inventory(&mut self, read: Result<Snapshot, Fault>, now: Timestamp) -> Vec<NodeId> {
+        self.discovery.reading = false;
+        let snapshot = match read {
+            Ok(snapshot) => snapshot,
+            Err(fault) => {
+                self.fold_fault(&fault, now);
+                return Vec::new();
+            }
+        };
+        self.fold_answer(Service::Hsm, now);
+        self.discovery.due = now + self.options.discovery_frequency;
+        let known = self.known_nodes();
+        if let Err(fault) = discovery::believe(snapshot.nodes.len(), known, self.options.inventory_shrink_percent) {
+            self.discovery.fault = Some(fault.into());
+            self.discovery.due = now + self.options.discovery_frequency.min(Duration::from_secs(30));
+            return Vec::new();
+        }
+        self.discovery.fault = None;
+        self.discovery.complete = true;
+        let mut missing = Vec::new();
+        for (xname, facts) in snapshot.nodes {
+            let id = self.intern(&xname);
+            let Some(node) = self.nodes.get_mut(id.0 as usize) else { continue };
+            if node.facts.as_ref() != Some(&facts) {
+                node.facts = Some(facts);
+                self.touched.insert(id);
+            }
+            if !self.nodes.get(id.0 as usize).is_some_and(|node| node.recorded) {
+                missing.push(id);
+            }
+        }
+        missing
+    }
+
+    /// Nodes known to exist: those with a BootComponent. The measure against which an inventory may shrink.
+    #[must_use]
+    pub fn known_nodes(&self) -> usize {
+        self.nodes.iter().filter(|node| node.recorded).count()
+    }
+
+    /// A service answered.
+    pub fn fold_answer(&mut self, service: Service, now: Timestamp) {
+        if self.services.answered(service, now) {
+            self.touch_running();
+        }
+    }
+
+    /// A service did not answer.
+    pub fn fold_fault(&mut self, fault: &Fault, now: Timestamp) {
+        self.services.failed(fault.service, &fault.detail, now);
+        self.touch_running();
+    }
+
+    fn touch_running(&mut self) {
+        let active = self.sessions.values().filter(|session| !matches!(session.stage, crate::session::Stage::Ended(_)));
+        self.touched_sessions.extend(active.map(|session| session.uid.clone()).collect::<Vec<_>>());
+    }
+
+    /// Power of nodes, asked at `asked`; `readings` may lack nodes the service does not know.
+    pub fn fold_power(
+        &mut self,
+        nodes: &[NodeId],
+        asked: Timestamp,
+        read: Result<Vec<(NodeId, Power, Arc<str>)>, Fault>,
+        now: Timestamp,
+    ) {
+        for id in nodes {
+            if let Some(node) = self.nodes.get_mut(id.0 as usize) {
+                node.reading_power = false;
+            }
+        }
+        match read {
+            Err(fault) => self.fold_fault(&fault, now),
+            Ok(readings) => {
+                self.fold_answer(Service::Pcs, now);
+                for (id, power, detail) in readings {
+                    self.see_power(id, PowerSeen { power, at: asked, detail });
+                }
+            }
+        }
+    }
+
+    fn see_power(&mut self, id: NodeId, seen: PowerSeen) {
+        let Some(node) = self.nodes.get(id.0 as usize) else { return };
+        if node.power.as_ref().is_some_and(|known| known.at > seen.at) {
+            return;
+        }
+        let changed = node.power.as_ref().is_none_or(|known| known.power != seen.power);
+        let off = seen.power == Power::Off;
+        let at = seen.at;
+        let node = if changed { self.node_mut(id) } else { self.nodes.get_mut(id.0 as usize) };
+        let Some(node) = node else { return };
+        node.power = Some(seen);
+        // What a node ran ends when it is off; an off that a report contradicts does not count.
+        if off && node.power_since(at) == Some(Power::Off) {
+            node.reported = None;
+            if let Some(drive) = &mut node.drive {
+                drive.booted = None;
+            }
+        }
+    }
+
+    /// CFS records of nodes; nodes of `nodes` that are not in `records` are unknown to CFS.
+    pub fn fold_config(&mut self, nodes: &[NodeId], asked: Timestamp, read: Result<Vec<(NodeId, ConfigRecord)>, Fault>, now: Timestamp) {
+        for id in nodes {
+            if let Some(node) = self.nodes.get_mut(id.0 as usize) {
+                node.reading_config = false;
+                if read.is_ok() && node.drive.is_some() {
+                    node.config = Some(ConfigSeen { record: None, at: asked });
+                }
+            }
+        }
+        match read {
+            Err(fault) => self.fold_fault(&fault, now),
+            Ok(records) => {
+                self.fold_answer(Service::Cfs, now);
+                for (id, record) in records {
+                    let Some(node) = self.nodes.get_mut(id.0 as usize) else { continue };
+                    let Some(drive) = &mut node.drive else { continue };
+                    if matches!(drive.hold, Some(hold) if hold.reason == HoldReason::NotInConfigurationService) {
+                        drive.hold = None;
+                        self.touched.insert(id);
+                    }
+                    node.config = Some(ConfigSeen { record: Some(record), at: asked });
+                }
+            }
+        }
+    }
+
+    /// A node's own report (BOS behaviour §13).
+    pub fn fold_report(&mut self, xname: &str, token: &Token, now: Timestamp) -> ReportNeeds {
+        let Some(id) = self.by_name.get(xname).copied() else { return ReportNeeds::Unknown };
+        let Some(node) = self.node(id) else { return ReportNeeds::Unknown };
+        let driven = node.drive.as_ref().and_then(|drive| {
+            let run = self.sessions.get(&drive.session)?.running()?;
+            let right = run.boot_set_of(token)? == drive.boot_set;
+            Some((drive, right, run.plan.boot_set(drive.boot_set)?.artifacts.clone()))
+        });
+        let same = node.reported.as_ref().is_some_and(|report| report.token == *token);
+        let artifacts = match &driven {
+            Some((_, true, artifacts)) => artifacts.clone(),
+            _ if same => node.reported.as_ref().and_then(|report| report.artifacts.clone()),
+            _ => self.artifacts_of(token),
+        };
+        let boots = matches!(&driven, Some((drive, true, _)) if proves_boot(drive));
+        let session = driven.filter(|_| boots).map(|(drive, ..)| drive.session.clone());
+        let changed = !same || boots;
+        let node = if changed { self.node_mut(id) } else { self.nodes.get_mut(id.0 as usize) };
+        let Some(node) = node else { return ReportNeeds::Unknown };
+        let since = node.reported.as_ref().filter(|_| same).map_or(now, |report| report.since);
+        node.reported = Some(Reported { token: token.clone(), artifacts, since, at: now });
+        if let (Some(uid), Some(drive)) = (session, node.drive.as_mut()) {
+            drive.booted = Some(now);
+            drive.since = now;
+            self.touched_sessions.insert(uid.clone());
+            self.journal_due.insert(uid.clone());
+            return ReportNeeds::Journal(uid);
+        }
+        // A repeat of what the journal has to hold waits for the journal as well: the first answer may have been lost.
+        let waiting = node.drive.as_ref().filter(|drive| drive.booted.is_some()).map(|drive| drive.session.clone());
+        match waiting.filter(|uid| self.journal_due.contains(uid)) {
+            Some(uid) => ReportNeeds::Journal(uid),
+            None if changed => ReportNeeds::Status(id),
+            None => ReportNeeds::Nothing,
+        }
+    }
+
+    /// The artifact set a token stands for, from the sessions we still know.
+    fn artifacts_of(&self, token: &Token) -> Option<crate::model::Digest> {
+        self.sessions.values().filter_map(crate::session::Session::run).find_map(|run| {
+            let set = run.boot_set_of(token)?;
+            run.plan.boot_set(set)?.artifacts.clone()
+        })
+    }
+
+    /// What became of a call.
+    pub fn fold_outcome(&mut self, id: BatchId, outcome: Outcome, now: Timestamp) {
+        let Some(batch) = self.batches.get(&id) else { return };
+        let (service, session, work) = (batch.work.service(), batch.session.clone(), batch.work);
+        self.journal_due.insert(session.clone());
+        self.touched_sessions.insert(session.clone());
+        match outcome {
+            Outcome::NotSent { detail } => {
+                self.fold_fault(&Fault { service, detail }, now);
+                self.close(id, |world, member, _| world.withdraw(member, work));
+            }
+            Outcome::Unknown { detail } => {
+                self.fold_fault(&Fault { service, detail: detail.clone() }, now);
+                // Boot parameters and configuration are set again, which is harmless; a power action is waited out.
+                self.close(id, |world, member, _| world.note_error(member.node, &detail));
+            }
+            Outcome::Rejected { detail } => {
+                self.fold_answer(service, now);
+                self.reject(id, service, &detail, now);
+            }
+            Outcome::Stored { token } => {
+                self.fold_answer(service, now);
+                let boot_set = self.batches.get(&id).map_or(0, |batch| batch.boot_set);
+                if let Some(run) = self.sessions.get_mut(&session).and_then(crate::session::Session::running_mut) {
+                    run.tokens.push((token, boot_set));
+                }
+                self.close(id, |world, member, session| {
+                    world.with_drive(member.node, session, |drive| drive.params = Prepared::Yes);
+                });
+            }
+            Outcome::Configured { changed } => {
+                self.fold_answer(service, now);
+                let changed: std::collections::HashSet<NodeId> = changed.into_iter().collect();
+                self.close(id, |world, member, session| world.configured(member.node, session, changed.contains(&member.node), work, now));
+            }
+            Outcome::Accepted { transition } => {
+                self.fold_answer(service, now);
+                let members: Vec<NodeId> = self.batches.get(&id).map(|batch| batch.nodes.iter().map(|m| m.node).collect()).unwrap_or_default();
+                for node in members {
+                    self.with_drive(node, &session, |drive| {
+                        if let Some(issued) = &mut drive.action {
+                            issued.accepted = true;
+                        }
+                    });
+                }
+                if let Some(batch) = self.batches.get_mut(&id) {
+                    batch.state = BatchState::Following { transition, next: now + follow_pause(Duration::ZERO), reading: false };
+                }
+            }
+        }
+    }
+
+    /// A look at a transition.
+    pub fn fold_progress(&mut self, id: BatchId, asked: Timestamp, progress: Progress, now: Timestamp) {
+        let Some(batch) = self.batches.get_mut(&id) else { return };
+        let opened = batch.opened;
+        if let BatchState::Following { next, reading, .. } = &mut batch.state {
+            *reading = false;
+            *next = now + follow_pause(now.since(opened));
+        }
+        match progress {
+            Progress::Unavailable { detail } => self.fold_fault(&Fault { service: Service::Pcs, detail }, now),
+            // PCS forgot it: it is over, and only a look at the nodes says what it did.
+            Progress::Gone => self.close(id, |_, _, _| ()),
+            Progress::Tasks { done, tasks } => {
+                self.fold_answer(Service::Pcs, now);
+                for (node, task) in tasks {
+                    self.fold_task(id, node, task, asked, now);
+                }
+                // A node the transition does not name is looked at, like one whose task is open in a finished transition.
+                if done {
+                    self.close(id, |_, _, _| ());
+                }
+            }
+        }
+    }
+
+    fn fold_task(&mut self, id: BatchId, node: NodeId, task: Task, asked: Timestamp, now: Timestamp) {
+        let Some(batch) = self.batches.get_mut(&id) else { return };
+        let Some(position) = batch.nodes.iter().position(|member| member.node == node) else { return };
+        if task == Task::Open {
+            return;
+        }
+        let (work, session) = (batch.work, batch.session.clone());
+        let Some(member) = batch.nodes.get(position).copied() else { return };
+        // PCS holds its reservations until the slowest task ends, so the node stays in the batch till then; its result counts now.
+        match task {
+            Task::Open => {}
+            Task::Succeeded => {
+                let power = if work == Work::Power(PowerAction::On) { Power::On } else { Power::Off };
+                let issued = self.node(node).and_then(|seen| seen.drive.as_ref()).and_then(|drive| drive.action);
+                if issued.is_some_and(|issued| asked >= issued.at) {
+                    self.see_power(node, PowerSeen { power, at: asked, detail: "".into() });
+                }
+            }
+            Task::Untouched { detail, permanent } => {
+                self.free(id, node);
+                self.withdraw(&member, work);
+                self.with_drive(node, &session, |drive| {
+                    drive.not_before = now + UNTOUCHED_PAUSE;
+                    drive.error = detail.clone();
+                });
+                if permanent {
+                    self.fail(node, &session, reasons::POWER_REFUSED, &format!("PCS: {detail}. Not touched; see HSM and PCS."), now);
+                }
+            }
+            Task::Failed { detail } => {
+                self.free(id, node);
+                self.with_drive(node, &session, |drive| {
+                    drive.error = detail.clone();
+                });
+                if self.node(node).and_then(|seen| seen.drive.as_ref()).is_some_and(|drive| drive.session == session) {
+                    self.decide(node, Decision::ActionFailed { refund: false, error: detail }, now);
+                }
+            }
+        }
+    }
+
+    /// Takes one node out of a batch.
+    fn free(&mut self, id: BatchId, node: NodeId) {
+        if let Some(batch) = self.batches.get_mut(&id) {
+            batch.nodes.retain(|member| member.node != node);
+        }
+        if let Some(node) = self.node_mut(node).filter(|node| node.batch == Some(id)) {
+            node.batch = None;
+        }
+    }
+
+    /// Ends a batch: every node left in it is free again.
+    fn close(&mut self, id: BatchId, mut each: impl FnMut(&mut Self, &Member, &SessionUid)) {
+        let Some(batch) = self.batches.remove(&id) else { return };
+        for member in &batch.nodes {
+            if let Some(node) = self.node_mut(member.node).filter(|node| node.batch == Some(id)) {
+                node.batch = None;
+            }
+            each(self, member, &batch.session);
+        }
+    }
+
+    /// Undoes the record of a call that did not reach its service: no attempt.
+    fn withdraw(&mut self, member: &Member, work: Work) {
+        let Work::Power(action) = work else { return };
+        let Some(drive) = self.node_mut(member.node).and_then(|node| node.drive.as_mut()) else { return };
+        if drive.action.is_some_and(|issued| issued.action == action) {
+            drive.action = member.before;
+            let attempts = drive.attempts.of(action);
+            *attempts = attempts.saturating_sub(1);
+        }
+    }
+
+    fn note_error(&mut self, node: NodeId, detail: &Arc<str>) {
+        if let Some(drive) = self.node_mut(node).and_then(|node| node.drive.as_mut()) {
+            drive.error = detail.clone();
+        }
+    }
+
+    /// A call was refused as a whole. One bad member must not stop the others (rule 13): the nodes travel alone from now on,
+    /// and one that is refused alone has failed.
+    fn reject(&mut self, id: BatchId, service: Service, detail: &Arc<str>, now: Timestamp) {
+        let Some(batch) = self.batches.get(&id) else { return };
+        let (single, work) = (batch.nodes.len() == 1, batch.work);
+        self.close(id, |world, member, session| {
+            world.withdraw(member, work);
+            world.with_drive(member.node, session, |drive| {
+                drive.alone = true;
+                drive.error = detail.clone();
+            });
+            if single {
+                let reason = match work {
+                    Work::Power(_) => reasons::POWER_REFUSED,
+                    Work::BootParameters => reasons::BOOT_PARAMETERS_REFUSED,
+                    Work::PrepareConfiguration | Work::Configure => reasons::CONFIGURATION_FAILED,
+                };
+                world.fail(member.node, session, reason, &format!("{service} refused it: {detail}."), now);
+            }
+        });
+    }
+
+    fn configured(&mut self, node: NodeId, session: &SessionUid, changed: bool, work: Work, now: Timestamp) {
+        let patience = self.options.power_unknown_wait;
+        self.with_drive(node, session, |drive| {
+            if changed {
+                drive.config = Prepared::Yes;
+                drive.hold = None;
+                return;
+            }
+            drive.not_before = now + UNKNOWN_TO_CFS_PAUSE;
+            let reason = HoldReason::NotInConfigurationService;
+            drive.hold.get_or_insert(crate::model::Hold { reason, since: now, until: now + patience });
+        });
+        // What CFS says of the node must be read anew.
+        if let Some(node) = self.node_mut(node).filter(|_| work == Work::Configure) {
+            node.config = None;
+        }
+    }
+
+    fn fail(&mut self, node: NodeId, session: &SessionUid, reason: &str, message: &str, now: Timestamp) {
+        if self.node(node).and_then(|seen| seen.drive.as_ref()).is_some_and(|drive| drive.session == *session) {
+            self.decide(node, Decision::End(EndKind::Failed, reason.into(), message.into()), now);
+        }
+    }
+
+    fn with_drive(&mut self, node: NodeId, session: &SessionUid, change: impl FnOnce(&mut crate::model::Drive)) {
+        if let Some(drive) = self.node_mut(node).and_then(|node| node.drive.as_mut()).filter(|drive| drive.session == *session) {
+            change(drive);
+        }
+    }
+}
+
+/// Whether a report of a right token proves the boot this session wants: only after its own power-on, and not once a power-off
+/// was asked for.
+fn proves_boot(drive: &crate::model::Drive) -> bool {
+    if drive.booted.is_some() {
+        return false;
+    }
+    match drive.action {
+        Some(issued) => issued.action == PowerAction::On && drive.phase == Phase::PoweringOn,
+        None => drive.phase == Phase::PoweringOff && drive.attempts.on > 0,
+    }
+}
+
+/// Looks at a transition follow each other at a tenth of a second at first, then at ever longer pauses up to 5 s.
+fn follow_pause(age: Duration) -> Duration {
+    (age / 4).clamp(Duration::from_millis(100), Duration::from_secs(5))
+}

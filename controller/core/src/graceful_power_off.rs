@@ -1,0 +1,45 @@
+//! The graceful-power-off operator: asks the operating system of nodes with status PowerOffPending to shut down.
+
+use crate::batch::Work;
+use crate::model::{Drive, Node, NodeId, Phase, Power, PowerAction, World};
+use crate::time::Timestamp;
+use crate::want::Want;
+
+/// Sends Soft-Off to nodes that must go off and have not been asked.
+#[must_use]
+pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
+    open_power_offs(world, now, PowerAction::SoftOff, |_, drive| !matches!(drive.action, Some(issued) if issued.action != PowerAction::On))
+}
+
+/// Opens one kind of power-off for all nodes in PoweringOff that were seen on and that `due` picks. Shared by the graceful and
+/// the forceful operator, which differ only in whom they pick.
+pub(crate) fn open_power_offs(world: &World, now: Timestamp, action: PowerAction, due: impl Fn(&Node, &Drive) -> bool) -> Vec<Want> {
+    let work = Work::Power(action);
+    if world.emergency_stop || !world.services.may_call(work.service(), now) {
+        return Vec::new();
+    }
+    let mut wants = Vec::new();
+    for session in world.sessions.values() {
+        let Some(run) = session.running().filter(|_| !session.halted()) else { continue };
+        let (mut together, mut alone): (Vec<NodeId>, Vec<NodeId>) = (Vec::new(), Vec::new());
+        for id in run.open() {
+            let Some((node, drive)) = world.node(id).and_then(|node| Some((node, node.drive.as_ref()?))) else { continue };
+            let ours = drive.session == session.uid && drive.phase == Phase::PoweringOff && drive.booted.is_none() && drive.hold.is_none();
+            let free = node.batch.is_none() && !node.suspended && now >= drive.not_before;
+            let budget = drive.attempts.used(action) < world.retry_limit(node);
+            let on = node.power_since(fresh_since(drive, now)) == Some(Power::On);
+            if ours && free && budget && on && due(node, drive) {
+                if drive.alone { alone.push(id) } else { together.push(id) }
+            }
+        }
+        let chunks = together.chunks(world.options.batch_size.max(1)).map(<[NodeId]>::to_vec).chain(alone.into_iter().map(|id| vec![id]));
+        wants.extend(chunks.map(|nodes| Want::Open { session: session.uid.clone(), boot_set: 0, work, nodes }));
+    }
+    wants
+}
+
+/// The observation that must precede a power-off: newer than the session's hold on the node and than any passed deadline.
+fn fresh_since(drive: &Drive, now: Timestamp) -> Timestamp {
+    let deadline = drive.action.map(|issued| if issued.power_by <= now { issued.power_by } else { issued.at });
+    deadline.unwrap_or(drive.held_since).max(drive.held_since)
+}

@@ -1,0 +1,144 @@
+//! Which services answer. A service that does not is one condition on the Session, with back-off; it burns no attempts (rule 14).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// The outside services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Service {
+    /// Hardware State Manager.
+    Hsm,
+    /// Power Control Service.
+    Pcs,
+    /// Boot Script Service.
+    Bss,
+    /// Configuration Framework Service.
+    Cfs,
+    /// Image Management Service.
+    Ims,
+    /// Object store with images.
+    S3,
+}
+
+impl Service {
+    /// Its name as people say it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hsm => "HSM",
+            Self::Pcs => "PCS",
+            Self::Bss => "BSS",
+            Self::Cfs => "CFS",
+            Self::Ims => "IMS",
+            Self::S3 => "S3",
+        }
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An outage, from the first failed call to the first that succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outage {
+    /// First failure.
+    pub since: Timestamp,
+    /// First success after it; None while it lasts.
+    pub until: Option<Timestamp>,
+    /// What the service answered last.
+    pub detail: Arc<str>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// No call before.
+    pub next_try: Timestamp,
+}
+
+/// Health of all services.
+#[derive(Debug, Clone, Default)]
+pub struct Services {
+    outages: BTreeMap<Service, Outage>,
+}
+
+/// Longest pause between two calls to a service that does not answer.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+impl Services {
+    /// A call succeeded. True when this ends an outage.
+    pub fn answered(&mut self, service: Service, now: Timestamp) -> bool {
+        match self.outages.get_mut(&service) {
+            Some(outage) if outage.until.is_none() => {
+                outage.until = Some(now);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A call failed in a way that says the service is not well.
+    pub fn failed(&mut self, service: Service, detail: &str, now: Timestamp) {
+        let fresh = Outage { since: now, until: None, detail: detail.into(), failures: 0, next_try: now };
+        let outage = self.outages.entry(service).or_insert_with(|| fresh.clone());
+        if outage.until.is_some() {
+            *outage = fresh;
+        }
+        outage.failures = outage.failures.saturating_add(1);
+        outage.detail = detail.into();
+        outage.next_try = now + pause(outage.failures);
+    }
+
+    /// Whether a call may leave now.
+    #[must_use]
+    pub fn may_call(&self, service: Service, now: Timestamp) -> bool {
+        self.down(service).is_none_or(|outage| now >= outage.next_try)
+    }
+
+    /// The outage of a service, while it lasts.
+    #[must_use]
+    pub fn down(&self, service: Service) -> Option<&Outage> {
+        self.outages.get(&service).filter(|outage| outage.until.is_none())
+    }
+
+    /// All services with their last outage, over or not.
+    pub fn outages(&self) -> impl Iterator<Item = (Service, &Outage)> {
+        self.outages.iter().map(|(service, outage)| (*service, outage))
+    }
+
+    /// When a waiting call may leave, the earliest.
+    #[must_use]
+    pub fn next_try(&self) -> Option<Timestamp> {
+        self.outages.values().filter(|outage| outage.until.is_none()).map(|outage| outage.next_try).min()
+    }
+}
+
+/// 0.5, 1, 2, 4, 8, 10, 10 ... seconds.
+fn pause(failures: u32) -> Duration {
+    Duration::from_millis(500).saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_lasts_from_the_first_failure_to_the_first_answer() {
+        let mut services = Services::default();
+        let at = |s: i64| Timestamp::from_millis(s * 1000);
+        assert!(!services.answered(Service::Pcs, at(0)));
+        services.failed(Service::Pcs, "503", at(1));
+        services.failed(Service::Pcs, "503 again", at(2));
+        assert!(!services.may_call(Service::Pcs, at(2)));
+        assert!(services.may_call(Service::Pcs, at(3)));
+        assert!(services.may_call(Service::Hsm, at(2)));
+        assert!(services.answered(Service::Pcs, at(9)));
+        assert!(services.down(Service::Pcs).is_none());
+        services.failed(Service::Pcs, "new", at(20));
+        assert_eq!(services.down(Service::Pcs).map(|o| o.since), Some(at(20)));
+    }
+}

@@ -1,0 +1,420 @@
+//! The journal of a session: its whole changing state in one small document, written before anything leaves.
+//!
+//! Nodes in the same state share one entry, so ten thousand nodes take a few kilobytes. Times are ages and remainders, never
+//! instants: what happens while nobody runs does not count against a deadline, and a step of the clock cannot shorten one (rule 4).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::{Batch, BatchId, BatchState, Member, Work};
+use crate::model::{
+    Attempts, Drive, End, EndKind, Hold, HoldReason, Issued, LastRun, NodeId, Phase, PowerAction, Prepared, SessionUid, Token, World,
+};
+use crate::ranges;
+use crate::session::{Ended, Run, Session, SessionEnd, SessionOutcome, Stage};
+use crate::time::Timestamp;
+
+/// Version of the stored form; a newer one is refused.
+pub const JOURNAL_VERSION: u32 = 1;
+
+/// The stored form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Journal {
+    version: u32,
+    started_ms: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tokens: Vec<(Token, u16)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    timeout_cycles: Vec<(i64, u32)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mass_timeout_ms: Option<i64>,
+    groups: Vec<Group>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    batches: Vec<BatchRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end: Option<EndRecord>,
+}
+
+/// Nodes in the same state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Group {
+    #[serde(flatten)]
+    state: State,
+    nodes: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct State {
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    power_cycled: bool,
+    attempts: Attempts,
+    phase: Phase,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    action: Option<IssuedRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    drive: Option<DriveRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end: Option<NodeEndRecord>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DriveRecord {
+    params: Prepared,
+    config: Prepared,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    booted_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    cycled: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    configured_in_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hold: Option<(HoldReason, i64, i64)>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    alone: bool,
+    #[serde(default)]
+    refunds: u8,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    error: Arc<str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IssuedRecord {
+    action: PowerAction,
+    age_ms: i64,
+    power_in_ms: i64,
+    boot_in_ms: i64,
+    accepted: bool,
+    failed: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeEndRecord {
+    kind: EndKind,
+    reason: Arc<str>,
+    message: Arc<str>,
+    age_ms: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BatchRecord {
+    work: Work,
+    boot_set: u16,
+    nodes: String,
+    age_ms: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    transition: Option<Arc<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EndRecord {
+    outcome: OutcomeRecord,
+    reason: Arc<str>,
+    message: Arc<str>,
+    age_ms: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum OutcomeRecord {
+    NotStarted,
+    Failed,
+    Superseded,
+    Cancelled,
+    Succeeded,
+    PartiallyFailed,
+}
+
+/// Why a stored journal cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// Not readable at all.
+    #[error("not a journal: {0}")]
+    Unreadable(String),
+    /// Written by a newer operator.
+    #[error("journal version {0} is newer than this operator understands ({JOURNAL_VERSION})")]
+    Newer(u32),
+    /// It names positions its plan does not have.
+    #[error("node positions {0:?} do not fit the plan")]
+    Positions(String),
+}
+
+/// The journal of a session as it is now; None where it has no run.
+#[must_use]
+pub fn snapshot(world: &World, session: &Session, now: Timestamp) -> Option<Journal> {
+    let run = session.run()?;
+    let clock = Clock(now);
+    let mut groups: BTreeMap<State, Vec<u32>> = BTreeMap::new();
+    for (index, slot) in (0_u32..).zip(&run.slots) {
+        if let Some(state) = state_of(world, session, slot, clock) {
+            groups.entry(state).or_default().push(index);
+        }
+    }
+    Some(Journal {
+        version: JOURNAL_VERSION,
+        started_ms: clock.age(run.started),
+        tokens: run.tokens.clone(),
+        timeout_cycles: run.timeout_cycles.iter().map(|(at, nodes)| (clock.age(*at), *nodes)).collect(),
+        mass_timeout_ms: run.mass_timeout.map(|at| clock.age(at)),
+        groups: groups.into_iter().map(|(state, nodes)| Group { state, nodes: ranges::encode(&nodes) }).collect(),
+        batches: world.batches.values().filter(|batch| batch.session == session.uid).map(|batch| batch_record(run, batch, clock)).collect(),
+        end: match &session.stage {
+            Stage::Ended(ended) => Some(end_record(&ended.end, clock)),
+            Stage::Pending(_) | Stage::Recording(_) | Stage::Running(_) => None,
+        },
+    })
+}
+
+impl Journal {
+    /// The stored bytes.
+    ///
+    /// # Errors
+    /// Never in practice: every field has a JSON form.
+    pub fn encode(&self) -> Result<Vec<u8>, JournalError> {
+        serde_json::to_vec(self).map_err(|error| JournalError::Unreadable(error.to_string()))
+    }
+
+    /// Reads stored bytes.
+    ///
+    /// # Errors
+    /// When they are damaged or of a newer version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, JournalError> {
+        let journal: Self = serde_json::from_slice(bytes).map_err(|error| JournalError::Unreadable(error.to_string()))?;
+        if journal.version > JOURNAL_VERSION { Err(JournalError::Newer(journal.version)) } else { Ok(journal) }
+    }
+}
+
+/// Ages and remainders relative to one instant.
+#[derive(Clone, Copy)]
+struct Clock(Timestamp);
+
+impl Clock {
+    fn age(self, at: Timestamp) -> i64 {
+        self.0.as_millis().saturating_sub(at.as_millis())
+    }
+
+    fn remaining(self, at: Timestamp) -> i64 {
+        at.as_millis().saturating_sub(self.0.as_millis())
+    }
+
+    fn past(self, age: i64) -> Timestamp {
+        Timestamp::from_millis(self.0.as_millis().saturating_sub(age))
+    }
+
+    fn future(self, remaining: i64) -> Timestamp {
+        Timestamp::from_millis(self.0.as_millis().saturating_add(remaining))
+    }
+
+    fn issued(self, record: IssuedRecord) -> Issued {
+        Issued {
+            action: record.action,
+            at: self.past(record.age_ms),
+            power_by: self.future(record.power_in_ms),
+            boot_by: self.future(record.boot_in_ms),
+            accepted: record.accepted,
+            failed: record.failed,
+        }
+    }
+
+    fn record(self, issued: Issued) -> IssuedRecord {
+        IssuedRecord {
+            action: issued.action,
+            age_ms: self.age(issued.at),
+            power_in_ms: self.remaining(issued.power_by),
+            boot_in_ms: self.remaining(issued.boot_by),
+            accepted: issued.accepted,
+            failed: issued.failed,
+        }
+    }
+}
+
+fn state_of(world: &World, session: &Session, slot: &crate::session::Slot, clock: Clock) -> Option<State> {
+    let node = world.node(slot.node)?;
+    if let Some(end) = &slot.end {
+        let last = node.last.as_ref().filter(|last| last.session == session.uid);
+        let end = NodeEndRecord { kind: end.kind, reason: end.reason.clone(), message: end.message.clone(), age_ms: clock.age(end.at) };
+        return Some(State {
+            power_cycled: slot.power_cycled,
+            attempts: last.map(|last| last.attempts).unwrap_or_default(),
+            phase: last.map_or(Phase::None, |last| last.phase),
+            action: last.and_then(|last| last.action).map(|issued| clock.record(issued)),
+            drive: None,
+            end: Some(end),
+        });
+    }
+    let drive = node.drive.as_ref().filter(|drive| drive.session == session.uid)?;
+    Some(State {
+        power_cycled: slot.power_cycled,
+        attempts: drive.attempts,
+        phase: drive.phase,
+        action: drive.action.map(|issued| clock.record(issued)),
+        drive: Some(DriveRecord {
+            params: drive.params,
+            config: drive.config,
+            booted_ms: drive.booted.map(|at| clock.age(at)),
+            cycled: drive.cycled,
+            configured_in_ms: drive.configured_by.map(|at| clock.remaining(at)),
+            hold: drive.hold.map(|hold| (hold.reason, clock.age(hold.since), clock.remaining(hold.until))),
+            alone: drive.alone,
+            refunds: drive.refunds,
+            error: drive.error.clone(),
+        }),
+        end: None,
+    })
+}
+
+fn batch_record(run: &Run, batch: &Batch, clock: Clock) -> BatchRecord {
+    let members: std::collections::HashSet<NodeId> = batch.nodes.iter().map(|member| member.node).collect();
+    let positions: Vec<u32> = (0_u32..).zip(&run.slots).filter(|(_, slot)| members.contains(&slot.node)).map(|(index, _)| index).collect();
+    let transition = match &batch.state {
+        BatchState::Following { transition, .. } => Some(transition.clone()),
+        BatchState::Recording | BatchState::Sent => None,
+    };
+    BatchRecord { work: batch.work, boot_set: batch.boot_set, nodes: ranges::encode(&positions), age_ms: clock.age(batch.opened), transition }
+}
+
+fn end_record(end: &SessionEnd, clock: Clock) -> EndRecord {
+    let outcome = match end.outcome {
+        SessionOutcome::NotStarted => OutcomeRecord::NotStarted,
+        SessionOutcome::Failed => OutcomeRecord::Failed,
+        SessionOutcome::Superseded => OutcomeRecord::Superseded,
+        SessionOutcome::Cancelled => OutcomeRecord::Cancelled,
+        SessionOutcome::Succeeded => OutcomeRecord::Succeeded,
+        SessionOutcome::PartiallyFailed => OutcomeRecord::PartiallyFailed,
+    };
+    EndRecord { outcome, reason: end.reason.clone(), message: end.message.clone(), age_ms: clock.age(end.at) }
+}
+
+fn session_end(record: EndRecord, clock: Clock) -> SessionEnd {
+    let outcome = match record.outcome {
+        OutcomeRecord::NotStarted => SessionOutcome::NotStarted,
+        OutcomeRecord::Failed => SessionOutcome::Failed,
+        OutcomeRecord::Superseded => SessionOutcome::Superseded,
+        OutcomeRecord::Cancelled => SessionOutcome::Cancelled,
+        OutcomeRecord::Succeeded => SessionOutcome::Succeeded,
+        OutcomeRecord::PartiallyFailed => SessionOutcome::PartiallyFailed,
+    };
+    SessionEnd { outcome, reason: record.reason, message: record.message, at: clock.past(record.age_ms) }
+}
+
+impl World {
+    /// Puts a session back as its plan and journal say. Call it for every stored session in order of creation, with
+    /// [`World::resume`] after all plans are in place.
+    pub fn restore(&mut self, uid: &SessionUid, plan: Arc<crate::plan::Plan>, now: Timestamp) {
+        if let Some(session) = self.sessions.get(uid) {
+            self.ran.insert((session.namespace.clone(), session.name.clone()), uid.clone());
+        }
+        self.begin(uid, plan, now);
+    }
+
+    /// Applies a journal to a restored session.
+    ///
+    /// # Errors
+    /// When the journal does not fit the plan; the session must then not be driven.
+    pub fn resume(&mut self, uid: &SessionUid, journal: Journal, now: Timestamp) -> Result<(), JournalError> {
+        let clock = Clock(now);
+        let Some(run) = self.sessions.get_mut(uid).and_then(Session::running_mut) else { return Ok(()) };
+        let bound = u32::try_from(run.slots.len()).unwrap_or(u32::MAX);
+        run.started = clock.past(journal.started_ms);
+        run.tokens = journal.tokens;
+        run.timeout_cycles = journal.timeout_cycles.iter().map(|(age, nodes)| (clock.past(*age), *nodes)).collect();
+        run.mass_timeout = journal.mass_timeout_ms.map(|age| clock.past(age));
+        for group in journal.groups {
+            for index in ranges::decode(&group.nodes, bound).ok_or(JournalError::Positions(group.nodes))? {
+                self.resume_node(uid, index, &group.state, clock);
+            }
+        }
+        for record in journal.batches {
+            let positions = ranges::decode(&record.nodes, bound).ok_or(JournalError::Positions(record.nodes.clone()))?;
+            self.resume_batch(uid, &positions, record, clock);
+        }
+        if let Some(end) = journal.end {
+            let end = session_end(end, clock);
+            let Some(session) = self.sessions.get_mut(uid) else { return Ok(()) };
+            let stage = std::mem::replace(&mut session.stage, Stage::Ended(Box::new(Ended { end, run: None })));
+            if let (Stage::Running(run), Stage::Ended(ended)) = (stage, &mut session.stage) {
+                ended.run = Some(run);
+            }
+        }
+        Ok(())
+    }
+
+    fn resume_node(&mut self, uid: &SessionUid, index: u32, state: &State, clock: Clock) {
+        let Some(session) = self.sessions.get_mut(uid) else { return };
+        let (namespace, name) = (session.namespace.clone(), session.name.clone());
+        let Some(slot) = session.running_mut().and_then(|run| run.slots.get_mut(index as usize)) else { return };
+        slot.power_cycled = state.power_cycled;
+        let id = slot.node;
+        let action = state.action.map(|record| clock.issued(record));
+        if let Some(record) = &state.end {
+            let end = End { kind: record.kind, reason: record.reason.clone(), message: record.message.clone(), at: clock.past(record.age_ms) };
+            slot.end = Some(end.clone());
+            let Some(limit) = self.node(id).map(|node| self.retry_limit(node)) else { return };
+            let Some(node) = self.node_mut(id) else { return };
+            if node.drive.as_ref().is_none_or(|drive| drive.session == *uid) {
+                node.drive = None;
+                node.last = Some(LastRun { session: uid.clone(), namespace, name, end, attempts: state.attempts, limit, action, phase: state.phase });
+            }
+            return;
+        }
+        let Some(record) = &state.drive else { return };
+        let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()).filter(|drive| drive.session == *uid) else { return };
+        resume_drive(drive, state, record, action, clock);
+    }
+
+    fn resume_batch(&mut self, uid: &SessionUid, positions: &[u32], record: BatchRecord, clock: Clock) {
+        let Work::Power(_) = record.work else {
+            // Boot parameters and configuration are set again before anything else happens: harmless, and the only way to know.
+            return;
+        };
+        let Some(transition) = record.transition else {
+            // It may have been sent. Its nodes are looked at, and it is waited out (`accepted` is false in their action).
+            return;
+        };
+        self.last_batch += 1;
+        let id = BatchId(self.last_batch);
+        let slots: Vec<NodeId> = match self.sessions.get(uid).and_then(Session::run) {
+            Some(run) => positions.iter().filter_map(|index| Some(run.slots.get(*index as usize)?.node)).collect(),
+            None => return,
+        };
+        for node in &slots {
+            if let Some(node) = self.node_mut(*node) {
+                node.batch = Some(id);
+            }
+        }
+        let nodes = slots.into_iter().map(|node| Member { node, before: None }).collect();
+        let state = BatchState::Following { transition, next: clock.0, reading: false };
+        let opened = clock.past(record.age_ms);
+        let batch = Batch { id, session: uid.clone(), boot_set: record.boot_set, work: record.work, nodes, opened, state };
+        self.batches.insert(id, batch);
+    }
+}
+
+/// `held_since` stays the instant of the restore: whatever was seen before we died is looked at again.
+fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: Option<Issued>, clock: Clock) {
+    drive.phase = state.phase;
+    drive.action = action;
+    drive.attempts = state.attempts;
+    drive.params = record.params;
+    drive.config = record.config;
+    drive.booted = record.booted_ms.map(|age| clock.past(age));
+    drive.cycled = record.cycled;
+    drive.configured_by = record.configured_in_ms.map(|remaining| clock.future(remaining));
+    drive.hold = record.hold.map(|(reason, age, remaining)| Hold {
+        reason,
+        since: clock.past(age),
+        until: clock.future(remaining.max(i64::try_from(Duration::from_secs(1).as_millis()).unwrap_or(1000))),
+    });
+    drive.alone = record.alone;
+    drive.refunds = record.refunds;
+    drive.error = record.error.clone();
+}

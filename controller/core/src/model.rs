@@ -1,0 +1,493 @@
+//! The World: everything a decision may look at. Only the engine task changes it, through [`crate::fold`] and [`crate::pass`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::{Batch, BatchId};
+use crate::health::Services;
+use crate::options::Options;
+use crate::resolve::Facts;
+use crate::session::Session;
+use crate::time::Timestamp;
+use crate::xname::Xname;
+
+/// Index of a node in [`World::nodes`]; stable for the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
+
+/// The uid that Kubernetes gave a Session: the only safe way to name one (BOS 2.50 uses bare names, §21.2 no. 31).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionUid(pub Arc<str>);
+
+impl fmt::Display for SessionUid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for SessionUid {
+    fn from(uid: &str) -> Self {
+        Self(uid.into())
+    }
+}
+
+/// The token BSS returned for one set of boot parameters; a booted node reports it back.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Token(pub Arc<str>);
+
+/// Digest of an artifact set, see [`crate::artifacts`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Digest(pub Arc<str>);
+
+/// What the power service says of one node. Everything that is neither on nor off is unknown (rule 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Power {
+    /// Power is on.
+    On,
+    /// Power is off.
+    Off,
+    /// Undefined, contradictory, or the service does not know the node.
+    Unknown,
+}
+
+/// The last answer of the power service for one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PowerSeen {
+    /// What it said.
+    pub power: Power,
+    /// When we asked, not when the answer came: only what was asked after an action says something about it.
+    pub at: Timestamp,
+    /// What the service said beside it, for people; empty when nothing.
+    pub detail: Arc<str>,
+}
+
+/// What the node itself said it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    /// Token on its kernel command line.
+    pub token: Token,
+    /// The artifact set the token stands for, if we know the token.
+    pub artifacts: Option<Digest>,
+    /// First report with this token: when this boot was first heard of.
+    pub since: Timestamp,
+    /// Last report with this token.
+    pub at: Timestamp,
+}
+
+/// CFS's state of one node's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigSeen {
+    /// The record, or None where CFS does not know the node.
+    pub record: Option<ConfigRecord>,
+    /// When we asked.
+    pub at: Timestamp,
+}
+
+/// The part of a CFS component that decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigRecord {
+    /// The configuration CFS is to apply; empty for none.
+    pub desired: Arc<str>,
+    /// CFS's verdict.
+    pub status: ConfigStatus,
+}
+
+/// CFS `configuration_status`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigStatus {
+    /// All layers applied.
+    Configured,
+    /// Work is left.
+    Pending,
+    /// CFS gave up.
+    Failed,
+    /// No configuration known; also what CFS says when the configuration does not exist.
+    Unconfigured,
+    /// Any other text.
+    Other(Arc<str>),
+}
+
+/// The phase of a driven node, as BOS names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Phase {
+    /// Not decided yet, or nothing left to do.
+    None,
+    /// Must go off.
+    PoweringOff,
+    /// Must come up.
+    PoweringOn,
+    /// Up with the right image, being configured.
+    Configuring,
+}
+
+/// An action on a node's power, BOS's `last_action`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PowerAction {
+    /// Power on.
+    On,
+    /// Ask the operating system to shut down.
+    SoftOff,
+    /// Cut the power.
+    ForceOff,
+}
+
+/// The last power action of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Issued {
+    /// What was asked.
+    pub action: PowerAction,
+    /// When the call was decided; it left after this was durable.
+    pub at: Timestamp,
+    /// When the power must have followed; fixed when the action starts (rule 4).
+    pub power_by: Timestamp,
+    /// For On: when the node must have reported; fixed when the action starts.
+    pub boot_by: Timestamp,
+    /// Whether the power service is known to have accepted it. False after a lost answer or a crash: it may or may not have
+    /// been carried out, so it is waited out, never repeated in doubt.
+    pub accepted: bool,
+    /// It did not take effect: the power service said so, or its deadline passed.
+    pub failed: bool,
+}
+
+/// Attempts of one run, per kind of action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Attempts {
+    /// Power-ons accepted, or possibly accepted.
+    pub on: u16,
+    /// Graceful power-offs.
+    pub graceful: u16,
+    /// Forceful power-offs.
+    pub forceful: u16,
+}
+
+impl Attempts {
+    /// The counter of one action.
+    pub fn of(&mut self, action: PowerAction) -> &mut u16 {
+        match action {
+            PowerAction::On => &mut self.on,
+            PowerAction::SoftOff => &mut self.graceful,
+            PowerAction::ForceOff => &mut self.forceful,
+        }
+    }
+
+    /// Reads the counter of one action.
+    #[must_use]
+    pub fn used(mut self, action: PowerAction) -> u16 {
+        *self.of(action)
+    }
+}
+
+/// Progress of something that must be confirmed before power-on (rule 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Prepared {
+    /// Not confirmed for this power-on.
+    No,
+    /// The service confirmed it for this node.
+    Yes,
+}
+
+/// Why a driven node waits, where it is not simply the next step's turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HoldReason {
+    /// The power service does not know the node's power.
+    PowerUnknown,
+    /// CFS has no record of the node.
+    NotInConfigurationService,
+    /// An operation of an earlier session has not ended.
+    PreviousOperation,
+    /// Too many nodes of the session fell silent together (rule 8).
+    MassBootTimeout,
+    /// We cannot hear reports, so silence proves nothing (rule 8).
+    ReportPathDown,
+}
+
+/// A hold with its beginning and its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Hold {
+    /// Why.
+    pub reason: HoldReason,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it ends in failure (rule 15).
+    pub until: Timestamp,
+}
+
+/// How a node's part in a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum EndKind {
+    /// In the desired state, on evidence.
+    Succeeded,
+    /// Given up, for the reason beside it.
+    Failed,
+    /// Running something else and left alone.
+    LeftRunning,
+    /// A newer session took it.
+    Superseded,
+    /// The session was cancelled or deleted first.
+    Cancelled,
+}
+
+/// The end of one node's part in a session, with the reason from the registry in `bos_crds::reasons`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct End {
+    /// How.
+    pub kind: EndKind,
+    /// Reason; empty for success.
+    pub reason: Arc<str>,
+    /// What happened and what a person can do.
+    pub message: Arc<str>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A node being driven to the desired state of its session: BOS's enabled component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drive {
+    /// Owner.
+    pub session: SessionUid,
+    /// Position in the session's plan.
+    pub index: u32,
+    /// Boot set of the plan.
+    pub boot_set: u16,
+    /// When the session took the node; older observations are not evidence.
+    pub held_since: Timestamp,
+    /// Current phase.
+    pub phase: Phase,
+    /// Last power action of this run.
+    pub action: Option<Issued>,
+    /// Attempts of this run.
+    pub attempts: Attempts,
+    /// Boot parameters confirmed by BSS for the power-on to come.
+    pub params: Prepared,
+    /// Configuration confirmed by CFS for the power-on to come.
+    pub config: Prepared,
+    /// The node runs the desired image, on evidence, since then.
+    pub booted: Option<Timestamp>,
+    /// This run has switched the node off.
+    pub cycled: bool,
+    /// Deadline of the phase Configuring.
+    pub configured_by: Option<Timestamp>,
+    /// Why it waits.
+    pub hold: Option<Hold>,
+    /// Refused as part of a batch: travels alone from now on (rule 13).
+    pub alone: bool,
+    /// Earliest next try after a refusal that touched nothing.
+    pub not_before: Timestamp,
+    /// Attempts given back because nothing showed that they were carried out.
+    pub refunds: u8,
+    /// Last error a service named for this node.
+    pub error: Arc<str>,
+    /// In its displayed status since then; not durable, for display only.
+    pub since: Timestamp,
+}
+
+/// One node of the machine.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Its name.
+    pub xname: Xname,
+    /// What HSM says; None before the first inventory and for nodes HSM no longer names.
+    pub facts: Option<Facts>,
+    /// Whether its BootComponent exists.
+    pub recorded: bool,
+    /// Last answer of the power service.
+    pub power: Option<PowerSeen>,
+    /// Last report.
+    pub reported: Option<Reported>,
+    /// Last answer of CFS; kept only while driven.
+    pub config: Option<ConfigSeen>,
+    /// Present from set-up until the node's part in the session has ended.
+    pub drive: Option<Drive>,
+    /// The open operation on this node: at most one, whoever asked for it (rule 11).
+    pub batch: Option<BatchId>,
+    /// A read of its power is under way.
+    pub reading_power: bool,
+    /// A read of its configuration is under way.
+    pub reading_config: bool,
+    /// `spec.retryPolicy` of the BootComponent.
+    pub retry_policy: Option<u16>,
+    /// `spec.suspend` of the BootComponent: a person's hold; nothing new is sent to the node.
+    pub suspended: bool,
+    /// The last session that had the node, and its end, for display.
+    pub last: Option<LastRun>,
+    /// Status of the BootComponent as read at start, until we decide something newer.
+    pub history: VecDeque<TransitionSeen>,
+}
+
+/// What remains for display of a node's last run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastRun {
+    /// The session.
+    pub session: SessionUid,
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// How it ended.
+    pub end: End,
+    /// Attempts used.
+    pub attempts: Attempts,
+    /// Attempts allowed.
+    pub limit: u16,
+    /// Last power action.
+    pub action: Option<Issued>,
+    /// Phase at the end, shown for failures.
+    pub phase: Phase,
+}
+
+/// One line of a node's history: it entered `to` at `at`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransitionSeen {
+    /// When.
+    pub at: Timestamp,
+    /// Status before.
+    pub from: Arc<str>,
+    /// Status after.
+    pub to: Arc<str>,
+    /// Reason from the registry.
+    pub reason: Arc<str>,
+}
+
+impl Node {
+    /// A node of which nothing is known yet.
+    #[must_use]
+    pub fn new(xname: Xname) -> Self {
+        Self {
+            xname,
+            facts: None,
+            recorded: false,
+            power: None,
+            reported: None,
+            config: None,
+            drive: None,
+            batch: None,
+            reading_power: false,
+            reading_config: false,
+            retry_policy: None,
+            suspended: false,
+            last: None,
+            history: VecDeque::new(),
+        }
+    }
+
+    /// Power as last seen, if asked at or after `since`.
+    #[must_use]
+    pub fn power_since(&self, since: Timestamp) -> Option<Power> {
+        self.power.as_ref().filter(|seen| seen.at >= since).map(|seen| self.believed(seen))
+    }
+
+    /// An `off` that a report contradicts is unknown: PCS samples the BMCs only every 30 s (external services §2.3), so a node
+    /// that spoke to us within that time may well be up (rule 2).
+    fn believed(&self, seen: &PowerSeen) -> Power {
+        match (seen.power, &self.reported) {
+            (Power::Off, Some(report)) if report.at + PCS_SAMPLING > seen.at => Power::Unknown,
+            (power, _) => power,
+        }
+    }
+}
+
+/// How long PCS may go on saying what it saw last: its sampling interval of 30 s and a margin.
+pub const PCS_SAMPLING: Duration = Duration::from_secs(45);
+
+/// What we know of our ability to hear the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReportPath {
+    /// Listening without a break since then; None when the endpoint is off or refuses reports.
+    pub listening_since: Option<Timestamp>,
+}
+
+/// State of the regular inventory.
+#[derive(Debug, Clone, Default)]
+pub struct Discovery {
+    /// A read is under way.
+    pub reading: bool,
+    /// Next read.
+    pub due: Timestamp,
+    /// At least one inventory has been accepted.
+    pub complete: bool,
+    /// Why the last answer was not believed (rule 9).
+    pub fault: Option<Arc<str>>,
+}
+
+/// Everything the operator knows.
+#[derive(Debug, Default)]
+pub struct World {
+    /// Options in force (last good value).
+    pub options: Options,
+    /// All nodes ever seen.
+    pub nodes: Vec<Node>,
+    /// Index by name.
+    pub by_name: HashMap<Xname, NodeId>,
+    /// Sessions that are not ended, and ended ones until their Session object is gone.
+    pub sessions: BTreeMap<SessionUid, Session>,
+    /// Open operations.
+    pub batches: BTreeMap<BatchId, Batch>,
+    /// Last batch number given.
+    pub last_batch: u64,
+    /// Which services answer.
+    pub services: Services,
+    /// Ability to hear the nodes.
+    pub reports: ReportPath,
+    /// Inventory reads.
+    pub discovery: Discovery,
+    /// The stop switch: no new power action leaves.
+    pub emergency_stop: bool,
+    /// Names of sessions that ran already, per namespace and name (rule 5).
+    pub ran: HashMap<(Arc<str>, Arc<str>), SessionUid>,
+    /// Namespace the operator is installed in.
+    pub install_namespace: Arc<str>,
+    /// Nodes changed since the last projection.
+    pub touched: BTreeSet<NodeId>,
+    /// Sessions changed since the last projection.
+    pub touched_sessions: BTreeSet<SessionUid>,
+    /// Sessions whose journal must be written before their newest operations may leave.
+    pub journal_due: BTreeSet<SessionUid>,
+}
+
+impl Default for Power {
+    fn default() -> Self {
+        Self::Unknown
+    }
+}
+
+impl World {
+    /// The node, if the index is ours.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id.0 as usize)
+    }
+
+    /// The node, marked as touched.
+    pub fn node_mut(&mut self, id: NodeId) -> Option<&mut Node> {
+        self.touched.insert(id);
+        self.nodes.get_mut(id.0 as usize)
+    }
+
+    /// The node of that name, made if it is new.
+    pub fn intern(&mut self, xname: &Xname) -> NodeId {
+        if let Some(id) = self.by_name.get(xname) {
+            return *id;
+        }
+        let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        self.nodes.push(Node::new(xname.clone()));
+        self.by_name.insert(xname.clone(), id);
+        id
+    }
+
+    /// The session that drives a node, with the node's drive.
+    #[must_use]
+    pub fn driver(&self, id: NodeId) -> Option<(&Session, &Drive)> {
+        let drive = self.node(id)?.drive.as_ref()?;
+        Some((self.sessions.get(&drive.session)?, drive))
+    }
+
+    /// Attempts allowed for a node.
+    #[must_use]
+    pub fn retry_limit(&self, node: &Node) -> u16 {
+        node.retry_policy.unwrap_or(self.options.retry_policy)
+    }
+}

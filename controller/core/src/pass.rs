@@ -1,0 +1,327 @@
+//! One pass of all operators, and what their wants do to the World.
+
+use std::sync::Arc;
+
+use crate::batch::{Batch, BatchId, BatchState, Member, Work};
+use crate::model::{Drive, End, EndKind, Issued, NodeId, Phase, PowerAction, Prepared, SessionUid, TransitionSeen, World};
+use crate::session::{Ended, SessionEnd, Stage};
+use crate::time::Timestamp;
+use crate::want::{Decision, Effect, Want};
+use crate::{configuration, discovery, forceful_power_off, graceful_power_off, power_on, session_completion, session_setup, status};
+
+/// An operator: looks at the World, says what it wants.
+type Reconcile = fn(&World, Timestamp) -> Vec<Want>;
+
+/// The operators in the order in which they run; each sees what those before it decided.
+const OPERATORS: [(&str, Reconcile); 8] = [
+    ("discovery", discovery::reconcile),
+    ("session-setup", session_setup::reconcile),
+    ("status", status::reconcile),
+    ("power-on", power_on::reconcile),
+    ("graceful-power-off", graceful_power_off::reconcile),
+    ("forceful-power-off", forceful_power_off::reconcile),
+    ("configuration", configuration::reconcile),
+    ("session-completion", session_completion::reconcile),
+];
+
+/// A node's record of recent statuses is this long.
+const HISTORY: usize = 8;
+
+/// Attempts given back at most, so that a service that loses every answer cannot keep a session going for ever.
+const MAX_REFUNDS: u8 = 16;
+
+/// Decisions of one pass may lead to others at once; this many rounds at most, the rest waits for the next pass.
+const ROUNDS: usize = 6;
+
+/// Runs all operators until they want nothing more, and returns what must leave the process.
+pub fn run(world: &mut World, now: Timestamp) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut decided = false;
+        for (_, reconcile) in OPERATORS {
+            for want in reconcile(world, now) {
+                decided |= matches!(want, Want::Decide(..) | Want::EndSession(..));
+                effects.extend(world.accept(want, now));
+            }
+        }
+        if !decided {
+            break;
+        }
+    }
+    effects.extend(follow_due(world, now));
+    effects
+}
+
+/// Transitions to look at now.
+fn follow_due(world: &mut World, now: Timestamp) -> Vec<Effect> {
+    if !world.services.may_call(crate::health::Service::Pcs, now) {
+        return Vec::new();
+    }
+    let mut effects = Vec::new();
+    for batch in world.batches.values_mut() {
+        if let BatchState::Following { next, reading, .. } = &mut batch.state
+            && !*reading
+            && now >= *next
+        {
+            *reading = true;
+            effects.push(Effect::Follow(batch.id));
+        }
+    }
+    effects
+}
+
+impl World {
+    /// Makes a want true in the World; returns what must leave the process.
+    pub fn accept(&mut self, want: Want, now: Timestamp) -> Option<Effect> {
+        match want {
+            Want::ReadInventory => {
+                self.discovery.reading = true;
+                return Some(Effect::ReadInventory);
+            }
+            Want::SetUp(uid) => {
+                if let Stage::Pending(pending) = &mut self.sessions.get_mut(&uid)?.stage {
+                    pending.reading = true;
+                    return Some(Effect::SetUp(uid));
+                }
+            }
+            Want::Wait(uid, waiting) => {
+                if let Stage::Pending(pending) = &mut self.sessions.get_mut(&uid)?.stage {
+                    pending.waiting = waiting;
+                    self.touched_sessions.insert(uid);
+                }
+            }
+            Want::EndSession(uid, end) => self.end_session(&uid, end),
+            Want::ReadPower(nodes) => {
+                self.mark_reading(&nodes, |node| &mut node.reading_power);
+                return Some(Effect::ReadPower(nodes));
+            }
+            Want::ReadConfiguration(nodes) => {
+                self.mark_reading(&nodes, |node| &mut node.reading_config);
+                return Some(Effect::ReadConfiguration(nodes));
+            }
+            Want::Decide(node, decision) => self.decide(node, decision, now),
+            Want::MassTimeout(uid) => {
+                self.sessions.get_mut(&uid)?.running_mut()?.mass_timeout.get_or_insert(now);
+                self.touched_sessions.insert(uid);
+            }
+            Want::Open { session, boot_set, work, nodes } => return self.open(session, boot_set, work, nodes, now),
+            Want::Follow(batch) => return Some(Effect::Follow(batch)),
+        }
+        None
+    }
+
+    fn mark_reading(&mut self, nodes: &[NodeId], flag: impl Fn(&mut crate::model::Node) -> &mut bool) {
+        for id in nodes {
+            if let Some(node) = self.nodes.get_mut(id.0 as usize) {
+                *flag(node) = true;
+            }
+        }
+    }
+
+    fn end_session(&mut self, uid: &SessionUid, end: SessionEnd) {
+        let Some(session) = self.sessions.get_mut(uid) else { return };
+        let stage = std::mem::replace(&mut session.stage, Stage::Ended(Box::new(Ended { end, run: None })));
+        if let (Stage::Running(run), Stage::Ended(ended)) = (stage, &mut session.stage) {
+            ended.run = Some(run);
+        }
+        self.touched_sessions.insert(uid.clone());
+        self.journal_due.insert(uid.clone());
+    }
+
+    /// Carries out one decision of the status operator.
+    pub(crate) fn decide(&mut self, id: NodeId, decision: Decision, now: Timestamp) {
+        if let Decision::End(kind, reason, message) = decision {
+            self.end_node(id, End { kind, reason, message, at: now });
+            return;
+        }
+        let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()) else { return };
+        let uid = drive.session.clone();
+        let (index, cycle, silent) = (drive.index as usize, decision == Decision::Cycle, decision == Decision::CycleSilent);
+        match decision {
+            Decision::Hold(hold) => drive.hold = Some(hold),
+            Decision::Release => drive.hold = None,
+            Decision::Enter(phase) => drive.enter(phase),
+            Decision::Cycle | Decision::CycleSilent => drive.enter(Phase::PoweringOff),
+            Decision::ActionFailed { refund, error } => drive.action_failed(refund, error),
+            Decision::AlreadyBooted => drive.booted = Some(now),
+            Decision::End(..) => {}
+        }
+        drive.since = now;
+        let wait = self.options.configuration_wait;
+        if let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut())
+            && drive.phase == Phase::Configuring
+        {
+            drive.configured_by.get_or_insert(now + wait);
+        }
+        self.touched_sessions.insert(uid.clone());
+        let Some(run) = self.sessions.get_mut(&uid).and_then(|session| session.running_mut()) else { return };
+        if let Some(slot) = run.slots.get_mut(index) {
+            slot.power_cycled |= cycle;
+        }
+        if silent {
+            count(&mut run.timeout_cycles, now, 1);
+        }
+    }
+
+    /// A node's part in its session is over.
+    pub(crate) fn end_node(&mut self, id: NodeId, end: End) {
+        let limit = self.nodes.get(id.0 as usize).map_or(0, |node| self.retry_limit(node));
+        let Some(drive) = self.node_mut(id).and_then(|node| node.drive.take()) else { return };
+        let uid = drive.session.clone();
+        self.leave_batch(id, &uid);
+        self.touched_sessions.insert(uid.clone());
+        let Some(session) = self.sessions.get_mut(&uid) else { return };
+        let (namespace, name) = (session.namespace.clone(), session.name.clone());
+        if let Some(slot) = session.running_mut().and_then(|run| run.slots.get_mut(drive.index as usize)) {
+            slot.end = Some(end.clone());
+        }
+        let Some(node) = self.node_mut(id) else { return };
+        node.config = None;
+        let Drive { attempts, action, phase, .. } = drive;
+        node.last = Some(crate::model::LastRun { session: uid, namespace, name, end, attempts, limit, action, phase });
+    }
+
+    /// A node that has ended need not wait for the rest of its batch; a power-off under way is never forgotten.
+    fn leave_batch(&mut self, id: NodeId, uid: &SessionUid) {
+        let Some(batch_id) = self.nodes.get(id.0 as usize).and_then(|node| node.batch) else { return };
+        let Some(batch) = self.batches.get_mut(&batch_id).filter(|batch| batch.session == *uid) else { return };
+        if batch.work != Work::Power(PowerAction::On) || !matches!(batch.state, BatchState::Following { .. }) {
+            return;
+        }
+        batch.nodes.retain(|member| member.node != id);
+        if batch.nodes.is_empty() {
+            self.batches.remove(&batch_id);
+        }
+        if let Some(node) = self.node_mut(id) {
+            node.batch = None;
+        }
+    }
+
+    fn open(&mut self, session: SessionUid, boot_set: u16, work: Work, nodes: Vec<NodeId>, now: Timestamp) -> Option<Effect> {
+        self.last_batch += 1;
+        let id = BatchId(self.last_batch);
+        let mut members = Vec::with_capacity(nodes.len());
+        let spans = (self.options.max_power_on_wait, self.options.max_boot_wait, self.options.max_power_off_wait);
+        for node_id in nodes {
+            let Some(node) = self.node_mut(node_id) else { continue };
+            let Some(drive) = node.drive.as_mut().filter(|drive| drive.session == session) else { continue };
+            if node.batch.is_some() {
+                continue;
+            }
+            members.push(Member { node: node_id, before: drive.action });
+            node.batch = Some(id);
+            if let Work::Power(action) = work {
+                let power_by = now + if action == PowerAction::On { spans.0 } else { spans.2 };
+                drive.action = Some(Issued { action, at: now, power_by, boot_by: now + spans.1, accepted: false, failed: false });
+                let attempts = drive.attempts.of(action);
+                *attempts = attempts.saturating_add(1);
+                drive.since = now;
+                drive.error = "".into();
+            }
+        }
+        if members.is_empty() {
+            return None;
+        }
+        if work == Work::Power(PowerAction::On)
+            && let Some(run) = self.sessions.get_mut(&session).and_then(|session| session.running_mut())
+        {
+            count(&mut run.paced, now, u32::try_from(members.len()).unwrap_or(u32::MAX));
+        }
+        self.journal_due.insert(session.clone());
+        self.touched_sessions.insert(session.clone());
+        self.batches.insert(id, Batch { id, session, boot_set, work, nodes: members, opened: now, state: BatchState::Recording });
+        Some(Effect::Record(id))
+    }
+
+    /// Notes that a node's displayed status changed; keeps the last eight.
+    pub fn note_transition(&mut self, id: NodeId, from: &str, to: &str, reason: &str, now: Timestamp) {
+        let Some(node) = self.nodes.get_mut(id.0 as usize) else { return };
+        if node.history.len() >= HISTORY {
+            node.history.pop_front();
+        }
+        node.history.push_back(TransitionSeen { at: now, from: from.into(), to: to.into(), reason: reason.into() });
+    }
+
+    /// The node is given to a session: it is observed anew, from `now` on, before anything is done to it.
+    pub(crate) fn take(&mut self, id: NodeId, session: &SessionUid, index: u32, boot_set: u16, now: Timestamp) {
+        let Some(node) = self.node_mut(id) else { return };
+        node.config = None;
+        node.drive = Some(Drive {
+            session: session.clone(),
+            index,
+            boot_set,
+            held_since: now,
+            phase: Phase::None,
+            action: None,
+            attempts: crate::model::Attempts::default(),
+            params: Prepared::No,
+            config: Prepared::No,
+            booted: None,
+            cycled: false,
+            configured_by: None,
+            hold: None,
+            alone: false,
+            not_before: now,
+            refunds: 0,
+            error: Arc::from(""),
+            since: now,
+        });
+    }
+
+    /// Ends the older session's part in a node that a newer one takes.
+    pub(crate) fn supersede(&mut self, id: NodeId, by: &str, now: Timestamp) {
+        let message: Arc<str> = format!("Taken over by {by}.").into();
+        let end = End { kind: EndKind::Superseded, reason: bos_crds::reasons::SUPERSEDED.into(), message, at: now };
+        self.end_node(id, end);
+    }
+}
+
+/// Adds to the newest entry of the same instant, so that such lists stay short.
+fn count(list: &mut Vec<(Timestamp, u32)>, now: Timestamp, nodes: u32) {
+    const KEPT: usize = 256;
+    match list.last_mut() {
+        Some((at, total)) if *at == now => *total = total.saturating_add(nodes),
+        _ => list.push((now, nodes)),
+    }
+    if list.len() > KEPT {
+        list.remove(0);
+    }
+}
+
+impl Drive {
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.hold = None;
+        match phase {
+            Phase::PoweringOn => {
+                self.params = Prepared::No;
+                self.config = Prepared::No;
+                self.booted = None;
+                self.action = None;
+            }
+            Phase::PoweringOff => {
+                self.cycled = true;
+                self.booted = None;
+                // The boot that did not come up is judged; what follows is the power-off.
+                self.action = None;
+            }
+            Phase::None | Phase::Configuring => {}
+        }
+    }
+
+    fn action_failed(&mut self, refund: bool, error: Arc<str>) {
+        let Some(issued) = self.action.as_mut() else { return };
+        issued.failed = true;
+        if refund && self.refunds < MAX_REFUNDS {
+            self.refunds += 1;
+            let attempts = self.attempts.of(issued.action);
+            *attempts = attempts.saturating_sub(1);
+        }
+        // A new power-on needs a new token, so that a report proves this boot and no other.
+        self.params = Prepared::No;
+        self.config = Prepared::No;
+        if self.error.is_empty() {
+            self.error = error;
+        }
+    }
+}

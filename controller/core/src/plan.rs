@@ -1,0 +1,104 @@
+//! The plan of a Session: what was resolved at set-up, written once before the first effect, and never resolved again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Digest;
+use crate::xname::Xname;
+
+/// Version of the stored form; a plan of a newer version is refused, never guessed at.
+pub const PLAN_VERSION: u32 = 1;
+
+/// What a Session will do, in a fixed order of nodes. The position of a node in that order is its index in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// [`PLAN_VERSION`].
+    pub version: u32,
+    /// What the session does.
+    pub operation: PlannedOperation,
+    /// Namespace of the Session.
+    pub namespace: Arc<str>,
+    /// Name of the Session.
+    pub name: Arc<str>,
+    /// `metadata.generation` of the template that was read.
+    pub template_generation: i64,
+    /// What to do with nodes that run already.
+    pub running: RunningPolicy,
+    /// Running nodes a Boot may power-cycle at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_power_cycled: Option<u32>,
+    /// Boot sets with their nodes; a node is in one of them only.
+    pub boot_sets: Vec<PlannedBootSet>,
+    /// Nodes left out, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub excluded: BTreeMap<Arc<str>, Vec<Xname>>,
+}
+
+/// The operations a plan can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PlannedOperation {
+    /// Bring nodes up that are off or run another image.
+    Boot,
+    /// Take nodes down and bring them up.
+    Reboot,
+    /// Take nodes down.
+    Shutdown,
+}
+
+/// `spec.runningNodes` of a Boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunningPolicy {
+    /// Power-cycle a node that runs another, known image.
+    RestartIfDifferent,
+    /// Leave every running node alone.
+    Leave,
+    /// Power-cycle every running node.
+    Restart,
+}
+
+/// One boot set of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedBootSet {
+    /// Name in the template.
+    pub name: Arc<str>,
+    /// What its nodes are to run; None to be off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifacts: Option<Digest>,
+    /// Short human name of the image.
+    #[serde(default)]
+    pub image: Arc<str>,
+    /// CFS configuration; empty for none.
+    #[serde(default)]
+    pub configuration: Arc<str>,
+    /// Its nodes, in order.
+    pub nodes: Vec<Xname>,
+}
+
+impl Plan {
+    /// Number of nodes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.boot_sets.iter().map(|set| set.nodes.len()).sum()
+    }
+
+    /// Whether it has no nodes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.boot_sets.iter().all(|set| set.nodes.is_empty())
+    }
+
+    /// All nodes in order, with the position of their boot set.
+    pub fn nodes(&self) -> impl Iterator<Item = (u16, &Xname)> {
+        self.boot_sets.iter().zip(0_u16..).flat_map(|(set, position)| set.nodes.iter().map(move |xname| (position, xname)))
+    }
+
+    /// A boot set by position.
+    #[must_use]
+    pub fn boot_set(&self, position: u16) -> Option<&PlannedBootSet> {
+        self.boot_sets.get(usize::from(position))
+    }
+}

@@ -1,0 +1,94 @@
+//! The power-on operator: boot parameters first, then CFS set and disabled, then power (BOS behaviour §9.1). Each step starts
+//! only for nodes for which the one before was confirmed (rule 6).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::batch::Work;
+use crate::model::{Drive, HoldReason, Node, NodeId, Phase, Power, PowerAction, Prepared, World};
+use crate::session::{Run, Session};
+use crate::time::Timestamp;
+use crate::want::Want;
+
+/// Starts the next step of every node that is to come up.
+#[must_use]
+pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
+    let mut wants = Vec::new();
+    for session in world.sessions.values() {
+        let Some(run) = session.running().filter(|_| !session.halted()) else { continue };
+        let mut steps: BTreeMap<(Work, u16), Vec<NodeId>> = BTreeMap::new();
+        for (id, node, drive) in ready(world, session, run, now) {
+            let Some(work) = next_step(run, drive) else { continue };
+            let boot_set = if matches!(work, Work::Power(_)) { 0 } else { drive.boot_set };
+            if world.services.may_call(work.service(), now) {
+                if drive.alone {
+                    wants.push(Want::Open { session: session.uid.clone(), boot_set: drive.boot_set, work, nodes: vec![id] });
+                } else {
+                    steps.entry((work, boot_set)).or_default().push(id);
+                }
+            }
+            debug_assert!(node.batch.is_none());
+        }
+        for ((work, boot_set), mut nodes) in steps {
+            if matches!(work, Work::Power(_)) {
+                nodes.truncate(allowance(world, run, now));
+            }
+            let size = world.options.batch_size.max(1);
+            wants.extend(nodes.chunks(size).map(|chunk| Want::Open { session: session.uid.clone(), boot_set, work, nodes: chunk.to_vec() }));
+        }
+    }
+    wants
+}
+
+/// Nodes of a session whose status is PowerOnPending and that nothing holds.
+fn ready<'a>(world: &'a World, session: &'a Session, run: &'a Run, now: Timestamp) -> impl Iterator<Item = (NodeId, &'a Node, &'a Drive)> {
+    run.open().filter_map(move |id| {
+        let node = world.node(id)?;
+        let drive = node.drive.as_ref().filter(|drive| drive.session == session.uid)?;
+        let pending = drive.phase == Phase::PoweringOn
+            && drive.booted.is_none()
+            && drive.hold.is_none_or(|hold| hold.reason == HoldReason::NotInConfigurationService)
+            && !matches!(drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed);
+        let free = node.batch.is_none() && !node.suspended && now >= drive.not_before;
+        let off = node.power_since(drive.held_since) == Some(Power::Off);
+        let budget = drive.attempts.on < world.retry_limit(node);
+        (pending && free && off && budget).then_some((id, node, drive))
+    })
+}
+
+fn next_step(run: &Run, drive: &Drive) -> Option<Work> {
+    let wants_config = !run.plan.boot_set(drive.boot_set)?.configuration.is_empty();
+    Some(match (drive.params, drive.config) {
+        (Prepared::No, _) => Work::BootParameters,
+        (Prepared::Yes, Prepared::No) if wants_config => Work::PrepareConfiguration,
+        (Prepared::Yes, _) => Work::Power(PowerAction::On),
+    })
+}
+
+/// How many power-ons may leave now: none while the stop switch is set; otherwise what pacing leaves.
+fn allowance(world: &World, run: &Run, now: Timestamp) -> usize {
+    if world.emergency_stop {
+        return 0;
+    }
+    let rate = match world.options.power_ons_per_second {
+        0 => usize::MAX,
+        rate => {
+            let lately: u32 = run.paced.iter().filter(|(at, _)| now.since(*at) < Duration::from_secs(1)).map(|(_, nodes)| *nodes).sum();
+            rate.saturating_sub(lately as usize)
+        }
+    };
+    match world.options.max_nodes_in_flight {
+        0 => rate,
+        most => rate.min(most.saturating_sub(in_flight(world))),
+    }
+}
+
+/// Nodes between power-on and report, of all sessions.
+#[must_use]
+pub fn in_flight(world: &World) -> usize {
+    let runs = world.sessions.values().filter_map(Session::running);
+    runs.flat_map(Run::open)
+        .filter_map(|id| world.node(id)?.drive.as_ref())
+        .filter(|drive| drive.booted.is_none() && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed))
+        .count()
+}

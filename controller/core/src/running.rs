@@ -1,0 +1,154 @@
+//! From a durable plan to a running session, and from a durable journal to a call that may leave.
+
+use std::sync::Arc;
+
+use crate::batch::{Batch, BatchId, BatchState, Work};
+use crate::model::{Digest, Drive, NodeId, PowerAction, Prepared, SessionUid, World};
+use crate::plan::Plan;
+use crate::session::{Run, Slot, Stage};
+use crate::time::Timestamp;
+use crate::xname::Xname;
+
+/// A call that may leave now: its record is durable and it is still wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dispatch {
+    /// The batch.
+    pub id: BatchId,
+    /// The session, for the log and for tags.
+    pub session: SessionUid,
+    /// `namespace/name` of the session.
+    pub title: Arc<str>,
+    /// What to do.
+    pub order: Order,
+    /// The nodes, in the order of their indexes.
+    pub nodes: Vec<(NodeId, Xname)>,
+}
+
+/// What to ask of which service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Store boot parameters.
+    BootParameters {
+        /// Artifact set to boot.
+        artifacts: Digest,
+    },
+    /// Set the configuration.
+    Configuration {
+        /// Its name.
+        name: Arc<str>,
+        /// Enabled afterwards: only for nodes that are up.
+        enabled: bool,
+        /// Forget what was applied: before a boot.
+        clear_state: bool,
+    },
+    /// Change power.
+    Power(PowerAction),
+}
+
+impl World {
+    /// The plan of a session is durable: its nodes are its own from now on. The newer session owns a node (rule 11).
+    pub fn start_session(&mut self, uid: &SessionUid, now: Timestamp) {
+        let Some(session) = self.sessions.get_mut(uid) else { return };
+        let Stage::Recording(recording) = &session.stage else { return };
+        let plan = recording.plan.clone();
+        self.ran.insert((session.namespace.clone(), session.name.clone()), uid.clone());
+        self.begin(uid, plan, now);
+        self.journal_due.insert(uid.clone());
+    }
+
+    /// Builds the run of a session and takes its nodes.
+    pub(crate) fn begin(&mut self, uid: &SessionUid, plan: Arc<Plan>, now: Timestamp) {
+        let members: Vec<(u16, NodeId)> = plan.nodes().map(|(set, xname)| (set, self.intern(xname))).collect();
+        let slots = members.iter().map(|(_, node)| Slot { node: *node, end: None, power_cycled: false }).collect();
+        let run = Run { plan, slots, started: now, tokens: Vec::new(), timeout_cycles: Vec::new(), mass_timeout: None, paced: Vec::new() };
+        let Some(session) = self.sessions.get_mut(uid) else { return };
+        session.stage = Stage::Running(Box::new(run));
+        self.touched_sessions.insert(uid.clone());
+        for (index, (boot_set, node)) in (0_u32..).zip(members) {
+            self.claim(uid, index, boot_set, node, now);
+        }
+    }
+
+    fn claim(&mut self, uid: &SessionUid, index: u32, boot_set: u16, id: NodeId, now: Timestamp) {
+        let owner = self.node(id).and_then(|node| node.drive.as_ref()).map(|drive| drive.session.clone());
+        let Some(owner) = owner.filter(|owner| owner != uid) else {
+            return self.take(id, uid, index, boot_set, now);
+        };
+        let order = |uid: &SessionUid| self.sessions.get(uid).map(|session| (session.created, session.uid.clone()));
+        let title = |uid: &SessionUid| self.sessions.get(uid).map_or_else(|| uid.to_string(), |session| session.title());
+        if order(&owner) > order(uid) {
+            // A node never moves to an older session: this one loses it before it began.
+            let message: Arc<str> = format!("Owned by {}, a newer session.", title(&owner)).into();
+            let end = crate::model::End { kind: crate::model::EndKind::Superseded, reason: bos_crds::reasons::SUPERSEDED.into(), message, at: now };
+            if let Some(slot) = self.sessions.get_mut(uid).and_then(|session| session.running_mut()).and_then(|run| run.slots.get_mut(index as usize)) {
+                slot.end = Some(end);
+            }
+            return;
+        }
+        let by = title(uid);
+        let unsettled = self.node(id).and_then(|node| node.drive.as_ref()).and_then(|drive| drive.action).filter(|issued| !issued.accepted && !issued.failed);
+        self.supersede(id, &by, now);
+        self.take(id, uid, index, boot_set, unsettled.map_or(now, |issued| issued.power_by.max(now)));
+    }
+
+    /// The journal that names this batch is durable: what of it may leave. A node that is no longer this session's, that a
+    /// person holds, or that has come up meanwhile is withdrawn first.
+    pub fn release(&mut self, id: BatchId, now: Timestamp) -> Option<Dispatch> {
+        let batch = self.batches.get(&id).filter(|batch| batch.state == BatchState::Recording)?.clone();
+        let halted = self.sessions.get(&batch.session).is_none_or(|session| session.halted() || session.running().is_none());
+        let stopped = matches!(batch.work, Work::Power(_)) && self.emergency_stop;
+        let (stay, go): (Vec<_>, Vec<_>) = batch.nodes.iter().copied().partition(|member| {
+            let node = self.node(member.node);
+            let drive = node.and_then(|node| node.drive.as_ref()).filter(|drive| drive.session == batch.session);
+            !halted && !stopped && node.is_some_and(|node| !node.suspended) && drive.is_some_and(|drive| still_wanted(drive, &batch))
+        });
+        for member in &go {
+            self.withdraw_member(&batch, member);
+        }
+        if stay.is_empty() {
+            self.batches.remove(&id);
+            return None;
+        }
+        let order = self.order(&batch, stay.first()?.node)?;
+        let nodes = stay.iter().filter_map(|member| Some((member.node, self.node(member.node)?.xname.clone()))).collect();
+        let title = self.sessions.get(&batch.session).map_or_else(String::new, |session| session.title()).into();
+        let open = self.batches.get_mut(&id)?;
+        open.nodes = stay;
+        open.state = BatchState::Sent;
+        open.opened = now;
+        Some(Dispatch { id, session: batch.session, title, order, nodes })
+    }
+
+    fn withdraw_member(&mut self, batch: &Batch, member: &crate::batch::Member) {
+        let Some(node) = self.node_mut(member.node).filter(|node| node.batch == Some(batch.id)) else { return };
+        node.batch = None;
+        let ours = node.drive.as_mut().filter(|drive| drive.session == batch.session);
+        if let (Some(drive), Work::Power(action)) = (ours, batch.work) {
+            drive.action = member.before;
+            let attempts = drive.attempts.of(action);
+            *attempts = attempts.saturating_sub(1);
+        }
+    }
+
+    fn order(&self, batch: &Batch, first: NodeId) -> Option<Order> {
+        let run = self.sessions.get(&batch.session)?.running()?;
+        let boot_set = if matches!(batch.work, Work::Power(_)) { self.node(first)?.drive.as_ref()?.boot_set } else { batch.boot_set };
+        let set = run.plan.boot_set(boot_set)?;
+        Some(match batch.work {
+            Work::BootParameters => Order::BootParameters { artifacts: set.artifacts.clone()? },
+            Work::PrepareConfiguration => Order::Configuration { name: set.configuration.clone(), enabled: false, clear_state: true },
+            Work::Configure => Order::Configuration { name: set.configuration.clone(), enabled: true, clear_state: false },
+            Work::Power(action) => Order::Power(action),
+        })
+    }
+}
+
+/// Whether the reason for a call still holds when it is about to leave.
+fn still_wanted(drive: &Drive, batch: &Batch) -> bool {
+    match batch.work {
+        Work::BootParameters | Work::PrepareConfiguration => drive.booted.is_none(),
+        Work::Configure => drive.booted.is_some(),
+        Work::Power(PowerAction::On) => drive.booted.is_none() && drive.params == Prepared::Yes,
+        Work::Power(PowerAction::SoftOff | PowerAction::ForceOff) => drive.booted.is_none(),
+    }
+}

@@ -1,0 +1,320 @@
+//! A Session as the engine sees it: waiting for set-up, running over its plan, ended.
+
+use std::sync::Arc;
+
+use bos_crds::SessionSpec;
+
+use crate::model::{End, EndKind, NodeId, SessionUid, Token, World};
+use crate::plan::Plan;
+use crate::time::Timestamp;
+
+/// One Session.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Its uid.
+    pub uid: SessionUid,
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// `metadata.creationTimestamp`: with the uid the order of sessions, the newer owns a node (rule 11).
+    pub created: Timestamp,
+    /// `metadata.generation` of the spec below.
+    pub generation: i64,
+    /// What was asked.
+    pub spec: SessionSpec,
+    /// A GitOps tool tracks it (rule 5).
+    pub tracked: bool,
+    /// The object was deleted: nothing new is sent, nodes are released (rule 10).
+    pub deleted: bool,
+    /// Where it stands.
+    pub stage: Stage,
+}
+
+/// Where a Session stands.
+#[derive(Debug, Clone)]
+pub enum Stage {
+    /// Waits for set-up.
+    Pending(Pending),
+    /// The plan is made and being written; nothing has been sent.
+    Recording(Recording),
+    /// Drives its nodes.
+    Running(Box<Run>),
+    /// Over.
+    Ended(Box<Ended>),
+}
+
+/// A Session before its plan.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// When we first saw it.
+    pub since: Timestamp,
+    /// The reads for set-up are under way.
+    pub reading: bool,
+    /// No read before.
+    pub not_before: Timestamp,
+    /// What it waits for; empty at first.
+    pub waiting: Arc<str>,
+}
+
+/// A Session whose plan is being written.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// When it was made.
+    pub since: Timestamp,
+}
+
+/// A Session at work.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Its nodes, in the order of the plan.
+    pub slots: Vec<Slot>,
+    /// When the nodes were taken.
+    pub started: Timestamp,
+    /// Every token BSS returned to this session, with the boot set it was for. All of them are good: a lost answer or a repeat
+    /// leaves hosts with either (external services, trap T7).
+    pub tokens: Vec<(Token, u16)>,
+    /// Times at which a boot time-out led to a power cycle, newest last, for rule 8.
+    pub timeout_cycles: Vec<(Timestamp, u32)>,
+    /// Nodes fell silent together at that time (rule 8).
+    pub mass_timeout: Option<Timestamp>,
+    /// Power-ons released lately, for pacing.
+    pub paced: Vec<(Timestamp, u32)>,
+}
+
+/// One node's place in a session.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// The node.
+    pub node: NodeId,
+    /// Its end, once its part is over.
+    pub end: Option<End>,
+    /// It was running and this session switched it off to boot another image.
+    pub power_cycled: bool,
+}
+
+/// Outcome of a Session, see design "API".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionOutcome {
+    /// Refused, expired, or the name ran already.
+    NotStarted,
+    /// Set-up failed, or no node succeeded and one failed.
+    Failed,
+    /// Every node was taken by newer sessions.
+    Superseded,
+    /// Cancelled or deleted.
+    Cancelled,
+    /// All remaining nodes succeeded, at least one.
+    Succeeded,
+    /// Anything between.
+    PartiallyFailed,
+}
+
+/// Why and how a Session ended.
+#[derive(Debug, Clone)]
+pub struct SessionEnd {
+    /// Outcome.
+    pub outcome: SessionOutcome,
+    /// Reason from the registry.
+    pub reason: Arc<str>,
+    /// For people.
+    pub message: Arc<str>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A Session that is over.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// How.
+    pub end: SessionEnd,
+    /// Its run, kept until every status is written and the records are removed; None where it never ran.
+    pub run: Option<Box<Run>>,
+}
+
+/// Counts of a run's nodes by the end of their part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// All nodes.
+    pub nodes: usize,
+    /// Ended well.
+    pub succeeded: usize,
+    /// Given up.
+    pub failed: usize,
+    /// Left as they run.
+    pub left: usize,
+    /// Taken by a newer session.
+    pub superseded: usize,
+    /// Cancelled first.
+    pub cancelled: usize,
+    /// Switched off to boot another image.
+    pub power_cycled: usize,
+}
+
+impl Tally {
+    /// Nodes whose part is over.
+    #[must_use]
+    pub const fn ended(&self) -> usize {
+        self.succeeded + self.failed + self.left + self.superseded + self.cancelled
+    }
+}
+
+impl Session {
+    /// Its run, at work or over.
+    #[must_use]
+    pub fn run(&self) -> Option<&Run> {
+        match &self.stage {
+            Stage::Running(run) => Some(run),
+            Stage::Ended(ended) => ended.run.as_deref(),
+            Stage::Pending(_) | Stage::Recording(_) => None,
+        }
+    }
+
+    /// Its run while it is at work.
+    pub fn running_mut(&mut self) -> Option<&mut Run> {
+        match &mut self.stage {
+            Stage::Running(run) => Some(run),
+            Stage::Pending(_) | Stage::Recording(_) | Stage::Ended(_) => None,
+        }
+    }
+
+    /// Its run while it is at work.
+    #[must_use]
+    pub fn running(&self) -> Option<&Run> {
+        match &self.stage {
+            Stage::Running(run) => Some(run),
+            Stage::Pending(_) | Stage::Recording(_) | Stage::Ended(_) => None,
+        }
+    }
+
+    /// Nothing new may be sent for it, because a person said stop.
+    #[must_use]
+    pub const fn stopping(&self) -> bool {
+        self.deleted || self.spec.cancel
+    }
+
+    /// Nothing new may be sent for it now.
+    #[must_use]
+    pub const fn halted(&self) -> bool {
+        self.stopping() || self.spec.suspend
+    }
+
+    /// The order of sessions: creation, then uid (BOS takes hash order, §21.2 no. 13).
+    #[must_use]
+    pub fn order(&self) -> (Timestamp, &SessionUid) {
+        (self.created, &self.uid)
+    }
+
+    /// `namespace/name`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+impl Run {
+    /// Counts the ends of its nodes.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally { nodes: self.slots.len(), ..Tally::default() };
+        for slot in &self.slots {
+            tally.power_cycled += usize::from(slot.power_cycled);
+            match slot.end.as_ref().map(|end| end.kind) {
+                None => {}
+                Some(EndKind::Succeeded) => tally.succeeded += 1,
+                Some(EndKind::Failed) => tally.failed += 1,
+                Some(EndKind::LeftRunning) => tally.left += 1,
+                Some(EndKind::Superseded) => tally.superseded += 1,
+                Some(EndKind::Cancelled) => tally.cancelled += 1,
+            }
+        }
+        tally
+    }
+
+    /// Nodes whose part is not over.
+    pub fn open(&self) -> impl Iterator<Item = NodeId> {
+        self.slots.iter().filter(|slot| slot.end.is_none()).map(|slot| slot.node)
+    }
+
+    /// The boot set a token of this session stands for.
+    #[must_use]
+    pub fn boot_set_of(&self, token: &Token) -> Option<u16> {
+        self.tokens.iter().find(|(known, _)| known == token).map(|(_, set)| *set)
+    }
+}
+
+/// What the API server says of a Session object.
+#[derive(Debug, Clone)]
+pub struct SessionSeen {
+    /// Its uid.
+    pub uid: SessionUid,
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// A GitOps tool tracks it.
+    pub tracked: bool,
+    /// Its spec.
+    pub spec: SessionSpec,
+    /// Its status says Complete.
+    pub complete: bool,
+}
+
+impl World {
+    /// A Session object was seen, new or changed.
+    pub fn fold_session(&mut self, seen: SessionSeen, now: Timestamp) {
+        if let Some(known) = self.sessions.get_mut(&seen.uid) {
+            if known.generation != seen.generation {
+                known.generation = seen.generation;
+                known.spec = seen.spec;
+                self.touched_sessions.insert(seen.uid);
+            }
+            known.deleted = false;
+            return;
+        }
+        let stage = if seen.complete {
+            let end = SessionEnd { outcome: SessionOutcome::Succeeded, reason: "".into(), message: "".into(), at: now };
+            Stage::Ended(Box::new(Ended { end, run: None }))
+        } else {
+            self.touched_sessions.insert(seen.uid.clone());
+            Stage::Pending(Pending { since: now, reading: false, not_before: now, waiting: "".into() })
+        };
+        let SessionSeen { uid, namespace, name, created, generation, tracked, spec, .. } = seen;
+        self.sessions.insert(uid.clone(), Session { uid, namespace, name, created, generation, spec, tracked, deleted: false, stage });
+    }
+
+    /// A Session object is gone. What it was doing is cancelled (rule 10); what was over is forgotten.
+    pub fn fold_session_gone(&mut self, uid: &SessionUid) {
+        let Some(session) = self.sessions.get_mut(uid) else { return };
+        let idle = match &session.stage {
+            Stage::Pending(_) => true,
+            Stage::Recording(_) | Stage::Running(_) => false,
+            Stage::Ended(ended) => ended.run.is_none(),
+        };
+        session.deleted = true;
+        if idle {
+            self.sessions.remove(uid);
+        } else {
+            self.touched_sessions.insert(uid.clone());
+        }
+    }
+
+    /// Everything of an ended session is written: its run need not be kept.
+    pub fn settle(&mut self, uid: &SessionUid) {
+        let Some(session) = self.sessions.get_mut(uid) else { return };
+        if let Stage::Ended(ended) = &mut session.stage {
+            ended.run = None;
+            if session.deleted {
+                self.sessions.remove(uid);
+            }
+        }
+    }
+}

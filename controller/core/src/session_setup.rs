@@ -1,0 +1,296 @@
+//! The session-setup operator: says whether a Session may start, asks for what its set-up needs to know, and makes the plan.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bos_crds::{Mode, Operation, RunningNodes, SessionTemplateSpec, reasons};
+
+use crate::artifacts::ArtifactSet;
+use crate::discovery;
+use crate::fold::Fault;
+use crate::health::Service;
+use crate::limit::Limit;
+use crate::model::{Digest, SessionUid, World};
+use crate::options::Options;
+use crate::plan::{PLAN_VERSION, Plan, PlannedBootSet, PlannedOperation, RunningPolicy};
+use crate::resolve::{Rules, Snapshot, TemplateResolution, resolve_template};
+use crate::session::{Pending, Recording, Session, SessionEnd, SessionOutcome, Stage};
+use crate::time::Timestamp;
+use crate::validation::{self, Severity};
+use crate::want::Want;
+
+/// Between two tries of a set-up that waits for something.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// All that set-up read, each part complete.
+#[derive(Debug, Clone)]
+pub struct SetupRead {
+    /// Fresh inventory.
+    pub snapshot: Snapshot,
+    /// The template.
+    pub template: SessionTemplateSpec,
+    /// Its generation.
+    pub template_generation: i64,
+    /// Artifacts per boot set, by name; empty for a shutdown.
+    pub artifacts: BTreeMap<String, ArtifactSet>,
+}
+
+/// Why set-up cannot go on.
+#[derive(Debug, Clone)]
+pub enum SetupFault {
+    /// The template does not exist (yet).
+    TemplateMissing,
+    /// A service does not answer; tried again.
+    Unavailable(Fault),
+    /// It can never work.
+    Refused {
+        /// Reason from the registry.
+        reason: &'static str,
+        /// For people.
+        message: String,
+    },
+}
+
+/// Decides for every Session that waits.
+#[must_use]
+pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
+    let waiting = world.sessions.values().filter_map(|session| match &session.stage {
+        Stage::Pending(pending) => Some((session, pending)),
+        Stage::Recording(_) | Stage::Running(_) | Stage::Ended(_) => None,
+    });
+    waiting.filter_map(|(session, pending)| step(world, session, pending, now)).collect()
+}
+
+fn step(world: &World, session: &Session, pending: &Pending, now: Timestamp) -> Option<Want> {
+    let uid = session.uid.clone();
+    if session.stopping() {
+        let message = "Cancelled before it began; nothing was done.";
+        return Some(Want::EndSession(uid, end(SessionOutcome::Cancelled, reasons::CANCELLED, message, now)));
+    }
+    if let Some((reason, message)) = refusal(world, session, now) {
+        return Some(Want::EndSession(uid, end(SessionOutcome::NotStarted, reason, &message, now)));
+    }
+    if pending.reading || now < pending.not_before {
+        return None;
+    }
+    let waiting = if session.spec.suspend {
+        Some("Suspended before it began. It starts when spec.suspend is set to false.")
+    } else if !world.discovery.complete {
+        Some(world.discovery.fault.as_deref().unwrap_or("Waiting for the first inventory from HSM."))
+    } else {
+        None
+    };
+    match waiting {
+        Some(text) if *pending.waiting != *text => Some(Want::Wait(uid, text.into())),
+        Some(_) => None,
+        None => Some(Want::SetUp(uid)),
+    }
+}
+
+/// Why a Session must not start at all.
+fn refusal(world: &World, session: &Session, now: Timestamp) -> Option<(&'static str, String)> {
+    let spec = &session.spec;
+    let allowed = &world.options.session_namespaces;
+    let home = allowed.is_empty() && session.namespace == world.install_namespace;
+    if !home && !allowed.contains(&session.namespace) {
+        let message = format!(
+            "Sessions in namespace {} are not acted on. Create it in namespace {}, or list the namespace in BootOptions sessionNamespaces.",
+            session.namespace, world.install_namespace
+        );
+        return Some((reasons::NAMESPACE_NOT_ALLOWED, message));
+    }
+    if world.ran.contains_key(&(session.namespace.clone(), session.name.clone())) {
+        let message = "A Session of this name ran before in this namespace, and a name runs once. To run it again give it a new name.";
+        return Some((reasons::ALREADY_RAN, message.to_owned()));
+    }
+    if let Some(before) = &spec.start_before
+        && now >= Timestamp::from(before.0)
+    {
+        return Some((reasons::EXPIRED, format!("startBefore {} has passed; nothing was done.", before.0)));
+    }
+    if session.tracked && spec.start_before.is_none() {
+        let message = "A GitOps tool tracks this Session, so it needs startBefore: otherwise a later re-creation from Git would run it again.";
+        return Some((reasons::START_BEFORE_REQUIRED, message.to_owned()));
+    }
+    unsupported(session).map(|what| (reasons::UNSUPPORTED_MODE, format!("{what} is not supported by this release of the operator; nothing was done.")))
+}
+
+fn unsupported(session: &Session) -> Option<&'static str> {
+    match (session.spec.mode, session.spec.operation) {
+        (Mode::V1, _) => Some("mode v1"),
+        (Mode::V2, Operation::Configure) => Some("operation Configure"),
+        (Mode::V2, _) if session.spec.stage => Some("stage"),
+        (Mode::V2, _) if session.spec.retry_of.is_some() => Some("retryOf"),
+        (Mode::V2, Operation::Boot | Operation::Reboot | Operation::Shutdown) => None,
+    }
+}
+
+fn end(outcome: SessionOutcome, reason: &str, message: &str, at: Timestamp) -> SessionEnd {
+    SessionEnd { outcome, reason: reason.into(), message: message.into(), at }
+}
+
+impl World {
+    /// What set-up read. Returns the uid when a plan is ready to be written.
+    pub fn fold_setup(&mut self, uid: &SessionUid, read: Result<SetupRead, SetupFault>, now: Timestamp) -> Option<SessionUid> {
+        let session = self.sessions.get(uid)?;
+        let Stage::Pending(pending) = &session.stage else { return None };
+        let waited = now.since(pending.since);
+        self.touched_sessions.insert(uid.clone());
+        let planned = match read {
+            Ok(read) => {
+                let known = self.known_nodes();
+                discovery::believe(read.snapshot.nodes.len(), known, self.options.inventory_shrink_percent)
+                    .map_err(|fault| Stop::Wait(fault, None))
+                    .and_then(|()| plan(session, &read, &self.options).map_err(|(reason, message)| Stop::Fail(reason, message)))
+            }
+            Err(SetupFault::TemplateMissing) if waited >= self.options.template_wait => Err(Stop::Fail(
+                reasons::TEMPLATE_NOT_FOUND,
+                format!("SessionTemplate {} did not appear in namespace {}.", session.spec.template_name, session.namespace),
+            )),
+            Err(SetupFault::TemplateMissing) => {
+                let by = (pending.since + self.options.template_wait).clock();
+                Err(Stop::Wait(format!("SessionTemplate {} does not exist; waiting for it until {by}.", session.spec.template_name), None))
+            }
+            Err(SetupFault::Unavailable(fault)) => {
+                Err(Stop::Wait(format!("{} does not answer: {}. Trying again; nothing has been done.", fault.service, fault.detail), Some(fault)))
+            }
+            Err(SetupFault::Refused { reason, message }) => Err(Stop::Fail(reason, message)),
+        };
+        match planned {
+            Ok(plan) => {
+                for service in [Service::Hsm, Service::S3, Service::Cfs] {
+                    self.fold_answer(service, now);
+                }
+                self.sessions.get_mut(uid)?.stage = Stage::Recording(Recording { plan: Arc::new(plan), since: now });
+                return Some(uid.clone());
+            }
+            Err(Stop::Wait(message, fault)) => {
+                if let Some(fault) = fault {
+                    self.fold_fault(&fault, now);
+                }
+                if let Stage::Pending(pending) = &mut self.sessions.get_mut(uid)?.stage {
+                    pending.reading = false;
+                    pending.not_before = now + RETRY;
+                    pending.waiting = message.into();
+                }
+            }
+            Err(Stop::Fail(reason, message)) => {
+                self.accept(Want::EndSession(uid.clone(), end(SessionOutcome::Failed, reason, &message, now)), now);
+            }
+        }
+        None
+    }
+}
+
+enum Stop {
+    Wait(String, Option<Fault>),
+    Fail(&'static str, String),
+}
+
+/// Makes the plan of a session from complete reads.
+///
+/// # Errors
+/// Reason and message where it can never work.
+pub fn plan(session: &Session, read: &SetupRead, options: &Options) -> Result<Plan, (&'static str, String)> {
+    check_template(&session.spec.template_name, &read.template)?;
+    let limit = match &session.spec.limit {
+        None if options.limit_required => {
+            return Err((reasons::LIMIT_REQUIRED, "BootOptions sessionLimitRequired asks for a limit; \"*\" means all nodes.".to_owned()));
+        }
+        None => None,
+        Some(text) => Some(Limit::parse(text).map_err(|error| (reasons::INVALID_LIMIT, format!("spec.limit: {error}")))?),
+    };
+    if let Some(nid) = limit.as_ref().filter(|_| options.reject_nids).and_then(|limit| limit.nids().next()) {
+        return Err((reasons::INVALID_LIMIT, format!("spec.limit: {nid} looks like a NID; use the xname of the node.")));
+    }
+    let rules = Rules { include_disabled: session.spec.include_disabled, include_management: options.include_management };
+    let resolved = resolve_template(&read.template.boot_sets, &read.snapshot, limit.as_ref(), &rules)
+        .map_err(|error| (reasons::INVALID_LIMIT, format!("spec.limit: {error}")))?;
+    if resolved.node_count() == 0 {
+        return Err((reasons::NO_NODES, no_nodes(&resolved)));
+    }
+    let boot_sets = planned_boot_sets(session, read, &resolved)?;
+    let excluded = resolved.excluded.iter().map(|(reason, nodes)| (Arc::from(reason.as_str()), nodes.clone())).collect();
+    Ok(Plan {
+        version: PLAN_VERSION,
+        operation: operation(session)?,
+        namespace: session.namespace.clone(),
+        name: session.name.clone(),
+        template_generation: read.template_generation,
+        running: match session.spec.running_nodes {
+            RunningNodes::RestartIfDifferent => RunningPolicy::RestartIfDifferent,
+            RunningNodes::Leave => RunningPolicy::Leave,
+            RunningNodes::Restart => RunningPolicy::Restart,
+        },
+        max_power_cycled: session.spec.max_power_cycled.and_then(|most| u32::try_from(most).ok()),
+        boot_sets,
+        excluded,
+    })
+}
+
+fn operation(session: &Session) -> Result<PlannedOperation, (&'static str, String)> {
+    match session.spec.operation {
+        Operation::Boot => Ok(PlannedOperation::Boot),
+        Operation::Reboot => Ok(PlannedOperation::Reboot),
+        Operation::Shutdown => Ok(PlannedOperation::Shutdown),
+        Operation::Configure => Err((reasons::UNSUPPORTED_MODE, "operation Configure is not supported by this release".to_owned())),
+    }
+}
+
+fn check_template(name: &str, template: &SessionTemplateSpec) -> Result<(), (&'static str, String)> {
+    let findings = validation::validate_template(template);
+    let errors: Vec<String> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .map(|finding| format!("{}: {}", finding.field, finding.message))
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err((reasons::TEMPLATE_INVALID, format!("SessionTemplate {name}: {}", errors.join("; ")))) }
+}
+
+fn no_nodes(resolved: &TemplateResolution) -> String {
+    let mut why: Vec<String> =
+        resolved.excluded.iter().map(|(reason, nodes)| format!("{} {}", nodes.len(), reason.as_str())).collect();
+    if resolved.outside_limit > 0 {
+        why.push(format!("{} outside the limit", resolved.outside_limit));
+    }
+    if !resolved.unknown.is_empty() {
+        why.push(resolved.unknown.to_string());
+    }
+    if why.is_empty() {
+        why.push("the boot sets name groups or roles without members".to_owned());
+    }
+    format!("No node is left to act on: {}.", why.join(", "))
+}
+
+fn planned_boot_sets(session: &Session, read: &SetupRead, resolved: &TemplateResolution) -> Result<Vec<PlannedBootSet>, (&'static str, String)> {
+    let off = session.spec.operation == Operation::Shutdown;
+    let mut planned = Vec::new();
+    for (set, nodes) in read.template.boot_sets.iter().zip(&resolved.boot_sets) {
+        if nodes.nodes.is_empty() {
+            continue;
+        }
+        let artifacts = read.artifacts.get(&set.name);
+        if !off && artifacts.is_none() {
+            return Err((reasons::SETUP_FAILED, format!("boot set {}: its artifacts were not read", set.name)));
+        }
+        planned.push(PlannedBootSet {
+            name: set.name.as_str().into(),
+            artifacts: artifacts.filter(|_| !off).map(|artifacts| Digest(artifacts.digest().into())),
+            image: artifacts.filter(|_| !off).map_or("", |artifacts| artifacts.image.as_str()).into(),
+            configuration: if off { "".into() } else { configuration_name(&read.template, set).into() },
+            nodes: nodes.nodes.clone(),
+        });
+    }
+    Ok(planned)
+}
+
+/// The configuration of a boot set: none where CFS is off, its own, or the template's (BOS behaviour §7.7).
+#[must_use]
+pub fn configuration_name<'a>(template: &'a SessionTemplateSpec, set: &'a bos_crds::BootSet) -> &'a str {
+    if !template.enable_cfs {
+        return "";
+    }
+    let own = set.cfs.as_ref().and_then(|cfs| cfs.configuration.as_deref()).filter(|name| !name.is_empty());
+    own.or_else(|| template.cfs.as_ref().and_then(|cfs| cfs.configuration.as_deref())).unwrap_or("")
+}

@@ -1,0 +1,433 @@
+//! The status operator: the only one that decides. It looks at every driven node, asks for what it does not know, and moves
+//! nodes between phases, to their end, or into a hold with a reason (BOS behaviour §8; deviations under the rules of the design).
+
+use std::time::Duration;
+
+use bos_crds::reasons;
+
+use crate::model::{ConfigStatus, Drive, EndKind, Hold, HoldReason, Issued, Node, NodeId, Phase, Power, PowerAction, World};
+use crate::plan::{PlannedBootSet, PlannedOperation, RunningPolicy};
+use crate::session::{Run, Session};
+use crate::time::{Timestamp, span_text};
+use crate::want::{Decision, Want};
+
+/// After we begin to listen, a live node is heard within this time: bos-reporter retries at least every 30 s.
+const REPORT_RETRY: Duration = Duration::from_secs(60);
+
+/// An observation of power older than this does not justify switching a node off.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Everything one judgement looks at.
+pub struct Case<'a> {
+    /// The World.
+    pub world: &'a World,
+    /// The session.
+    pub session: &'a Session,
+    /// Its run.
+    pub run: &'a Run,
+    /// The boot set the node is in.
+    pub boot_set: &'a PlannedBootSet,
+    /// The node.
+    pub node: &'a Node,
+    /// Its drive.
+    pub drive: &'a Drive,
+    /// Nodes of the session that are silent past their deadline, with those cycled for it lately (rule 8).
+    pub silent: usize,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Decides for every driven node, and asks for what is not known.
+#[must_use]
+pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
+    let mut wants = Vec::new();
+    let (mut power, mut config) = (Vec::new(), Vec::new());
+    for session in world.sessions.values() {
+        let Some(run) = session.running() else { continue };
+        let silent = silent_nodes(world, run, now);
+        if run.mass_timeout.is_none() && silent > world.options.mass_timeout_limit(run.slots.len()) {
+            wants.push(Want::MassTimeout(session.uid.clone()));
+        }
+        for id in run.open() {
+            let Some((node, drive)) = world.node(id).and_then(|node| Some((node, node.drive.as_ref()?))) else { continue };
+            let Some(boot_set) = run.plan.boot_set(drive.boot_set) else { continue };
+            if drive.session != session.uid {
+                continue;
+            }
+            let case = Case { world, session, run, boot_set, node, drive, silent, now };
+            if let Some(decision) = case.judge() {
+                wants.push(Want::Decide(id, decision));
+            } else if case.wants_power() {
+                power.push(id);
+            } else if case.wants_config() {
+                config.push(id);
+            }
+        }
+    }
+    wants.extend(reads(world, power, config, now));
+    wants
+}
+
+fn reads(world: &World, power: Vec<NodeId>, config: Vec<NodeId>, now: Timestamp) -> Vec<Want> {
+    use crate::health::Service::{Cfs, Pcs};
+    let size = world.options.batch_size.max(1);
+    let mut wants = Vec::new();
+    if world.services.may_call(Pcs, now) {
+        wants.extend(power.chunks(size).map(|nodes| Want::ReadPower(nodes.to_vec())));
+    }
+    if world.services.may_call(Cfs, now) {
+        wants.extend(config.chunks(size).map(|nodes| Want::ReadConfiguration(nodes.to_vec())));
+    }
+    wants
+}
+
+fn silent_nodes(world: &World, run: &Run, now: Timestamp) -> usize {
+    let overdue = run
+        .open()
+        .filter_map(|id| world.node(id)?.drive.as_ref())
+        .filter(|drive| drive.booted.is_none() && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && now >= issued.boot_by))
+        .count();
+    let cycled: u32 =
+        run.timeout_cycles.iter().filter(|(at, _)| now.since(*at) < world.options.max_boot_wait).map(|(_, nodes)| *nodes).sum();
+    overdue + cycled as usize
+}
+
+impl Case<'_> {
+    /// The decision for this node, or None where there is nothing to decide now.
+    #[must_use]
+    pub fn judge(&self) -> Option<Decision> {
+        if self.boot_set.artifacts.is_some() && self.drive.booted.is_some() && !self.being_switched_off() {
+            return self.judge_booted();
+        }
+        if let Some(decision) = self.judge_occupied() {
+            return decision;
+        }
+        match self.node.power_since(self.evidence_since())? {
+            Power::Unknown => self.hold_or_fail(HoldReason::PowerUnknown, self.world.options.power_unknown_wait),
+            Power::Off => self.judge_off(),
+            Power::On => self.judge_on(),
+        }
+    }
+
+    /// Outer None: the node is free to be judged. Inner None: it is occupied and there is nothing to say.
+    fn judge_occupied(&self) -> Option<Option<Decision>> {
+        let Some(batch) = self.node.batch else {
+            return self.session.stopping().then(|| Some(self.cancelled()));
+        };
+        let ours = self.world.batches.get(&batch).is_none_or(|open| open.session == self.session.uid);
+        let held = matches!(self.drive.hold, Some(hold) if hold.reason == HoldReason::PreviousOperation);
+        Some((!ours && !held).then(|| {
+            let until = self.now + self.world.options.max_power_off_wait + self.world.options.max_power_on_wait;
+            Decision::Hold(Hold { reason: HoldReason::PreviousOperation, since: self.now, until })
+        }))
+    }
+
+    fn cancelled(&self) -> Decision {
+        let left = match self.node.power.as_ref().map(|seen| seen.power) {
+            Some(Power::Off) => "the node is off and is left off",
+            Some(Power::On) => "the node is on and is left on",
+            Some(Power::Unknown) | None => "its power is not known",
+        };
+        Decision::End(EndKind::Cancelled, reasons::CANCELLED.into(), format!("Cancelled before it was done; {left}.").into())
+    }
+
+    /// A power-off that was asked for is carried through: the node is or will be off, whatever it said before.
+    fn being_switched_off(&self) -> bool {
+        matches!(self.drive.action, Some(issued) if issued.action != PowerAction::On && self.drive.phase == Phase::PoweringOff)
+    }
+
+    /// The oldest observation of power that may be believed now: newer than the session's hold on the node, than its last
+    /// action, and than any deadline that has passed, for a fresh observation precedes every escalation (rule 4).
+    #[must_use]
+    pub fn evidence_since(&self) -> Timestamp {
+        let Some(issued) = self.drive.action else { return self.drive.held_since };
+        let deadline = [issued.power_by, issued.boot_by].into_iter().filter(|at| *at <= self.now).max().unwrap_or(issued.at);
+        deadline.max(issued.at).max(self.drive.held_since)
+    }
+
+    fn judge_off(&self) -> Option<Decision> {
+        if self.boot_set.artifacts.is_none() {
+            return Some(Decision::End(EndKind::Succeeded, "".into(), "Off, as desired.".into()));
+        }
+        match self.drive.action {
+            Some(issued) if issued.action == PowerAction::On && !issued.failed => (self.now >= issued.power_by).then(|| {
+                let waited = span_text(issued.power_by.since(issued.at));
+                Decision::ActionFailed { refund: !issued.accepted, error: format!("still off {waited} after power-on").into() }
+            }),
+            _ if self.drive.phase != Phase::PoweringOn => Some(Decision::Enter(Phase::PoweringOn)),
+            _ if self.drive.attempts.on >= self.limit() => Some(self.power_on_exhausted()),
+            _ if self.held_by(HoldReason::NotInConfigurationService) => self.wait_for_config_record(),
+            _ => self.drive.hold.map(|_| Decision::Release),
+        }
+    }
+
+    fn held_by(&self, reason: HoldReason) -> bool {
+        matches!(self.drive.hold, Some(hold) if hold.reason == reason)
+    }
+
+    /// CFS did not know the node when power-on wanted to set its configuration; the power-on operator goes on asking.
+    fn wait_for_config_record(&self) -> Option<Decision> {
+        let hold = self.drive.hold.filter(|hold| self.now >= hold.until)?;
+        let waited = span_text(hold.until.since(hold.since));
+        let message = format!("CFS has no record of it for {waited}, so it was not powered on.");
+        Some(Decision::End(EndKind::Failed, reasons::NOT_IN_CONFIGURATION_SERVICE.into(), message.into()))
+    }
+
+    fn power_on_exhausted(&self) -> Decision {
+        let why = if self.drive.error.is_empty() { "no service reported why" } else { &self.drive.error };
+        let message = format!("{} power-ons without effect: {why}. The node is off; see its controller and PCS.", self.drive.attempts.on);
+        Decision::End(EndKind::Failed, reasons::POWER_ON_TIMEOUT.into(), message.into())
+    }
+
+    fn judge_on(&self) -> Option<Decision> {
+        match self.drive.phase {
+            Phase::PoweringOff => self.judge_power_off(),
+            Phase::PoweringOn => self.judge_coming_up(),
+            Phase::None | Phase::Configuring => self.judge_running(),
+        }
+    }
+
+    /// On, and the session has done nothing to it yet.
+    fn judge_running(&self) -> Option<Decision> {
+        let same = self.boot_set.artifacts.is_some() && self.known_image() == self.boot_set.artifacts.as_ref();
+        let policy = self.run.plan.running;
+        match (self.run.plan.operation, self.known_image()) {
+            (PlannedOperation::Shutdown | PlannedOperation::Reboot, _) => Some(Decision::Enter(Phase::PoweringOff)),
+            (PlannedOperation::Boot, _) if policy == RunningPolicy::Restart => Some(self.cycle()),
+            (PlannedOperation::Boot, Some(_)) if same => Some(Decision::AlreadyBooted),
+            (PlannedOperation::Boot, None) => Some(self.left(
+                reasons::UNKNOWN_IMAGE_RUNNING,
+                "It is on and runs an image we do not know, so it is left alone. To restart it: a Session with runningNodes: Restart, or operation Reboot.",
+            )),
+            (PlannedOperation::Boot, Some(_)) if policy == RunningPolicy::Leave => {
+                Some(self.left(reasons::LEFT_RUNNING, "It runs another image and runningNodes is Leave."))
+            }
+            (PlannedOperation::Boot, Some(_)) => Some(self.cycle()),
+        }
+    }
+
+    fn cycle(&self) -> Decision {
+        let changed_since = self.node.reported.as_ref().is_some_and(|report| report.since > self.drive.held_since);
+        let cycled = self.run.slots.iter().filter(|slot| slot.power_cycled).count();
+        match self.run.plan.max_power_cycled {
+            _ if changed_since => self.left(
+                reasons::LEFT_RUNNING,
+                "Somebody booted it after this session began, so it is left alone (a running job may be on it).",
+            ),
+            Some(most) if cycled >= most as usize => {
+                self.left(reasons::MAX_POWER_CYCLED, "It runs another image, and maxPowerCycled nodes have been power-cycled already.")
+            }
+            _ => Decision::Cycle,
+        }
+    }
+
+    fn left(&self, reason: &str, message: &str) -> Decision {
+        Decision::End(EndKind::LeftRunning, reason.into(), message.into())
+    }
+
+    /// The image of the last report, unless it has expired.
+    fn known_image(&self) -> Option<&crate::model::Digest> {
+        let report = self.node.reported.as_ref()?;
+        (self.now.since(report.at) < self.world.options.actual_state_ttl).then_some(report.artifacts.as_ref()?).into()
+    }
+
+    /// On in the phase PoweringOff.
+    fn judge_power_off(&self) -> Option<Decision> {
+        let Some(issued) = self.drive.action.filter(|issued| issued.action != PowerAction::On) else {
+            return self.exhausted(PowerAction::SoftOff).or_else(|| self.drive.hold.map(|_| Decision::Release));
+        };
+        let over = self.now >= issued.power_by || issued.failed;
+        over.then(|| self.exhausted(PowerAction::ForceOff)).flatten().or_else(|| self.drive.hold.map(|_| Decision::Release))
+    }
+
+    fn exhausted(&self, action: PowerAction) -> Option<Decision> {
+        (self.drive.attempts.used(action) >= self.limit()).then(|| {
+            let detail = if self.drive.error.is_empty() { String::new() } else { format!(" Last answer: {}.", self.drive.error) };
+            let message = format!(
+                "Still on after {} graceful and {} forced power-offs.{detail} It is left as it is; see its controller.",
+                self.drive.attempts.graceful, self.drive.attempts.forceful
+            );
+            Decision::End(EndKind::Failed, reasons::POWER_OFF_TIMEOUT.into(), message.into())
+        })
+    }
+
+    /// On in the phase PoweringOn.
+    fn judge_coming_up(&self) -> Option<Decision> {
+        let Some(issued) = self.drive.action.filter(|issued| issued.action == PowerAction::On) else {
+            return Some(self.left(
+                reasons::LEFT_RUNNING,
+                "Somebody powered it on after this session began, before our power-on, so it is left alone.",
+            ));
+        };
+        if self.now >= issued.boot_by {
+            return self.judge_silent(&issued);
+        }
+        self.drive.hold.map(|_| Decision::Release)
+    }
+
+    /// On past its boot deadline, without a report of the image it should run.
+    fn judge_silent(&self, issued: &Issued) -> Option<Decision> {
+        let options = &self.world.options;
+        if self.node.reported.as_ref().is_some_and(|report| report.at >= issued.at) {
+            let message = "It is up but reports an image we do not know; left on. See its kernel command line and BSS.";
+            return Some(Decision::End(EndKind::Failed, reasons::BOOT_TIMEOUT.into(), message.into()));
+        }
+        if self.world.reports.listening_since.is_none_or(|since| self.now < since + REPORT_RETRY) {
+            return self.hold_or_fail(HoldReason::ReportPathDown, options.max_boot_wait);
+        }
+        if self.run.mass_timeout.is_some() || self.silent > options.mass_timeout_limit(self.run.slots.len()) {
+            return self.hold_or_fail(HoldReason::MassBootTimeout, options.max_boot_wait);
+        }
+        if self.drive.attempts.on >= self.limit() {
+            let message = format!(
+                "{} power-ons; no report within {} of the last. Left on: see its console.",
+                self.drive.attempts.on,
+                span_text(issued.boot_by.since(issued.at))
+            );
+            return Some(Decision::End(EndKind::Failed, reasons::BOOT_TIMEOUT.into(), message.into()));
+        }
+        (!self.stale()).then_some(Decision::CycleSilent)
+    }
+
+    /// The last look at its power is too old to escalate on (rule 4).
+    fn stale(&self) -> bool {
+        self.node.power.as_ref().is_none_or(|seen| self.now.since(seen.at) > FRESH)
+    }
+
+    /// Runs the desired image.
+    fn judge_booted(&self) -> Option<Decision> {
+        let booted = self.drive.booted?;
+        if self.boot_set.configuration.is_empty() {
+            return Some(Decision::End(EndKind::Succeeded, "".into(), "Booted.".into()));
+        }
+        if self.drive.phase != Phase::Configuring {
+            return Some(Decision::Enter(Phase::Configuring));
+        }
+        if self.session.stopping() && self.node.batch.is_none() {
+            return Some(self.cancelled());
+        }
+        let overdue = self.drive.configured_by.is_some_and(|by| self.now >= by);
+        let Some(seen) = self.node.config.as_ref().filter(|seen| seen.at >= booted) else { return None };
+        let Some(record) = &seen.record else {
+            return self.hold_or_fail(HoldReason::NotInConfigurationService, self.world.options.power_unknown_wait);
+        };
+        if record.desired != self.boot_set.configuration {
+            return overdue.then(|| self.configuration_late("still to be set"));
+        }
+        match &record.status {
+            ConfigStatus::Configured => Some(Decision::End(EndKind::Succeeded, "".into(), "Booted and configured.".into())),
+            ConfigStatus::Pending => overdue.then(|| self.configuration_late("pending")),
+            ConfigStatus::Failed => Some(self.configuration_failed("failed")),
+            ConfigStatus::Unconfigured => Some(self.configuration_failed("unconfigured (does the configuration still exist?)")),
+            ConfigStatus::Other(text) => Some(self.configuration_failed(text)),
+        }
+    }
+
+    fn configuration_late(&self, standing: &str) -> Decision {
+        let message = format!("Booted, but CFS did not finish {} in time ({standing}). See its CFS sessions.", self.boot_set.configuration);
+        Decision::End(EndKind::Failed, reasons::CONFIGURATION_TIMEOUT.into(), message.into())
+    }
+
+    fn configuration_failed(&self, status: &str) -> Decision {
+        let message = format!("Booted, but CFS says of {}: {status}. See its CFS sessions.", self.boot_set.configuration);
+        Decision::End(EndKind::Failed, reasons::CONFIGURATION_FAILED.into(), message.into())
+    }
+
+    /// Begins a hold, goes on with it, or ends it in failure once its deadline has passed and a newer look still says so.
+    fn hold_or_fail(&self, reason: HoldReason, patience: Duration) -> Option<Decision> {
+        match self.drive.hold.filter(|hold| hold.reason == reason) {
+            None => Some(Decision::Hold(Hold { reason, since: self.now, until: self.now + patience })),
+            Some(hold) if self.now >= hold.until && self.seen_after(hold) => {
+                Some(Decision::End(EndKind::Failed, hold_reason(reason).into(), self.hold_message(hold).into()))
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn seen_after(&self, hold: Hold) -> bool {
+        match hold.reason {
+            HoldReason::NotInConfigurationService => self.node.config.as_ref().is_some_and(|seen| seen.at >= hold.until),
+            _ => self.node.power.as_ref().is_some_and(|seen| seen.at >= hold.until),
+        }
+    }
+
+    fn hold_message(&self, hold: Hold) -> String {
+        let waited = span_text(hold.until.since(hold.since));
+        let detail = self.node.power.as_ref().map(|seen| seen.detail.as_ref()).filter(|text| !text.is_empty()).unwrap_or("undefined");
+        match hold.reason {
+            HoldReason::PowerUnknown => format!("PCS for {waited}: {detail}; not touched. See its controller."),
+            HoldReason::NotInConfigurationService => format!("CFS has no record of it for {waited}; it is booted but not configured."),
+            HoldReason::PreviousOperation => format!("An operation of an earlier session did not end within {waited}."),
+            HoldReason::MassBootTimeout => {
+                format!("No report, like many nodes of this session at the same time; none was power-cycled and it was left on. Waited {waited} more.")
+            }
+            HoldReason::ReportPathDown => {
+                format!("No report, but we could not hear reports either; not power-cycled, left on. Waited {waited} more.")
+            }
+        }
+    }
+
+    fn limit(&self) -> u16 {
+        self.world.retry_limit(self.node)
+    }
+
+    /// Whether the power service must be asked about this node now.
+    fn wants_power(&self) -> bool {
+        let since = self.evidence_since();
+        if self.node.reading_power || self.node.batch.is_some() || since > self.now || (self.drive.booted.is_some() && !self.being_switched_off()) {
+            return false;
+        }
+        match self.node.power.as_ref().filter(|seen| seen.at >= since) {
+            None => true,
+            Some(seen) => {
+                let pause = (self.now.since(since) / 4).clamp(Duration::from_secs(1), Duration::from_secs(15));
+                self.awaits_change() && self.now >= seen.at + pause
+            }
+        }
+    }
+
+    /// Whether another answer than the last one is waited for.
+    fn awaits_change(&self) -> bool {
+        match self.node.power_since(self.evidence_since()) {
+            None | Some(Power::Unknown) => true,
+            Some(Power::On) => {
+                let silent = matches!(self.drive.action, Some(issued) if issued.action == PowerAction::On && self.now >= issued.boot_by);
+                self.being_switched_off()
+                    || (silent && self.stale())
+                    || matches!(self.drive.hold, Some(hold) if self.now >= hold.until)
+            }
+            Some(Power::Off) => matches!(self.drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed),
+        }
+    }
+
+    /// Whether CFS must be asked about this node now.
+    fn wants_config(&self) -> bool {
+        let Some(booted) = self.drive.booted.filter(|_| self.drive.phase == Phase::Configuring) else { return false };
+        if self.node.reading_config || self.node.batch_is_configure(self.world) {
+            return false;
+        }
+        self.node.config.as_ref().filter(|seen| seen.at >= booted).is_none_or(|seen| {
+            let pause = (self.now.since(booted) / 4).clamp(Duration::from_millis(250), Duration::from_secs(15));
+            self.now >= seen.at + pause
+        })
+    }
+}
+
+impl Node {
+    fn batch_is_configure(&self, world: &World) -> bool {
+        let open = self.batch.and_then(|id| world.batches.get(&id));
+        open.is_some_and(|batch| batch.work == crate::batch::Work::Configure)
+    }
+}
+
+/// The registry's reason for a hold.
+#[must_use]
+pub const fn hold_reason(reason: HoldReason) -> &'static str {
+    match reason {
+        HoldReason::PowerUnknown => reasons::POWER_UNKNOWN,
+        HoldReason::NotInConfigurationService => reasons::NOT_IN_CONFIGURATION_SERVICE,
+        HoldReason::PreviousOperation => reasons::PREVIOUS_OPERATION,
+        HoldReason::MassBootTimeout => reasons::MASS_BOOT_TIMEOUT,
+        HoldReason::ReportPathDown => reasons::REPORT_PATH_DOWN,
+    }
+}

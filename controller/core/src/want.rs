@@ -1,0 +1,85 @@
+//! What operators want. A reconciler says it, [`World::accept`](crate::model::World::accept) makes it true, and what must
+//! leave the process comes out as an [`Effect`].
+
+use std::sync::Arc;
+
+use crate::batch::{BatchId, Work};
+use crate::model::{EndKind, Hold, NodeId, Phase, SessionUid};
+use crate::session::SessionEnd;
+
+/// One wish of an operator.
+#[derive(Debug, Clone)]
+pub enum Want {
+    /// Read the inventory from HSM.
+    ReadInventory,
+    /// Read all that set-up of this session needs.
+    SetUp(SessionUid),
+    /// Write the session's waiting message.
+    Wait(SessionUid, Arc<str>),
+    /// End a session.
+    EndSession(SessionUid, SessionEnd),
+    /// Ask the power service for these nodes.
+    ReadPower(Vec<NodeId>),
+    /// Ask CFS for these nodes.
+    ReadConfiguration(Vec<NodeId>),
+    /// Change what we know or intend of one node.
+    Decide(NodeId, Decision),
+    /// Note that nodes of a session fell silent together (rule 8).
+    MassTimeout(SessionUid),
+    /// Record an operation and then send it.
+    Open {
+        /// The session it is for.
+        session: SessionUid,
+        /// Boot set of the plan.
+        boot_set: u16,
+        /// What to do.
+        work: Work,
+        /// With which nodes.
+        nodes: Vec<NodeId>,
+    },
+    /// Look at a transition.
+    Follow(BatchId),
+}
+
+/// A decision about one node, made by the status operator alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Wait, and why.
+    Hold(Hold),
+    /// Stop waiting.
+    Release,
+    /// Enter a phase.
+    Enter(Phase),
+    /// Enter PoweringOff in order to boot another image: counted as power-cycled.
+    Cycle,
+    /// Enter PoweringOff because the node did not come up: remembered for rule 8.
+    CycleSilent,
+    /// The last power action had no effect; `refund` where it is not known to have been accepted.
+    ActionFailed {
+        /// Give the attempt back.
+        refund: bool,
+        /// What to show.
+        error: Arc<str>,
+    },
+    /// The desired image runs, on evidence found by looking at an old report.
+    AlreadyBooted,
+    /// The node's part is over.
+    End(EndKind, Arc<str>, Arc<str>),
+}
+
+/// What leaves the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Read the inventory.
+    ReadInventory,
+    /// Read for set-up.
+    SetUp(SessionUid),
+    /// Read power.
+    ReadPower(Vec<NodeId>),
+    /// Read configuration.
+    ReadConfiguration(Vec<NodeId>),
+    /// Write the session's journal, then call [`World::release`](crate::model::World::release) for the batch.
+    Record(BatchId),
+    /// Look at a transition.
+    Follow(BatchId),
+}
