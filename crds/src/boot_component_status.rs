@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::schema;
+use crate::schema::{self, bounded};
 use crate::wire::words;
 
 words! {
@@ -217,6 +217,26 @@ impl BootComponentStatus {
     pub const fn is_observed(&self) -> bool {
         self.observed_generation >= 0
     }
+
+    /// Notes that the status becomes `to`, and sets it with its reason and since when.
+    ///
+    /// Only the last [`schema::TRANSITIONS_MAX`] are kept, and `from` only where the entry before does not say it:
+    /// there may be 10,000 of these objects.
+    pub fn change_status(&mut self, to: NodeStatus, reason: &str, time: Time) {
+        let from = self.status.map(NodeStatus::as_str).unwrap_or_default();
+        let said_before = self.transitions.last().is_some_and(|last| last.to == from);
+        self.transitions.push(Transition {
+            time: time.clone(),
+            from: if said_before { String::new() } else { from.to_owned() },
+            to: to.as_str().to_owned(),
+            reason: bounded(reason, schema::REASON_MAX),
+        });
+        let surplus = self.transitions.len().saturating_sub(schema::TRANSITIONS_MAX);
+        self.transitions.drain(..surplus);
+        self.status = Some(to);
+        self.reason = bounded(reason, schema::REASON_MAX);
+        self.since = Some(time);
+    }
 }
 
 /// What a node reported that it runs.
@@ -283,7 +303,7 @@ pub struct Transition {
     /// When.
     pub time: Time,
 
-    /// The status before; empty for the first.
+    /// The status before; left out where the entry before names it, and for the first.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 32))]
     pub from: String,
