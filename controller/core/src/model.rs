@@ -1,6 +1,6 @@
 //! The World: everything a decision may look at. Only the engine task changes it, through [`crate::fold`] and [`crate::pass`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -314,8 +314,6 @@ pub struct Node {
     pub suspended: bool,
     /// The last session that had the node, and its end, for display.
     pub last: Option<LastRun>,
-    /// Status of the BootComponent as read at start, until we decide something newer.
-    pub history: VecDeque<TransitionSeen>,
 }
 
 /// What remains for display of a node's last run.
@@ -339,19 +337,6 @@ pub struct LastRun {
     pub phase: Phase,
 }
 
-/// One line of a node's history: it entered `to` at `at`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TransitionSeen {
-    /// When.
-    pub at: Timestamp,
-    /// Status before.
-    pub from: Arc<str>,
-    /// Status after.
-    pub to: Arc<str>,
-    /// Reason from the registry.
-    pub reason: Arc<str>,
-}
-
 impl Node {
     /// A node of which nothing is known yet.
     #[must_use]
@@ -370,7 +355,6 @@ impl Node {
             retry_policy: None,
             suspended: false,
             last: None,
-            history: VecDeque::new(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::batch::{Batch, BatchId, BatchState, Member, Work};
-use crate::model::{Drive, End, EndKind, Issued, NodeId, Phase, PowerAction, Prepared, SessionUid, TransitionSeen, World};
+use crate::model::{Drive, End, EndKind, Issued, NodeId, Phase, PowerAction, Prepared, SessionUid, World};
 use crate::session::{Ended, SessionEnd, Stage};
 use crate::time::Timestamp;
 use crate::want::{Decision, Effect, Want};
@@ -23,9 +23,6 @@ const OPERATORS: [(&str, Reconcile); 8] = [
     ("configuration", configuration::reconcile),
     ("session-completion", session_completion::reconcile),
 ];
-
-/// A node's record of recent statuses is this long.
-const HISTORY: usize = 8;
 
 /// Attempts given back at most, so that a service that loses every answer cannot keep a session going for ever.
 const MAX_REFUNDS: u8 = 16;
@@ -231,15 +228,6 @@ impl World {
         self.touched_sessions.insert(session.clone());
         self.batches.insert(id, Batch { id, session, boot_set, work, nodes: members, opened: now, state: BatchState::Recording });
         Some(Effect::Record(id))
-    }
-
-    /// Notes that a node's displayed status changed; keeps the last eight.
-    pub fn note_transition(&mut self, id: NodeId, from: &str, to: &str, reason: &str, now: Timestamp) {
-        let Some(node) = self.nodes.get_mut(id.0 as usize) else { return };
-        if node.history.len() >= HISTORY {
-            node.history.pop_front();
-        }
-        node.history.push_back(TransitionSeen { at: now, from: from.into(), to: to.into(), reason: reason.into() });
     }
 
     /// The node is given to a session: it is observed anew, from `now` on, before anything is done to it.

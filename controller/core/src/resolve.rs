@@ -466,4 +466,46 @@ mod tests {
             r#"item 1 ("Blue") is not known to HSM: no role, partition, group or node has this name (did you mean "blue"?)"#
         );
     }
+
+    /// A small inventory whose nodes have every combination of the facts that matter.
+    fn varied() -> Snapshot {
+        let mut inventory = Snapshot::default();
+        for n in 0..64u32 {
+            let name = node(&format!("x{}c0s{}b0n{}", n / 32, n / 4 % 8, n % 4));
+            let facts = Facts {
+                arch: [Some("X86"), Some("ARM"), None][(n % 3) as usize].map(str::to_owned),
+                role: [Some("Compute"), Some("Management"), Some("Compute")][(n / 3 % 3) as usize].map(str::to_owned),
+                enabled: n % 7 != 0,
+                ..Facts::default()
+            };
+            if n % 5 == 0 {
+                inventory.locked.insert(name.clone());
+            }
+            inventory.groups.entry(format!("g{}", n % 4)).or_default().insert(name.clone());
+            inventory.nodes.insert(name, facts);
+        }
+        inventory
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_node_is_taken_once_or_excluded_once_or_outside_the_limit(
+            groups in proptest::collection::vec((proptest::collection::vec(0u32..4, 1..3), 0usize..4), 1..5),
+            limit in proptest::option::of("(all|x0|x1|!x1|g[0-3])(,[!&]?(g[0-3]|x0|x1c0s[0-7]|Compute)){0,4}"),
+        ) {
+            let inventory = varied();
+            let sets: Vec<BootSet> = groups.iter().enumerate().map(|(index, (groups, arch))| BootSet {
+                node_groups: groups.iter().map(|group| format!("g{group}")).collect(),
+                ..set(&format!("s{index}"), Arch::ALL[*arch], &[])
+            }).collect();
+            let meant: BTreeSet<&Xname> = sets.iter().flat_map(|set| &set.node_groups).flat_map(|group| &inventory.groups[group]).collect();
+            let limit = limit.map(|limit| Limit::parse(&limit).unwrap());
+            let found = resolve_template(&sets, &inventory, limit.as_ref(), &Rules::default()).unwrap();
+            let mut seen = BTreeSet::new();
+            for name in found.boot_sets.iter().flat_map(|set| &set.nodes).chain(found.excluded.values().flatten()) {
+                proptest::prop_assert!(meant.contains(name) && seen.insert(name), "{name} twice, or nobody asked for it");
+            }
+            proptest::prop_assert_eq!(seen.len() + found.outside_limit, meant.len());
+        }
+    }
 }

@@ -122,4 +122,27 @@ mod tests {
             assert!(Xname::parse(text).is_err(), "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn the_normal_form_is_the_same_whatever_the_spelling(
+            numbers in proptest::array::uniform5(0u32..9_999_999), zeros in 0usize..3, upper in proptest::bool::ANY,
+        ) {
+            let [x, c, s, b, n] = numbers;
+            let plain = format!("x{x}c{c}s{s}b{b}n{n}");
+            let zeros = "0".repeat(zeros);
+            let padded = format!("x{x}c{zeros}{c}s{s}b{zeros}{b}n{n}");
+            let spelled = if upper { padded.to_uppercase() } else { padded };
+            let name = Xname::parse(&spelled).unwrap();
+            proptest::prop_assert_eq!(name.as_str(), &plain);
+            proptest::prop_assert_eq!(Xname::parse(name.as_str()).unwrap(), name);
+        }
+
+        #[test]
+        fn parsing_never_panics_and_never_gives_a_blank(text in "\\PC{0,40}|[xcsbnXCSBN0-9]{0,20}") {
+            if let Ok(name) = Xname::parse(&text) {
+                proptest::prop_assert!(!name.as_str().contains(char::is_whitespace));
+            }
+        }
+    }
 }
