@@ -1,0 +1,5 @@
+//! Control-plane harness, simulated site, scenarios, benchmark and demo.
+
+pub mod control_plane;
+pub mod proxy;
+pub mod site;
