@@ -88,6 +88,8 @@ pub enum BatchState {
 pub enum Outcome {
     /// Known not to have reached the service: no attempt (rule 14).
     NotSent {
+        /// The service that was not reached; IMS where an image had to be tagged first.
+        service: Service,
         /// Why, for people.
         detail: Arc<str>,
     },
@@ -99,6 +101,11 @@ pub enum Outcome {
     /// The service refused the call as a whole and did nothing.
     Rejected {
         /// Its words.
+        detail: Arc<str>,
+    },
+    /// It can never work for any node of the batch.
+    Impossible {
+        /// Why, for people.
         detail: Arc<str>,
     },
     /// BSS stored the parameters for all nodes of the batch.

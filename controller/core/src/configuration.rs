@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::batch::Work;
 use crate::health::Service;
 use crate::model::{NodeId, Phase, World};
+use crate::power_on::chunk_size;
 use crate::time::Timestamp;
 use crate::want::Want;
 
@@ -20,7 +21,7 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
     let mut wants = Vec::new();
     for session in world.sessions.values() {
         let Some(run) = session.running().filter(|_| !session.halted()) else { continue };
-        let mut by_set: BTreeMap<u16, Vec<NodeId>> = BTreeMap::new();
+        let mut by_set: BTreeMap<(u16, u32), Vec<NodeId>> = BTreeMap::new();
         for id in run.open() {
             let Some((node, drive)) = world.node(id).and_then(|node| Some((node, node.drive.as_ref()?))) else { continue };
             let Some(booted) = drive.booted.filter(|_| drive.phase == Phase::Configuring && drive.session == session.uid) else { continue };
@@ -28,11 +29,11 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
             let seen = node.config.as_ref().filter(|seen| seen.at >= booted).and_then(|seen| seen.record.as_ref());
             let differs = seen.is_some_and(|record| record.desired != set.configuration);
             if differs && node.batch.is_none() && !node.suspended && now >= drive.not_before {
-                by_set.entry(drive.boot_set).or_default().push(id);
+                by_set.entry((drive.boot_set, drive.together)).or_default().push(id);
             }
         }
-        for (boot_set, nodes) in by_set {
-            let chunks = nodes.chunks(world.options.batch_size.max(1));
+        for ((boot_set, together), nodes) in by_set {
+            let chunks = nodes.chunks(chunk_size(world, together));
             wants.extend(chunks.map(|chunk| Want::Open { session: session.uid.clone(), boot_set, work: Work::Configure, nodes: chunk.to_vec() }));
         }
     }

@@ -228,7 +228,7 @@ impl World {
         self.journal_due.insert(session.clone());
         self.touched_sessions.insert(session.clone());
         match outcome {
-            Outcome::NotSent { detail } => {
+            Outcome::NotSent { service, detail } => {
                 self.fold_fault(&Fault { service, detail }, now);
                 self.close(id, |world, member, _| world.withdraw(member, work));
             }
@@ -239,8 +239,9 @@ impl World {
             }
             Outcome::Rejected { detail } => {
                 self.fold_answer(service, now);
-                self.reject(id, service, &detail, now);
+                self.reject(id, &detail, false, now);
             }
+            Outcome::Impossible { detail } => self.reject(id, &detail, true, now),
             Outcome::Stored { token } => {
                 self.fold_answer(service, now);
                 let boot_set = self.batches.get(&id).map_or(0, |batch| batch.boot_set);
@@ -248,7 +249,10 @@ impl World {
                     run.tokens.push((token, boot_set));
                 }
                 self.close(id, |world, member, session| {
-                    world.with_drive(member.node, session, |drive| drive.params = Prepared::Yes);
+                    world.with_drive(member.node, session, |drive| {
+                        drive.params = Prepared::Yes;
+                        drive.together = 0;
+                    });
                 });
             }
             Outcome::Configured { changed } => {
@@ -377,24 +381,25 @@ impl World {
         }
     }
 
-    /// A call was refused as a whole. One bad member must not stop the others (rule 13): the nodes travel alone from now on,
-    /// and one that is refused alone has failed.
-    fn reject(&mut self, id: BatchId, service: Service, detail: &Arc<str>, now: Timestamp) {
+    /// A call was refused as a whole. One bad member must not stop the others (rule 13): the batch is halved until the bad
+    /// one travels alone, and a node that is refused alone, or for a reason that holds for all, has failed.
+    fn reject(&mut self, id: BatchId, detail: &Arc<str>, all: bool, now: Timestamp) {
         let Some(batch) = self.batches.get(&id) else { return };
-        let (single, work) = (batch.nodes.len() == 1, batch.work);
+        let (final_word, work) = (all || batch.nodes.len() == 1, batch.work);
+        let half = u32::try_from(batch.nodes.len().div_ceil(2)).unwrap_or(1);
         self.close(id, |world, member, session| {
             world.withdraw(member, work);
             world.with_drive(member.node, session, |drive| {
-                drive.alone = true;
+                drive.together = half;
                 drive.error = detail.clone();
             });
-            if single {
+            if final_word {
                 let reason = match work {
                     Work::Power(_) => reasons::POWER_REFUSED,
                     Work::BootParameters => reasons::BOOT_PARAMETERS_REFUSED,
                     Work::PrepareConfiguration | Work::Configure => reasons::CONFIGURATION_FAILED,
                 };
-                world.fail(member.node, session, reason, &format!("{service} refused it: {detail}."), now);
+                world.fail(member.node, session, reason, &format!("{} refused it: {detail}.", work.service()), now);
             }
         });
     }
@@ -404,6 +409,7 @@ impl World {
         self.with_drive(node, session, |drive| {
             if changed {
                 drive.config = Prepared::Yes;
+                drive.together = 0;
                 drive.hold = None;
                 return;
             }

@@ -1,7 +1,10 @@
 //! The graceful-power-off operator: asks the operating system of nodes with status PowerOffPending to shut down.
 
+use std::collections::BTreeMap;
+
 use crate::batch::Work;
 use crate::model::{Drive, Node, NodeId, Phase, Power, PowerAction, World};
+use crate::power_on::chunk_size;
 use crate::time::Timestamp;
 use crate::want::Want;
 
@@ -21,7 +24,7 @@ pub(crate) fn open_power_offs(world: &World, now: Timestamp, action: PowerAction
     let mut wants = Vec::new();
     for session in world.sessions.values() {
         let Some(run) = session.running().filter(|_| !session.halted()) else { continue };
-        let (mut together, mut alone): (Vec<NodeId>, Vec<NodeId>) = (Vec::new(), Vec::new());
+        let mut batches: BTreeMap<u32, Vec<NodeId>> = BTreeMap::new();
         for id in run.open() {
             let Some((node, drive)) = world.node(id).and_then(|node| Some((node, node.drive.as_ref()?))) else { continue };
             let ours = drive.session == session.uid && drive.phase == Phase::PoweringOff && drive.booted.is_none() && drive.hold.is_none();
@@ -29,11 +32,13 @@ pub(crate) fn open_power_offs(world: &World, now: Timestamp, action: PowerAction
             let budget = drive.attempts.used(action) < world.retry_limit(node);
             let on = node.power_since(fresh_since(drive, now)) == Some(Power::On);
             if ours && free && budget && on && due(node, drive) {
-                if drive.alone { alone.push(id) } else { together.push(id) }
+                batches.entry(drive.together).or_default().push(id);
             }
         }
-        let chunks = together.chunks(world.options.batch_size.max(1)).map(<[NodeId]>::to_vec).chain(alone.into_iter().map(|id| vec![id]));
-        wants.extend(chunks.map(|nodes| Want::Open { session: session.uid.clone(), boot_set: 0, work, nodes }));
+        for (together, nodes) in batches {
+            let chunks = nodes.chunks(chunk_size(world, together)).map(<[NodeId]>::to_vec);
+            wants.extend(chunks.map(|nodes| Want::Open { session: session.uid.clone(), boot_set: 0, work, nodes }));
+        }
     }
     wants
 }

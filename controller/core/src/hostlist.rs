@@ -88,7 +88,7 @@ fn bounded(blocks: &[Block], total: usize, max_chars: usize) -> String {
     for block in blocks {
         let text = block.render();
         let comma = usize::from(!out.is_empty());
-        let left = total - shown - block.len();
+        let left = total.saturating_sub(shown + block.len());
         let tail = if left == 0 { 0 } else { more(left).len() };
         if out.len() + comma + text.len() + tail > max_chars {
             break;
@@ -102,7 +102,7 @@ fn bounded(blocks: &[Block], total: usize, max_chars: usize) -> String {
     if shown == total {
         return out;
     }
-    if shown == 0 { without_folding(blocks, total, max_chars) } else { out + &more(total - shown) }
+    if shown == 0 { without_folding(blocks, total, max_chars) } else { out + &more(total.saturating_sub(shown)) }
 }
 
 /// The first name alone, for when the first group is longer than the room there is.

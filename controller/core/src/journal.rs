@@ -76,8 +76,8 @@ struct DriveRecord {
     configured_in_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hold: Option<(HoldReason, i64, i64)>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    alone: bool,
+    #[serde(default)]
+    together: u32,
     #[serde(default)]
     refunds: u8,
     #[serde(default, skip_serializing_if = "str::is_empty")]
@@ -264,7 +264,7 @@ fn state_of(world: &World, session: &Session, slot: &crate::session::Slot, clock
             cycled: drive.cycled,
             configured_in_ms: drive.configured_by.map(|at| clock.remaining(at)),
             hold: drive.hold.map(|hold| (hold.reason, clock.age(hold.since), clock.remaining(hold.until))),
-            alone: drive.alone,
+            together: drive.together,
             refunds: drive.refunds,
             error: drive.error.clone(),
         }),
@@ -414,7 +414,7 @@ fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: 
         since: clock.past(age),
         until: clock.future(remaining.max(i64::try_from(Duration::from_secs(1).as_millis()).unwrap_or(1000))),
     });
-    drive.alone = record.alone;
+    drive.together = record.together;
     drive.refunds = record.refunds;
     drive.error = record.error.clone();
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::artifacts::ArtifactSet;
 use crate::batch::{Batch, BatchId};
 use crate::health::Services;
 use crate::options::Options;
@@ -273,8 +274,8 @@ pub struct Drive {
     pub configured_by: Option<Timestamp>,
     /// Why it waits.
     pub hold: Option<Hold>,
-    /// Refused as part of a batch: travels alone from now on (rule 13).
-    pub alone: bool,
+    /// Refused as part of a larger batch: travels with at most so many others from now on (rule 13); 0 for no limit.
+    pub together: u32,
     /// Earliest next try after a refusal that touched nothing.
     pub not_before: Timestamp,
     /// Attempts given back because nothing showed that they were carried out.
@@ -414,6 +415,8 @@ pub struct World {
     pub last_batch: u64,
     /// Which services answer.
     pub services: Services,
+    /// Artifact sets by digest, for display and for the calls.
+    pub artifacts: BTreeMap<Digest, Arc<ArtifactSet>>,
     /// Ability to hear the nodes.
     pub reports: ReportPath,
     /// Inventory reads.

@@ -248,7 +248,7 @@ impl World {
             cycled: false,
             configured_by: None,
             hold: None,
-            alone: false,
+            together: 0,
             not_before: now,
             refunds: 0,
             error: Arc::from(""),

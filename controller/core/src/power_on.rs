@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::batch::Work;
+use crate::health::Service;
 use crate::model::{Drive, HoldReason, Node, NodeId, Phase, Power, PowerAction, Prepared, World};
 use crate::session::{Run, Session};
 use crate::time::Timestamp;
@@ -16,28 +17,38 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
     let mut wants = Vec::new();
     for session in world.sessions.values() {
         let Some(run) = session.running().filter(|_| !session.halted()) else { continue };
-        let mut steps: BTreeMap<(Work, u16), Vec<NodeId>> = BTreeMap::new();
+        let mut steps: BTreeMap<(Work, u16, u32), Vec<NodeId>> = BTreeMap::new();
         for (id, node, drive) in ready(world, session, run, now) {
             let Some(work) = next_step(run, drive) else { continue };
             let boot_set = if matches!(work, Work::Power(_)) { 0 } else { drive.boot_set };
-            if world.services.may_call(work.service(), now) {
-                if drive.alone {
-                    wants.push(Want::Open { session: session.uid.clone(), boot_set: drive.boot_set, work, nodes: vec![id] });
-                } else {
-                    steps.entry((work, boot_set)).or_default().push(id);
-                }
+            if may_start(world, work, now) {
+                steps.entry((work, boot_set, drive.together)).or_default().push(id);
             }
             debug_assert!(node.batch.is_none());
         }
-        for ((work, boot_set), mut nodes) in steps {
+        let mut power_ons = allowance(world, run, now);
+        for ((work, boot_set, together), mut nodes) in steps {
             if matches!(work, Work::Power(_)) {
-                nodes.truncate(allowance(world, run, now));
+                nodes.truncate(power_ons);
+                power_ons -= nodes.len();
             }
-            let size = world.options.batch_size.max(1);
+            let size = chunk_size(world, together);
             wants.extend(nodes.chunks(size).map(|chunk| Want::Open { session: session.uid.clone(), boot_set, work, nodes: chunk.to_vec() }));
         }
     }
     wants
+}
+
+/// Boot parameters of some images need IMS too: it must project them before they are booted.
+fn may_start(world: &World, work: Work, now: Timestamp) -> bool {
+    let ims = work != Work::BootParameters || world.services.may_call(Service::Ims, now);
+    ims && world.services.may_call(work.service(), now)
+}
+
+/// Nodes a call may carry: the option, or fewer after a refusal.
+pub(crate) fn chunk_size(world: &World, together: u32) -> usize {
+    let size = world.options.batch_size.max(1);
+    if together == 0 { size } else { size.min(together as usize) }
 }
 
 /// Nodes of a session whose status is PowerOnPending and that nothing holds.

@@ -197,13 +197,21 @@ const fn node_phase(phase: Phase) -> Option<NodePhase> {
 
 /// The displayed status of a driven node, as BOS computes it (§2.9), with the reason why it waits.
 fn show_driven(world: &World, node: &Node, drive: &Drive, session: &Session, now: Timestamp) -> Shown {
-    let (status, reason, message, next) = standing(world, node, drive, session, now);
+    let (status, reason, message, next) = standing_in_words(world, node, drive, session, now);
     Shown { status, phase: node_phase(drive.phase), reason: reason.into(), message, next }
 }
 
-/// Status and reason of a driven node: what the Session counts, and what its BootComponent shows.
+/// Status and reason of a driven node: what the Session counts.
 #[must_use]
-pub fn standing(world: &World, node: &Node, drive: &Drive, session: &Session, now: Timestamp) -> (NodeStatus, &'static str, String, String) {
+pub fn standing(world: &World, node: &Node, drive: &Drive, session: &Session, now: Timestamp) -> (NodeStatus, &'static str) {
+    match drive.hold {
+        Some(hold) => (NodeStatus::OnHold, hold_reason(hold.reason)),
+        None => status_and_reason(world, node, drive, session, now),
+    }
+}
+
+/// Status and reason of a driven node with what its BootComponent says beside them.
+fn standing_in_words(world: &World, node: &Node, drive: &Drive, session: &Session, now: Timestamp) -> (NodeStatus, &'static str, String, String) {
     if let Some(hold) = drive.hold {
         let detail = node.power.as_ref().map(|seen| seen.detail.to_string()).filter(|text| !text.is_empty() && hold.reason == HoldReason::PowerUnknown);
         let message = detail.map_or_else(|| reasons::describe(hold_reason(hold.reason)).unwrap_or("").to_owned(), |text| format!("PCS: {text}"));

@@ -93,7 +93,7 @@ fn count(world: &World, session: &Session, run: &Run, now: Timestamp) -> Counted
     let mut waits: BTreeMap<&'static str, (usize, Option<Timestamp>)> = BTreeMap::new();
     for id in run.open() {
         let Some((node, drive)) = world.node(id).and_then(|node| Some((node, node.drive.as_ref()?))) else { continue };
-        let (status, reason, ..) = standing(world, node, drive, session, now);
+        let (status, reason) = standing(world, node, drive, session, now);
         let deadline = drive.action.filter(|_| status == NodeStatus::PowerOnCalled).map(|issued| issued.boot_by);
         let wait = waits.entry(reason).or_default();
         wait.0 += 1;
@@ -155,7 +155,6 @@ fn failures(world: &World, run: &Run) -> Vec<FailureGroup> {
 }
 
 fn describe_plan(world: &World, plan: &Plan, status: &mut SessionStatus) {
-    let _ = world;
     status.excluded = plan
         .excluded
         .iter()
@@ -166,12 +165,12 @@ fn describe_plan(world: &World, plan: &Plan, status: &mut SessionStatus) {
         .boot_sets
         .iter()
         .map(|set| {
-            let known = status.boot_sets.iter().find(|known| known.name == *set.name).cloned();
+            let artifacts = set.artifacts.as_ref().and_then(|digest| world.artifacts.get(digest));
             BootSetStatus {
                 name: set.name.to_string(),
                 image: set.image.to_string(),
-                kernel: known.as_ref().map(|known| known.kernel.clone()).unwrap_or_default(),
-                initrd: known.map(|known| known.initrd).unwrap_or_default(),
+                kernel: artifacts.map(|artifacts| artifacts.kernel.clone()).unwrap_or_default(),
+                initrd: artifacts.map(|artifacts| artifacts.initrd.clone()).unwrap_or_default(),
                 configuration: set.configuration.to_string(),
                 artifacts: set.artifacts.as_ref().map(|digest| digest.0.to_string()).unwrap_or_default(),
                 nodes: int(set.nodes.len()),

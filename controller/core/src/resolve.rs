@@ -285,7 +285,7 @@ fn resolve_each(
     let mut resolutions = Vec::with_capacity(boot_sets.len());
     for (boot_set, (base, unknown)) in boot_sets.iter().zip(meant) {
         let selected = bound.as_ref().map_or_else(|| base.clone(), |limit: &BoundLimit<'_>| limit.apply(&base));
-        let outside_limit = base.len() - selected.len();
+        let outside_limit = base.len().saturating_sub(selected.len());
         resolutions.push(classify(
             &selected,
             boot_set.arch,
@@ -295,7 +295,7 @@ fn resolve_each(
         ));
         limited.extend(selected);
     }
-    Ok((resolutions, names.listed_count() - limited.len()))
+    Ok((resolutions, names.listed_count().saturating_sub(limited.len())))
 }
 
 /// The nodes a boot set means, before limit and exclusions.

@@ -276,7 +276,7 @@ fn planned_boot_sets(session: &Session, read: &SetupRead, resolved: &TemplateRes
         }
         planned.push(PlannedBootSet {
             name: set.name.as_str().into(),
-            artifacts: artifacts.filter(|_| !off).map(|artifacts| Digest(artifacts.digest().into())),
+            artifacts: artifacts.filter(|_| !off).map(|artifacts| Digest(artifacts.short_digest().into())),
             image: artifacts.filter(|_| !off).map_or("", |artifacts| artifacts.image.as_str()).into(),
             configuration: if off { "".into() } else { configuration_name(&read.template, set).into() },
             nodes: nodes.nodes.clone(),
