@@ -226,6 +226,7 @@ impl Elector {
 
     fn lead(&self, record: LeaseRecord, sent: Instant) -> Leadership {
         let epoch = record.epoch;
+        self.raise_floor(epoch);
         tracing::info!(epoch, identity = self.identity, "leading");
         let held = Arc::new(Held {
             store: Arc::clone(&self.store),

@@ -258,6 +258,8 @@ impl Sink {
                 event = events.next() => event?,
             };
             match event {
+                // A list that begins has not succeeded yet.
+                Ok(watcher::Event::Init) => return Some(watcher::Event::Init),
                 Ok(event) => {
                     self.health.succeeded(stream);
                     return Some(event);

@@ -173,11 +173,14 @@ async fn a_lost_answer_is_no_conflict() {
     assert!(is_written(&ack.outcome) && ack.version == 2, "{ack:?}");
     assert_eq!(rig.message(0), json!(2));
 
-    rig.api.faults(|call| (call.method == Method::PATCH).then_some(Fault::LostAfter));
+    let before = rig.api.calls().len();
+    let mut first = true;
+    rig.api.faults(move |call| (call.method == Method::PATCH && std::mem::take(&mut first)).then_some(Fault::LostAfter));
     let mut same = rig.status(0, 3);
     same.resource_version = rig.api.object(&path(0)).unwrap()["metadata"]["resourceVersion"].as_str().map(str::to_owned);
     rig.writer.submit(same);
-    assert!(is_written(&rig.outcome().await), "found as written, though every answer to a patch is lost");
+    assert!(is_written(&rig.outcome().await));
+    assert_eq!(rig.api.calls().len() - before, 3, "a patch that is lost, one that conflicts, a look, and nothing more");
 }
 
 #[tokio::test(start_paused = true)]
