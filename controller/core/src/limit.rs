@@ -169,6 +169,8 @@ impl fmt::Display for LimitError {
         }
         match self.problems.len().saturating_sub(SHOWN_PROBLEMS) {
             0 => Ok(()),
+            // Past the bound nobody counted.
+            more if self.problems.len() >= MAX_PROBLEMS => write!(f, " (and at least {more} more)"),
             more => write!(f, " (and {more} more)"),
         }
     }
@@ -450,7 +452,7 @@ mod tests {
         assert_eq!(Limit::parse("blue,").unwrap_err().to_string(), r#"item 2 ("") is empty; remove the extra comma"#);
         let many = Limit::parse(&",".repeat(100)).unwrap_err();
         assert_eq!(many.problems.len(), MAX_PROBLEMS);
-        assert!(many.to_string().ends_with("(and 45 more)"), "{many}");
+        assert!(many.to_string().ends_with("(and at least 45 more)"), "{many}");
     }
 
     #[test]
