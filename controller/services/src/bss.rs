@@ -5,7 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use bos_core::xname::Xname;
 use reqwest::Method;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::ServiceError;
 use crate::http::{Transport, header};
@@ -23,7 +23,8 @@ pub struct BootParams {
 
 /// The referral token: BSS makes one for each put, gives it to the nodes on their kernel command line, and the nodes
 /// report it back. It is how a node proves what it booted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Token(String);
 
 impl Token {

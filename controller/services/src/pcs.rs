@@ -46,7 +46,8 @@ pub enum PowerOperation {
 }
 
 /// The name a power service gave to an accepted request.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct TransitionId(String);
 
 impl TransitionId {

@@ -43,20 +43,15 @@ async fn only_a_known_authority_is_trusted() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), pem).unwrap();
 
-    let mut config = common::config(&url);
+    let mut config = common::config("http://localhost:1");
+    config.hsm.base_url = Some(url);
     config.hsm.ca_file = Some(file.path().to_owned());
-    config.bss.insecure = true;
-    for service in [&mut config.pcs, &mut config.cfs, &mut config.ims] {
-        service.base_url = None;
-    }
-    config.s3.endpoint = "http://localhost:1".to_owned();
-    config.cfs.base_url = Some("http://localhost:1".to_owned());
     let clients = Clients::new(&config, Arc::new(NoObserver)).unwrap();
     assert_eq!(clients.inventory.groups().await.unwrap(), []);
 
     // Another authority than the one that signed.
     let (other_url, _) = serve_tls();
-    config.hsm.base_url = Some(other_url.clone());
+    config.hsm.base_url = Some(other_url);
     let clients = Clients::new(&config, Arc::new(NoObserver)).unwrap();
     let error = clients.inventory.groups().await.unwrap_err();
     assert_eq!((error.reached, error.kind), (Reached::No, ErrorKind::Connect), "{error}");
