@@ -82,6 +82,7 @@ fn parse_line(line: &str) -> Option<(RequestKind, u64)> {
     let verb = match label("verb")?.to_lowercase().as_str() {
         "post" => String::from("create"),
         "put" => String::from("update"),
+        "delete" if label("scope")? != "resource" => String::from("deletecollection"),
         verb => verb.to_owned(),
     };
     Some((RequestKind::new(verb, resource), count as u64))
@@ -98,17 +99,20 @@ apiserver_request_total{code="200",component="apiserver",dry_run="",group="",res
 apiserver_request_total{code="200",component="",dry_run="",group="",resource="",scope="",subresource="/healthz",verb="GET",version=""} 99
 apiserver_request_total{code="201",component="apiserver",dry_run="",group="",resource="configmaps",scope="resource",subresource="",verb="POST",version="v1"} 4
 apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="configmaps",scope="resource",subresource="",verb="PUT",version="v1"} 5
+apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="configmaps",scope="resource",subresource="",verb="DELETE",version="v1"} 6
+apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="configmaps",scope="namespace",subresource="",verb="DELETE",version="v1"} 8
 apiserver_other_total{resource="pods",verb="LIST"} 3
 "#;
 
     #[test]
     fn sums_over_codes_and_names_subresources() {
         let totals = RequestTotals::parse(METRICS);
-        assert_eq!(totals.0.len(), 4);
+        assert_eq!(totals.0.len(), 6);
+        assert_eq!((totals.of("delete", "configmaps"), totals.of("deletecollection", "configmaps")), (6, 8));
         assert_eq!((totals.of("create", "configmaps"), totals.of("update", "configmaps")), (4, 5));
         assert_eq!(totals.of("patch", "bootcomponents/status"), 9);
         assert_eq!(totals.of("list", "pods"), 15);
-        assert_eq!((totals.sum(), totals.writes().sum()), (33, 18));
+        assert_eq!((totals.sum(), totals.writes().sum()), (47, 32));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod binaries;
 mod builder;
 mod certs;
+mod crds;
 mod kubeconfig;
 mod kubectl;
 mod metrics;
@@ -193,11 +194,17 @@ impl ControlPlane {
         self.kubectl(&["apply", "--server-side", "-k", utf8(folder)?]).await?.ok()
     }
 
-    /// Applies the CRDs in a folder and waits until the API server serves them.
+    /// Applies the CRDs of a kustomize folder and waits until the API server serves them and `kubectl explain` knows them.
     pub async fn install_crds(&self, folder: &Path) -> anyhow::Result<()> {
-        let folder = utf8(folder)?;
-        self.kubectl(&["apply", "--server-side", "-f", folder]).await?.ok()?;
-        self.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "-f", folder]).await?.ok()?;
+        let applied = self.kubectl(&["apply", "--server-side", "-o", "json", "-k", utf8(folder)?]).await?.ok()?;
+        let crds = crds::parse(&applied)?;
+        let mut wait = vec!["wait", "--for=condition=Established", "--timeout=30s", "crd"];
+        wait.extend(crds.iter().map(|crd| crd.name.as_str()));
+        self.kubectl(&wait).await?.ok()?;
+        for crd in &crds {
+            let request = self.http.get(format!("https://{}{}", self.api_server_addr, crd.openapi_path())).bearer_auth(&self.admin_token);
+            servers::wait_for(&request, |answer| answer.contains(&crd.path()), &[]).await?;
+        }
         Ok(())
     }
 

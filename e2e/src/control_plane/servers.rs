@@ -128,36 +128,41 @@ pub(super) fn controller_manager(program: &Path, folder: &Path, files: &Files, k
 
 /// Asks until the answer is 200. An error shows the log of whichever of these servers has ended, or of the first one.
 pub(super) async fn wait_ready(request: &reqwest::RequestBuilder, servers: &[&Process]) -> anyhow::Result<()> {
+    wait_for(request, |_| true, servers).await
+}
+
+/// Asks until the answer is 200 with the right text.
+pub(super) async fn wait_for(
+    request: &reqwest::RequestBuilder,
+    is_right: impl Fn(&str) -> bool,
+    servers: &[&Process],
+) -> anyhow::Result<()> {
     let deadline = Instant::now() + START_LIMIT;
     loop {
-        let attempt = request.try_clone().ok_or_else(|| anyhow::anyhow!("a readiness request has no body"))?;
-        let answer = match attempt.send().await {
-            Ok(response) if response.status() == http::StatusCode::OK => return Ok(()),
-            Ok(response) => format!("{}: {}", response.status(), response.text().await.unwrap_or_default()),
-            Err(error) => format!("{:#}", anyhow::Error::from(error)),
+        let answer = match ask(request).await {
+            Ok((http::StatusCode::OK, text)) if is_right(&text) => return Ok(()),
+            Ok((status, text)) => format!("{status}: {text:.400}"),
+            Err(error) => format!("{error:#}"),
         };
-        for server in servers {
-            if let Some(status) = server.exit_status() {
-                anyhow::bail!(
-                    "{} ended with {status} while starting. The end of {}:\n{}",
-                    server.name(),
-                    server.log().display(),
-                    server.log_tail(TAIL)
-                );
-            }
+        if let Some((server, status)) = servers.iter().find_map(|server| Some((server, server.exit_status()?))) {
+            anyhow::bail!("{} ended with {status} while starting.{}", server.name(), end_of_log(server));
         }
         if Instant::now() >= deadline {
-            let Some(server) = servers.first() else { anyhow::bail!("not ready: {answer}") };
-            anyhow::bail!(
-                "{} is not ready after {} s. Its last answer: {answer}\nThe end of {}:\n{}",
-                server.name(),
-                START_LIMIT.as_secs(),
-                server.log().display(),
-                server.log_tail(TAIL)
-            );
+            let log = servers.first().map(|server| end_of_log(server)).unwrap_or_default();
+            anyhow::bail!("not ready after {} s. The last answer: {answer}{log}", START_LIMIT.as_secs());
         }
         tokio::time::sleep(ASK).await;
     }
+}
+
+async fn ask(request: &reqwest::RequestBuilder) -> anyhow::Result<(http::StatusCode, String)> {
+    let request = request.try_clone().ok_or_else(|| anyhow::anyhow!("a readiness request has no body"))?;
+    let response = request.send().await?;
+    Ok((response.status(), response.text().await?))
+}
+
+fn end_of_log(server: &Process) -> String {
+    format!("\nThe end of {}:\n{}", server.log().display(), server.log_tail(TAIL))
 }
 
 /// Whether a start failed only because somebody else had taken a port in the meantime.

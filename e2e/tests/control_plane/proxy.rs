@@ -1,50 +1,21 @@
-//! The control-plane harness and the proxy before the API server, against the real thing.
+//! The proxy before the API server.
 
 use std::time::Duration;
 
-use bos_e2e::control_plane::{ControlPlane, Process, ProcessSpec, procstat};
+use bos_e2e::control_plane::{ControlPlane, Process, ProcessSpec};
 use bos_e2e::proxy::{Outage, Proxy, Rule};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
 
-type Result<T = ()> = anyhow::Result<T>;
+use crate::{Result, config_map, config_maps, is_code};
 
-fn config_map(name: &str, value: &str) -> ConfigMap {
-    ConfigMap {
-        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
-        data: Some([("value".to_owned(), value.to_owned())].into()),
-        ..ConfigMap::default()
-    }
-}
-
-fn is_code(error: &kube::Error, code: u16) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == code)
-}
-
-/// A client that goes through the proxy, and the ConfigMaps it sees.
+/// The ConfigMaps as a client sees them that goes through the proxy.
 async fn through(control_plane: &ControlPlane, proxy: &Proxy) -> Result<Api<ConfigMap>> {
     let kubeconfig = control_plane.kubeconfig_via(proxy.addr())?;
     Ok(Api::namespaced(control_plane.client_for(&kubeconfig).await?, "default"))
-}
-
-async fn direct(control_plane: &ControlPlane) -> Result<Api<ConfigMap>> {
-    Ok(Api::namespaced(control_plane.client().await?, "default"))
-}
-
-#[tokio::test]
-async fn a_user_certificate_carries_name_and_groups() -> Result {
-    let control_plane = ControlPlane::shared().await?;
-    let kubeconfig = control_plane.kubeconfig_for_user("anna", &["operators", "readers"])?;
-    let kubectl = control_plane.kubectl_command().with_kubeconfig(&kubeconfig);
-    let who = kubectl.run(&["auth", "whoami", "-o", "json"]).await?.ok()?;
-    let who: serde_json::Value = serde_json::from_str(&who)?;
-    assert_eq!(who["status"]["userInfo"]["username"], "anna");
-    assert_eq!(who["status"]["userInfo"]["groups"], json!(["operators", "readers", "system:authenticated"]));
-    assert!(kubectl.run(&["get", "nodes"]).await?.stderr.contains("Forbidden"));
-    Ok(())
 }
 
 #[tokio::test]
@@ -89,8 +60,9 @@ async fn a_watch_streams_through_the_proxy() -> Result {
     let proxy = Proxy::start(control_plane).await?;
     let proxied = through(control_plane, &proxy).await?;
     let parameters = WatchParams::default().fields("metadata.name=watched");
-    let mut events = proxied.watch(&parameters, "0").await?.boxed();
-    let direct = direct(control_plane).await?;
+    let events = proxied.watch(&parameters, "0").await?;
+    let mut events = events.try_filter(|event| std::future::ready(!matches!(event, WatchEvent::Bookmark(_)))).boxed();
+    let direct = config_maps(control_plane).await?;
     direct.create(&PostParams::default(), &config_map("watched", "1")).await?;
     // Each event arrives while the watch stays open: nothing waits for the end of the body.
     let first = events.try_next().await?;
@@ -123,7 +95,7 @@ async fn a_request_is_held_before_or_after_the_api_server_has_done_it() -> Resul
     let control_plane = ControlPlane::shared().await?;
     let proxy = Proxy::start(control_plane).await?;
     let proxied = through(control_plane, &proxy).await?;
-    let direct = direct(control_plane).await?;
+    let direct = config_maps(control_plane).await?;
 
     let mut before = proxy.on(Rule::before().kind("create", "configmaps").body_contains("held-before"));
     let object = config_map("held-before", "");
@@ -165,7 +137,7 @@ async fn a_process_is_killed_with_its_request_in_flight() -> Result {
         let spec = ProcessSpec::new("kubectl", program, folder.path().join("log")).env("KUBECONFIG", &kubeconfig);
         Process::start(&spec.args(["create", "configmap", name]))
     };
-    let direct = direct(control_plane).await?;
+    let direct = config_maps(control_plane).await?;
 
     let hit = proxy.on(Rule::before().kind("create", "configmaps"));
     let victim = kubectl("never-created")?;
@@ -178,41 +150,4 @@ async fn a_process_is_killed_with_its_request_in_flight() -> Result {
     assert!(direct.get_opt("created-unknown").await?.is_some());
     assert!(direct.get_opt("never-created").await?.is_none());
     Ok(())
-}
-
-#[tokio::test]
-async fn the_api_server_can_be_killed_and_comes_back_with_its_data() -> Result {
-    let control_plane = ControlPlane::builder().controller_manager(true).audit_log(true).start().await?;
-    let direct = direct(&control_plane).await?;
-    let before = control_plane.request_totals().await?;
-    direct.create(&PostParams::default(), &config_map("kept", "")).await?;
-    direct.delete_collection(&DeleteParams::default(), &ListParams::default().labels("none=such")).await?;
-    direct.patch_metadata("kept", &PatchParams::default(), &Patch::Merge(json!({"metadata": {}}))).await?;
-    let since = control_plane.request_totals().await?.since(&before);
-    assert_eq!((since.of("deletecollection", "configmaps"), since.of("patch", "configmaps")), (1, 1));
-    assert!(since.of("create", "configmaps") >= 1);
-    assert!(procstat(control_plane.api_server_pid())?.peak_rss_bytes > 0);
-
-    control_plane.kill_api_server();
-    assert!(direct.get("kept").await.is_err());
-    control_plane.restart_api_server().await?;
-    direct.get("kept").await?;
-
-    let audit = std::fs::read_to_string(control_plane.audit_log().unwrap())?;
-    assert!(audit.lines().any(|line| line.contains("\"verb\":\"create\"") && line.contains("kept")));
-    let pids = [control_plane.api_server_pid(), control_plane.etcd_pid().unwrap(), control_plane.controller_manager_pid().unwrap()];
-    let folder = control_plane.folder().to_owned();
-    control_plane.stop().await;
-    for pid in pids {
-        assert!(procstat(pid).is_err(), "process {pid} outlived its control plane");
-    }
-    assert!(!folder.exists() || std::env::var_os("BOS_E2E_KEEP_LOGS").is_some());
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_server_that_cannot_start_says_why() {
-    let error = ControlPlane::builder().api_server_flag("--no-such-flag").start().await.err().expect("it started");
-    let text = format!("{error:#}");
-    assert!(text.contains("kube-apiserver ended with") && text.contains("no-such-flag"), "{text}");
 }
