@@ -45,13 +45,14 @@ pub struct Token(pub Arc<str>);
 pub struct Digest(pub Arc<str>);
 
 /// What the power service says of one node. Everything that is neither on nor off is unknown (rule 2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Power {
     /// Power is on.
     On,
     /// Power is off.
     Off,
     /// Undefined, contradictory, or the service does not know the node.
+    #[default]
     Unknown,
 }
 
@@ -433,12 +434,6 @@ pub struct World {
     pub touched_sessions: BTreeSet<SessionUid>,
     /// Sessions whose journal must be written before their newest operations may leave.
     pub journal_due: BTreeSet<SessionUid>,
-}
-
-impl Default for Power {
-    fn default() -> Self {
-        Self::Unknown
-    }
 }
 
 impl World {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bos_crds::{Mode, Operation, RunningNodes, SessionTemplateSpec, reasons};
+use bos_crds::{Mode, Operation, RunningNodes, SessionSpec, SessionTemplateSpec, reasons};
 
 use crate::artifacts::ArtifactSet;
 use crate::discovery;
@@ -193,7 +193,7 @@ enum Stop {
 /// # Errors
 /// Reason and message where it can never work.
 pub fn plan(session: &Session, read: &SetupRead, options: &Options) -> Result<Plan, (&'static str, String)> {
-    check_template(&session.spec.template_name, &read.template)?;
+    check_template(&session.spec, &read.template)?;
     let limit = match &session.spec.limit {
         None if options.limit_required => {
             return Err((reasons::LIMIT_REQUIRED, "BootOptions sessionLimitRequired asks for a limit; \"*\" means all nodes.".to_owned()));
@@ -238,8 +238,8 @@ fn operation(session: &Session) -> Result<PlannedOperation, (&'static str, Strin
     }
 }
 
-fn check_template(name: &str, template: &SessionTemplateSpec) -> Result<(), (&'static str, String)> {
-    let findings = validation::validate_template(template);
+fn check_template(spec: &SessionSpec, template: &SessionTemplateSpec) -> Result<(), (&'static str, String)> {
+    let (findings, name) = (validation::validate_template_for(template, spec.operation), &spec.template_name);
     let errors: Vec<String> = findings
         .iter()
         .filter(|finding| finding.severity == Severity::Error)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bos_crds::reasons;
 
 use crate::model::{ConfigStatus, Drive, EndKind, Hold, HoldReason, Issued, Node, NodeId, Phase, Power, PowerAction, World};
+use crate::pass::MAX_REFUNDS;
 use crate::plan::{PlannedBootSet, PlannedOperation, RunningPolicy};
 use crate::session::{Run, Session};
 use crate::time::{Timestamp, span_text};
@@ -228,7 +229,7 @@ impl Case<'_> {
     /// The image of the last report, unless it has expired.
     fn known_image(&self) -> Option<&crate::model::Digest> {
         let report = self.node.reported.as_ref()?;
-        (self.now.since(report.at) < self.world.options.actual_state_ttl).then_some(report.artifacts.as_ref()?).into()
+        (self.now.since(report.at) < self.world.options.actual_state_ttl).then_some(report.artifacts.as_ref()?)
     }
 
     /// On in the phase PoweringOff.
@@ -237,6 +238,10 @@ impl Case<'_> {
             return self.exhausted(PowerAction::SoftOff).or_else(|| self.drive.hold.map(|_| Decision::Release));
         };
         let over = self.now >= issued.power_by || issued.failed;
+        if over && issued.action == PowerAction::SoftOff && !issued.accepted && !issued.failed && self.drive.refunds < MAX_REFUNDS {
+            // Its power is not cut because of a request to shut down that may never have been heard.
+            return Some(Decision::ActionFailed { refund: true, error: "still on, and nothing shows that the shutdown was asked for".into() });
+        }
         over.then(|| self.exhausted(PowerAction::ForceOff)).flatten().or_else(|| self.drive.hold.map(|_| Decision::Release))
     }
 
@@ -307,7 +312,7 @@ impl Case<'_> {
             return Some(self.cancelled());
         }
         let overdue = self.drive.configured_by.is_some_and(|by| self.now >= by);
-        let Some(seen) = self.node.config.as_ref().filter(|seen| seen.at >= booted) else { return None };
+        let seen = self.node.config.as_ref().filter(|seen| seen.at >= booted)?;
         let Some(record) = &seen.record else {
             return self.hold_or_fail(HoldReason::NotInConfigurationService, self.world.options.power_unknown_wait);
         };

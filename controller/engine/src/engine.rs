@@ -1,14 +1,23 @@
-//! The engine task: owns the World, folds inputs into it, runs the operators, and hands effects to those who carry them out.
+//! The engine's life: take the leadership, read everything back, then go round the loop until told to stop or deposed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use bos_crds::labels;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clients::Clients;
-use crate::lease::LeaseConfig;
+use crate::events::SessionEvents;
+use crate::lease::{Elector, Leadership, LeaseConfig};
+use crate::load;
+use crate::records::{RecordError, Records, highest_epoch};
 use crate::reports::Report;
+use crate::task::Task;
 use crate::telemetry::Telemetry;
+use crate::watches::spawn_watches;
+use crate::writer::{StatusWriter, WriterConfig};
 
 /// What the engine needs to know of its surroundings.
 #[derive(Debug, Clone)]
@@ -29,7 +38,13 @@ pub enum EngineError {
     /// Another process leads, or the lease could not be renewed in time. The process must end.
     #[error("the leadership is lost; this process must end so that it does nothing more")]
     Deposed,
+    /// Records could not be read or written for good.
+    #[error("records: {0}")]
+    Records(#[from] RecordError),
 }
+
+/// How long a stopping engine waits for what is on its way.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs the engine until `cancel` is cancelled or the leadership is lost.
 ///
@@ -43,7 +58,84 @@ pub async fn run(
     telemetry: Arc<Telemetry>,
     cancel: CancellationToken,
 ) -> Result<(), EngineError> {
-    let _ = (settings, clients, services, reports, telemetry);
-    cancel.cancelled().await;
-    Ok(())
+    let Some(leadership) = lead(&settings, &clients, &telemetry, &cancel).await? else { return Ok(()) };
+    telemetry.epoch.store(u64::try_from(leadership.epoch).unwrap_or(0), Ordering::Relaxed);
+    let ended = lead_on(&settings, &clients, services, reports, &telemetry, &cancel, &leadership).await;
+    telemetry.leading.store(false, Ordering::Relaxed);
+    if ended.is_ok() {
+        leadership.release().await;
+    }
+    ended
+}
+
+/// Waits for the leadership; None when told to stop first.
+async fn lead(
+    settings: &Settings,
+    clients: &Clients,
+    telemetry: &Arc<Telemetry>,
+    cancel: &CancellationToken,
+) -> Result<Option<Leadership>, EngineError> {
+    telemetry.set_waiting("the API server");
+    let pulse = pulse(telemetry);
+    let floor = match highest_epoch(clients.journal.clone(), &settings.namespace, cancel.clone()).await {
+        Ok(floor) => floor,
+        Err(RecordError::Cancelled { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let elector = Elector::new(clients.lease.clone(), &settings.namespace, labels::LEASE, &settings.identity, settings.lease);
+    elector.raise_floor(floor);
+    telemetry.set_waiting("the leadership: another operator holds the lease, or held it until it crashed");
+    let leadership = elector.acquire(cancel).await;
+    pulse.abort();
+    Ok(leadership)
+}
+
+/// While the engine waits for others it is not hung.
+fn pulse(telemetry: &Arc<Telemetry>) -> tokio::task::JoinHandle<()> {
+    let telemetry = Arc::clone(telemetry);
+    tokio::spawn(async move {
+        loop {
+            telemetry.beat();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    })
+}
+
+async fn lead_on(
+    settings: &Settings,
+    clients: &Clients,
+    services: bos_services::Clients,
+    reports: mpsc::Receiver<Report>,
+    telemetry: &Arc<Telemetry>,
+    cancel: &CancellationToken,
+    leadership: &Leadership,
+) -> Result<(), EngineError> {
+    let lost = leadership.lost.clone();
+    tracing::info!(epoch = leadership.epoch, identity = settings.identity, "leading");
+    telemetry.set_waiting("its records and the first lists from the API server");
+    let pulse = pulse(telemetry);
+    let records = Records::new(clients.journal.clone(), &settings.namespace, leadership.epoch, lost.clone());
+    let stored = match records.load_all().await {
+        Ok(stored) => stored,
+        Err(RecordError::Cancelled { .. } | RecordError::Deposed { .. }) => return Err(EngineError::Deposed),
+        Err(error) => return Err(error.into()),
+    };
+    let (news_tx, mut news) = mpsc::channel(4096);
+    let _watching = spawn_watches(&clients.watch, &settings.namespace, &news_tx, &lost);
+    let Some(lists) = load::first_lists(&mut news, &lost, cancel).await else {
+        pulse.abort();
+        return if cancel.is_cancelled() { Ok(()) } else { Err(EngineError::Deposed) };
+    };
+    let (writer, acks) = StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), lost.clone());
+    let events = SessionEvents::spawn(clients.writer.clone(), labels::MANAGER_OPERATOR, &settings.identity, lost.clone());
+    let mut task = Task::new(settings, services, Arc::new(records), writer, events, Arc::clone(telemetry));
+    load::restore(&mut task, stored, lists).await?;
+    pulse.abort();
+    telemetry.set_waiting("");
+    telemetry.leading.store(true, Ordering::Relaxed);
+    let ended = task.run(news, reports, acks, &lost, cancel).await;
+    if ended.is_ok() {
+        task.farewell(FAREWELL).await;
+    }
+    ended
 }

@@ -2,11 +2,18 @@
 //! call the services, and the writer that shows people what happens. Used by the operator and by the boot agent.
 
 pub mod clients;
+mod convert;
+mod dispatch;
 pub mod engine;
 pub mod events;
+mod journals;
 pub mod lease;
+mod load;
 pub mod records;
 pub mod reports;
+mod setup;
+mod task;
 pub mod telemetry;
+mod views;
 pub mod watches;
 pub mod writer;

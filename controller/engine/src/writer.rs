@@ -108,7 +108,8 @@ pub struct WriteJob {
     pub key: ObjectKey,
     /// The uid it must have; empty for a create.
     pub uid: String,
-    /// The version it must have; None writes whatever the version. Where our own earlier write has
+    /// The version it must have; None writes whatever the version (a status write then costs a read, because the API server
+    /// compares no uid there). Where our own earlier write has
     /// moved that version on, the newer one is used.
     pub resource_version: Option<String>,
     /// What is written.

@@ -52,15 +52,27 @@ impl From<Answer> for WriteOutcome {
 }
 
 /// Sends a write. `uncertain` are bodies sent before for the same object whose answer was lost.
+///
+/// The API server compares the uid in a patch of the object itself, but not in one of its status:
+/// there the resourceVersion alone tells an object from its successor of the same name. A status
+/// write that names no version therefore reads it first.
 pub(super) async fn send(client: &Client, timeout: Duration, job: &WriteJob, uncertain: &[Value]) -> Sent {
     let mut version = job.resource_version.clone();
+    let any_version = version.is_none() && job.target == Target::Status && !job.uid.is_empty();
     // Twice: once more when the version turned out to be that of our own lost write.
     for _ in 0..2 {
+        if any_version {
+            version = match read_version(client, timeout, job).await {
+                Ok(found) => Some(found),
+                Err(sent) => return sent,
+            };
+        }
         let error = match call::<Answer>(client, timeout, request(job, version.as_deref())).await {
             Ok(answer) => return Sent::Settled(answer.into()),
             Err(error) => error,
         };
         match error.verdict() {
+            Verdict::Conflict if any_version => {}
             Verdict::Conflict | Verdict::AlreadyExists => match look(client, timeout, job, uncertain).await {
                 Look::Settled(sent) => return sent,
                 Look::OurOwn(newer) => version = Some(newer),
@@ -69,6 +81,15 @@ pub(super) async fn send(client: &Client, timeout: Duration, job: &WriteJob, unc
         }
     }
     Sent::Again { retry_after: None, server: false, uncertain: false }
+}
+
+/// The version the object has now, if it is the one that is meant.
+async fn read_version(client: &Client, timeout: Duration, job: &WriteJob) -> Result<String, Sent> {
+    match call::<Answer>(client, timeout, get(&job.key)).await {
+        Ok(answer) if answer.metadata.uid == job.uid => Ok(answer.metadata.resource_version),
+        Ok(_) => Err(Sent::Settled(WriteOutcome::Gone)),
+        Err(error) => Err(judge_read(&error)),
+    }
 }
 
 /// What an error other than a conflict means.

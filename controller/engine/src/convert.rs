@@ -1,0 +1,152 @@
+//! From the objects of the API server to the model, field by field.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bos_core::model::{Digest, NodeId, PowerSeen, Reported, SessionUid, Token, World};
+use bos_core::options::Options;
+use bos_core::session::SessionSeen;
+use bos_core::time::Timestamp;
+use bos_core::xname::Xname;
+use bos_crds::{BootComponent, BootOptionsSpec, PowerState, Session, SessionPhase};
+use kube::ResourceExt;
+
+/// Labels and annotations by which GitOps tools mark what they track.
+const TRACKING: [&str; 4] =
+    ["argocd.argoproj.io/instance", "argocd.argoproj.io/tracking-id", "kustomize.toolkit.fluxcd.io/name", "helm.toolkit.fluxcd.io/name"];
+
+/// A Session for the World.
+#[must_use]
+pub fn session(object: &Session) -> Option<SessionSeen> {
+    let tracked = TRACKING.iter().any(|mark| object.labels().contains_key(*mark) || object.annotations().contains_key(*mark));
+    Some(SessionSeen {
+        uid: SessionUid(object.uid()?.into()),
+        namespace: object.namespace()?.into(),
+        name: object.name_any().into(),
+        created: Timestamp::from(object.creation_timestamp()?.0),
+        generation: object.metadata.generation.unwrap_or_default(),
+        tracked,
+        spec: object.spec.clone(),
+        complete: object.status.as_ref().is_some_and(|status| status.phase == Some(SessionPhase::Complete)),
+    })
+}
+
+/// Puts what a BootComponent says into the World: its spec always, its status only while `loading` (rule 12).
+pub fn component(world: &mut World, object: &BootComponent, loading: bool, now: Timestamp) -> Option<NodeId> {
+    let xname = Xname::parse(&object.name_any()).ok()?;
+    let id = world.intern(&xname);
+    let suspended = object.spec.suspend;
+    let retry_policy = object.spec.retry_policy.and_then(|limit| u16::try_from(limit).ok());
+    let node = world.nodes.get_mut(id.0 as usize)?;
+    let changed = !node.recorded || node.suspended != suspended || node.retry_policy != retry_policy;
+    node.recorded = true;
+    node.suspended = suspended;
+    node.retry_policy = retry_policy;
+    if loading {
+        load_status(node, object, now);
+    }
+    if changed {
+        world.touched.insert(id);
+    }
+    Some(id)
+}
+
+fn load_status(node: &mut bos_core::model::Node, object: &BootComponent, now: Timestamp) {
+    let Some(status) = object.status.as_ref().filter(|status| status.is_observed()) else { return };
+    let power = match status.power {
+        PowerState::On => bos_core::model::Power::On,
+        PowerState::Off => bos_core::model::Power::Off,
+        PowerState::Unknown => bos_core::model::Power::Unknown,
+    };
+    // Old news: it is shown, but every decision asks for a newer look.
+    node.power = Some(PowerSeen { power, at: Timestamp::from_millis(0), detail: "".into() });
+    let Some(actual) = &status.actual_state else { return };
+    let Some(token) = &actual.bss_token else { return };
+    let since = actual.last_updated.as_ref().map_or(now, |at| Timestamp::from(at.0)).min(now);
+    node.reported = Some(Reported {
+        token: Token(token.as_str().into()),
+        artifacts: actual.artifacts.as_deref().map(|digest| Digest(digest.into())),
+        since,
+        // Its age counts only time in which we could have heard (rule 4): it begins anew.
+        at: now,
+    });
+}
+
+/// The options of a BootOptions object in the units of the model. Problems are values that are not used; the last good one stays.
+#[must_use]
+pub fn options(spec: &BootOptionsSpec, last_good: &Options) -> (Options, Vec<String>) {
+    let mut problems = Vec::new();
+    let seconds = |value: i32| Duration::from_secs(u64::try_from(value).unwrap_or(0));
+    let count = |value: i32| usize::try_from(value).unwrap_or(0);
+    let ttl = age(&spec.component_actual_state_ttl);
+    if ttl.is_none() {
+        problems.push(format!(
+            "componentActualStateTTL: {:?} is not an age such as 4h; {} stays in force",
+            spec.component_actual_state_ttl, last_good.actual_state_ttl_text
+        ));
+    }
+    let batch_size = if spec.max_component_batch_size == 0 { usize::MAX } else { count(spec.max_component_batch_size) };
+    let options = Options {
+        retry_policy: u16::try_from(spec.default_retry_policy).unwrap_or(u16::MAX),
+        batch_size,
+        max_boot_wait: seconds(spec.max_boot_wait_time_seconds),
+        max_power_on_wait: seconds(spec.max_power_on_wait_time_seconds),
+        max_power_off_wait: seconds(spec.max_power_off_wait_time_seconds),
+        power_unknown_wait: seconds(spec.power_unknown_wait_time_seconds),
+        configuration_wait: seconds(spec.configuration_wait_time_seconds),
+        template_wait: seconds(spec.template_wait_time_seconds),
+        discovery_frequency: seconds(spec.discovery_frequency_seconds.max(1)),
+        actual_state_ttl: ttl.unwrap_or(last_good.actual_state_ttl),
+        actual_state_ttl_text: if ttl.is_some() {
+            spec.component_actual_state_ttl.as_str().into()
+        } else {
+            last_good.actual_state_ttl_text.clone()
+        },
+        max_nodes_in_flight: count(spec.max_nodes_in_flight),
+        power_ons_per_second: count(spec.power_ons_per_second),
+        include_management: spec.include_management,
+        limit_required: spec.session_limit_required,
+        reject_nids: spec.reject_nids,
+        session_namespaces: spec.session_namespaces.iter().map(|name| Arc::from(name.as_str())).collect(),
+        inventory_shrink_percent: count(spec.inventory_shrink_percent),
+        mass_timeout_minimum: count(spec.mass_boot_timeout_minimum),
+        mass_timeout_percent: count(spec.mass_boot_timeout_percent),
+    };
+    (options, problems)
+}
+
+/// `4h`, `2d`, `1w`, in either case.
+fn age(text: &str) -> Option<Duration> {
+    let unit = text.chars().last()?;
+    let number: u64 = text.get(..text.len().checked_sub(unit.len_utf8())?)?.parse().ok()?;
+    let seconds = match unit.to_ascii_lowercase() {
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        'w' => 604_800,
+        _ => return None,
+    };
+    Some(Duration::from_secs(number.checked_mul(seconds)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_the_schema_are_the_defaults_of_the_model() {
+        let (read, problems) = options(&BootOptionsSpec::default(), &Options::default());
+        assert!(problems.is_empty(), "{problems:?}");
+        let defaults = Options { configuration_wait: read.configuration_wait, ..Options::default() };
+        assert_eq!(read, defaults);
+    }
+
+    #[test]
+    fn a_bad_age_keeps_the_last_good_one() {
+        let spec = BootOptionsSpec { component_actual_state_ttl: "soon".to_owned(), ..BootOptionsSpec::default() };
+        let last = Options { actual_state_ttl: Duration::from_secs(7200), actual_state_ttl_text: "2h".into(), ..Options::default() };
+        let (read, problems) = options(&spec, &last);
+        assert_eq!(read.actual_state_ttl, Duration::from_secs(7200));
+        assert_eq!(problems.len(), 1);
+    }
+}

@@ -1,0 +1,201 @@
+//! Dispatchers: carry out what left the World, each in a task of its own, and bring back what became of it, node by node.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bos_core::artifacts::ArtifactSet;
+use bos_core::batch::{Outcome, Progress, Task};
+use bos_core::fold::Fault;
+use bos_core::health::Service;
+use bos_core::manifest::S3Path;
+use bos_core::model::{ConfigRecord, ConfigStatus, NodeId, Power, PowerAction, Token};
+use bos_core::running::{Dispatch, Order};
+use bos_core::xname::Xname;
+use bos_services::{
+    BootParams, Clients, ConfigPatch, PowerOperation, Reached, Reading, ServiceError, TaskFailure, TaskState, TransitionId,
+};
+
+/// Nodes with their names.
+pub type Named = Vec<(NodeId, Xname)>;
+
+/// The service of the model.
+#[must_use]
+pub const fn core_service(service: bos_services::Service) -> Service {
+    match service {
+        bos_services::Service::Hsm => Service::Hsm,
+        bos_services::Service::Pcs => Service::Pcs,
+        bos_services::Service::Bss => Service::Bss,
+        bos_services::Service::Cfs => Service::Cfs,
+        bos_services::Service::Ims => Service::Ims,
+        bos_services::Service::S3 => Service::S3,
+    }
+}
+
+/// An error in words, without the name of the service.
+#[must_use]
+pub fn detail(error: &ServiceError) -> String {
+    if error.detail.is_empty() {
+        format!("{}: {}", error.call, error.kind)
+    } else {
+        format!("{}: {}: {}", error.call, error.kind, error.detail)
+    }
+}
+
+fn fault(error: &ServiceError) -> Fault {
+    Fault { service: core_service(error.service), detail: detail(error).into() }
+}
+
+/// What a failed effect means (rule 14).
+fn failed(error: &ServiceError) -> Outcome {
+    let detail: Arc<str> = detail(error).into();
+    match (error.reached, error.is_transient()) {
+        (_, false) => Outcome::Rejected { detail },
+        (Reached::No, true) => Outcome::NotSent { service: core_service(error.service), detail },
+        (Reached::Unknown | Reached::Yes, true) => Outcome::Unknown { detail },
+    }
+}
+
+fn names(nodes: &[(NodeId, Xname)]) -> Vec<Xname> {
+    nodes.iter().map(|(_, xname)| xname.clone()).collect()
+}
+
+/// Carries out a released batch.
+pub async fn carry_out(services: &Clients, dispatch: &Dispatch, artifacts: Option<Arc<ArtifactSet>>) -> Outcome {
+    match &dispatch.order {
+        Order::BootParameters { artifacts: digest } => match artifacts {
+            Some(artifacts) => boot_parameters(services, &artifacts, &names(&dispatch.nodes)).await,
+            None => Outcome::Impossible { detail: format!("the artifact set {} is not stored any more", digest.0).into() },
+        },
+        Order::Configuration { name, enabled, clear_state } => configuration(services, dispatch, name, *enabled, *clear_state).await,
+        Order::Power(action) => power(services, *action, &names(&dispatch.nodes)).await,
+    }
+}
+
+async fn boot_parameters(services: &Clients, artifacts: &ArtifactSet, nodes: &[Xname]) -> Outcome {
+    if artifacts.params.contains("root=sbps-s3")
+        && let Err(outcome) = tag_image(services, artifacts).await
+    {
+        return outcome;
+    }
+    let params = BootParams { kernel: artifacts.kernel.clone(), initrd: artifacts.initrd.clone(), params: artifacts.params.clone() };
+    match services.boot_parameters.put(&params, nodes).await {
+        Ok(token) => Outcome::Stored { token: Token(token.as_str().into()) },
+        Err(error) => failed(&error),
+    }
+}
+
+/// An image that nodes mount by SBPS must carry IMS's tag, or it is not projected and they hang (BOS behaviour §9.1 step 3).
+async fn tag_image(services: &Clients, artifacts: &ArtifactSet) -> Result<(), Outcome> {
+    let path = S3Path::parse(&artifacts.kernel).ok();
+    let Some(id) = path.as_ref().and_then(S3Path::image_id) else {
+        return Err(Outcome::Impossible { detail: format!("no IMS image id can be read from {}", artifacts.kernel).into() });
+    };
+    services.images.tag_sbps(id).await.map_err(|error| {
+        let detail: Arc<str> = format!("tagging image {id}: {}", detail(&error)).into();
+        if error.is_transient() { Outcome::NotSent { service: Service::Ims, detail } } else { Outcome::Impossible { detail } }
+    })
+}
+
+async fn configuration(services: &Clients, dispatch: &Dispatch, name: &str, enabled: bool, clear_state: bool) -> Outcome {
+    let patch = ConfigPatch {
+        enabled: Some(enabled),
+        desired_config: Some(name.to_owned()),
+        session_tag: Some(dispatch.session.to_string()),
+        clear_state,
+    };
+    match services.configuration.patch(&names(&dispatch.nodes), &patch).await {
+        Ok(changed) => {
+            let ids = index(&dispatch.nodes);
+            Outcome::Configured { changed: changed.iter().filter_map(|xname| ids.get(xname).copied()).collect() }
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn index(nodes: &[(NodeId, Xname)]) -> HashMap<&Xname, NodeId> {
+    nodes.iter().map(|(id, xname)| (xname, *id)).collect()
+}
+
+async fn power(services: &Clients, action: PowerAction, nodes: &[Xname]) -> Outcome {
+    let operation = match action {
+        PowerAction::On => PowerOperation::On,
+        PowerAction::SoftOff => PowerOperation::SoftOff,
+        PowerAction::ForceOff => PowerOperation::ForceOff,
+    };
+    match services.power.request(operation, nodes).await {
+        Ok(transition) => Outcome::Accepted { transition: transition.as_str().into() },
+        Err(error) => failed(&error),
+    }
+}
+
+/// Looks at a transition.
+pub async fn follow(services: &Clients, transition: &str, nodes: &[(NodeId, Xname)]) -> Progress {
+    match services.power.transition(&TransitionId::new(transition)).await {
+        Ok(None) => Progress::Gone,
+        Ok(Some(seen)) => {
+            let ids = index(nodes);
+            let tasks = seen.tasks.into_iter().filter_map(|(xname, state)| Some((*ids.get(&xname)?, task(state)))).collect();
+            Progress::Tasks { done: seen.done, tasks }
+        }
+        Err(error) => Progress::Unavailable { detail: detail(&error).into() },
+    }
+}
+
+fn task(state: TaskState) -> Task {
+    match state {
+        TaskState::Open => Task::Open,
+        TaskState::Succeeded => Task::Succeeded,
+        TaskState::Failed { error, kind } => match kind {
+            TaskFailure::Reservation => Task::Untouched { detail: error.into(), permanent: false },
+            TaskFailure::Missing | TaskFailure::Unsupported => Task::Untouched { detail: error.into(), permanent: true },
+            TaskFailure::Timeout | TaskFailure::Other => Task::Failed { detail: error.into() },
+        },
+    }
+}
+
+/// Reads the power of nodes.
+///
+/// # Errors
+/// When the power service did not answer.
+pub async fn read_power(services: &Clients, nodes: &[(NodeId, Xname)]) -> Result<Vec<(NodeId, Power, Arc<str>)>, Fault> {
+    let readings = services.power.status(&names(nodes)).await.map_err(|error| fault(&error))?;
+    let read = |xname: &Xname| match readings.get(xname) {
+        Some(Reading::On) => (Power::On, Arc::from("")),
+        Some(Reading::Off) => (Power::Off, Arc::from("")),
+        Some(Reading::Undefined { detail }) if detail.is_empty() => (Power::Unknown, "undefined, its controller does not answer".into()),
+        Some(Reading::Undefined { detail }) => (Power::Unknown, detail.as_str().into()),
+        Some(Reading::Missing) | None => (Power::Unknown, "no record of this node".into()),
+    };
+    Ok(nodes
+        .iter()
+        .map(|(id, xname)| {
+            let (power, detail) = read(xname);
+            (*id, power, detail)
+        })
+        .collect())
+}
+
+/// Reads the CFS records of nodes.
+///
+/// # Errors
+/// When CFS did not answer.
+pub async fn read_configuration(services: &Clients, nodes: &[(NodeId, Xname)]) -> Result<Vec<(NodeId, ConfigRecord)>, Fault> {
+    let readings = services.configuration.components(&names(nodes)).await.map_err(|error| fault(&error))?;
+    let record = |reading: &bos_services::ConfigReading| ConfigRecord {
+        desired: reading.desired.as_str().into(),
+        status: match &reading.status {
+            bos_services::ConfigStatus::Configured => ConfigStatus::Configured,
+            bos_services::ConfigStatus::Pending => ConfigStatus::Pending,
+            bos_services::ConfigStatus::Failed => ConfigStatus::Failed,
+            bos_services::ConfigStatus::Unconfigured => ConfigStatus::Unconfigured,
+            bos_services::ConfigStatus::Other(text) => ConfigStatus::Other(text.as_str().into()),
+        },
+    };
+    Ok(nodes.iter().filter_map(|(id, xname)| Some((*id, record(readings.get(xname)?)))).collect())
+}
+
+/// The fault of a failed inventory read.
+#[must_use]
+pub fn inventory_fault(error: &ServiceError) -> Fault {
+    fault(error)
+}

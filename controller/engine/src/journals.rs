@@ -1,0 +1,183 @@
+//! Journal writes: at most one on its way per session and at most four a second, each carrying all that has gathered; calls
+//! and report answers wait for the write that names them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bos_core::batch::BatchId;
+use bos_core::model::SessionUid;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::reports::ReportAnswer;
+
+/// Writes a second, with as many at once after a pause.
+const RATE: usize = 4;
+
+/// What nobody waits for is gathered this long.
+const GATHERED: Duration = Duration::from_secs(1);
+
+/// A journal is written this often while its session runs, so that ages in it are never older.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// One session's journal.
+#[derive(Debug, Default)]
+struct State {
+    /// Changed since the last snapshot.
+    dirty: bool,
+    /// Calls that wait for the next write.
+    batches: Vec<BatchId>,
+    /// Reports that wait for the next write.
+    reports: Vec<oneshot::Sender<ReportAnswer>>,
+    /// The write on its way, with what waits for it.
+    underway: Option<Write>,
+    /// When the last writes began.
+    begun: VecDeque<Instant>,
+}
+
+/// A write on its way.
+#[derive(Debug, Default)]
+pub struct Write {
+    /// Calls it names.
+    pub batches: Vec<BatchId>,
+    reports: Vec<oneshot::Sender<ReportAnswer>>,
+}
+
+/// All journals.
+#[derive(Debug, Default)]
+pub struct Journals {
+    states: BTreeMap<SessionUid, State>,
+}
+
+impl Journals {
+    /// Something durable of the session changed.
+    pub fn changed(&mut self, uid: &SessionUid) {
+        self.states.entry(uid.clone()).or_default().dirty = true;
+    }
+
+    /// A call waits for the next write.
+    pub fn await_call(&mut self, uid: &SessionUid, batch: BatchId) {
+        let state = self.states.entry(uid.clone()).or_default();
+        state.dirty = true;
+        state.batches.push(batch);
+    }
+
+    /// A report waits for the next write.
+    pub fn await_report(&mut self, uid: &SessionUid, answer: oneshot::Sender<ReportAnswer>) {
+        let state = self.states.entry(uid.clone()).or_default();
+        state.dirty = true;
+        state.reports.push(answer);
+    }
+
+    /// A repeated report waits for what is not durable yet; with nothing on its way it is answered.
+    pub fn repeat_report(&mut self, uid: Option<&SessionUid>, answer: oneshot::Sender<ReportAnswer>) {
+        let state = uid.and_then(|uid| self.states.get_mut(uid));
+        match state {
+            Some(state) if state.dirty => state.reports.push(answer),
+            Some(State { underway: Some(write), .. }) => write.reports.push(answer),
+            _ => {
+                let _ = answer.send(ReportAnswer::Stored);
+            }
+        }
+    }
+
+    /// Sessions whose journal is to be written now.
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Vec<SessionUid> {
+        self.states.iter().filter(|(_, state)| state.is_due(now)).map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// A snapshot was taken and its write begins.
+    pub fn begin(&mut self, uid: &SessionUid, now: Instant) {
+        let Some(state) = self.states.get_mut(uid) else { return };
+        state.dirty = false;
+        state.begun.push_back(now);
+        while state.begun.len() > RATE {
+            state.begun.pop_front();
+        }
+        state.underway = Some(Write { batches: std::mem::take(&mut state.batches), reports: std::mem::take(&mut state.reports) });
+    }
+
+    /// The write is durable: reports are answered, calls may leave.
+    pub fn written(&mut self, uid: &SessionUid) -> Vec<BatchId> {
+        let Some(write) = self.states.get_mut(uid).and_then(|state| state.underway.take()) else { return Vec::new() };
+        for answer in write.reports {
+            let _ = answer.send(ReportAnswer::Stored);
+        }
+        write.batches
+    }
+
+    /// Nothing waits and nothing is on its way.
+    #[must_use]
+    pub fn is_settled(&self, uid: &SessionUid) -> bool {
+        self.states.get(uid).is_none_or(|state| !state.dirty && state.underway.is_none())
+    }
+
+    /// The session's records are gone.
+    pub fn forget(&mut self, uid: &SessionUid) {
+        self.states.remove(uid);
+    }
+}
+
+impl State {
+    fn is_due(&self, now: Instant) -> bool {
+        if self.underway.is_some() {
+            return false;
+        }
+        let last = self.begun.back();
+        let awaited = self.dirty && (!self.batches.is_empty() || !self.reports.is_empty());
+        let gathered = self.dirty && last.is_none_or(|last| now.duration_since(*last) >= GATHERED);
+        let heartbeat = last.is_some_and(|last| now.duration_since(*last) >= HEARTBEAT);
+        let second = Duration::from_secs(1);
+        let allowed = self.begun.len() < RATE || self.begun.front().is_none_or(|first| now.duration_since(*first) >= second);
+        allowed && (awaited || gathered || heartbeat)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_wait_for_the_write_that_names_them() {
+        let (uid, now) = (SessionUid::from("u"), Instant::now());
+        let mut journals = Journals::default();
+        journals.await_call(&uid, BatchId(1));
+        assert_eq!(journals.due(now), vec![uid.clone()]);
+        journals.begin(&uid, now);
+        journals.await_call(&uid, BatchId(2));
+        assert!(journals.due(now).is_empty(), "one write at a time");
+        assert_eq!(journals.written(&uid), vec![BatchId(1)]);
+        assert_eq!(journals.due(now), vec![uid.clone()]);
+    }
+
+    #[test]
+    fn four_writes_a_second() {
+        let (uid, now) = (SessionUid::from("u"), Instant::now());
+        let mut journals = Journals::default();
+        for number in 0..RATE {
+            journals.await_call(&uid, BatchId(number as u64));
+            assert!(!journals.due(now).is_empty());
+            journals.begin(&uid, now);
+            journals.written(&uid);
+        }
+        journals.await_call(&uid, BatchId(9));
+        assert!(journals.due(now).is_empty());
+        assert!(!journals.due(now + Duration::from_secs(1)).is_empty());
+    }
+
+    #[test]
+    fn a_report_is_not_answered_before_the_write() {
+        let (uid, now) = (SessionUid::from("u"), Instant::now());
+        let mut journals = Journals::default();
+        let (tx, mut rx) = oneshot::channel();
+        journals.await_report(&uid, tx);
+        journals.begin(&uid, now);
+        let (again, mut repeated) = oneshot::channel();
+        journals.repeat_report(Some(&uid), again);
+        assert!(rx.try_recv().is_err() && repeated.try_recv().is_err());
+        journals.written(&uid);
+        assert_eq!(rx.try_recv(), Ok(ReportAnswer::Stored));
+        assert_eq!(repeated.try_recv(), Ok(ReportAnswer::Stored));
+    }
+}

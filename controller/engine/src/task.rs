@@ -1,0 +1,537 @@
+//! The one task that owns the World. It never waits for I/O: whatever takes time runs in a task of its own and comes back as
+//! an input.
+
+mod inputs;
+mod settle;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bos_core::batch::{BatchId, BatchState, Outcome, Progress};
+use bos_core::fold::{Fault, ReportNeeds};
+use bos_core::model::{ConfigRecord, Digest, NodeId, Power, SessionUid, Token, World};
+use bos_core::options::Options;
+use bos_core::resolve::Snapshot;
+use bos_core::session::Stage;
+use bos_core::session_setup::{SetupFault, SetupRead};
+use bos_core::time::Timestamp;
+use bos_core::want::Effect;
+use bos_core::xname::Xname;
+use bos_core::{journal, pass};
+use bos_crds::{BootComponent, BootOptionsSpec, Operation, Session, SessionTemplate, SessionTemplateSpec, reasons};
+use kube::ResourceExt;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatch::{self, Named};
+use crate::engine::{EngineError, Settings};
+use crate::events::{SessionEvents, SessionSubject, Severity};
+use crate::journals::Journals;
+use crate::records::{RecordError, Records, SessionKey};
+use crate::reports::{Report, ReportAnswer};
+use crate::telemetry::Telemetry;
+use crate::views::Views;
+use crate::watches::{News, Seen};
+use crate::writer::{Kind, StatusWriter, Target, WriteAck, WriteOutcome};
+use crate::{convert, setup};
+
+/// With something to do, the operators look at the World at least this often.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Driven nodes are projected anew this often, whatever was touched.
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// Inputs that arrive together are folded together: this long after a pass the next one waits for company.
+const COALESCE: Duration = Duration::from_millis(3);
+
+/// What a background task brings back.
+enum Done {
+    Inventory(Result<Snapshot, Fault>),
+    SetUp(SessionUid, Box<Result<SetupRead, SetupFault>>),
+    Planned(SessionUid, Result<(), RecordError>),
+    Power(Vec<NodeId>, Timestamp, Result<Vec<(NodeId, Power, Arc<str>)>, Fault>),
+    Config(Vec<NodeId>, Timestamp, Result<Vec<(NodeId, ConfigRecord)>, Fault>),
+    Outcome(BatchId, Outcome),
+    Progress(BatchId, Timestamp, Progress),
+    Journal(SessionUid, Result<(), RecordError>),
+    Removed(SessionUid, Result<(), RecordError>),
+}
+
+/// The engine clock: wall time at the start, advanced by the monotonic clock.
+struct Clock {
+    wall: i64,
+    start: Instant,
+}
+
+impl Clock {
+    fn now(&self) -> Timestamp {
+        let elapsed = i64::try_from(self.start.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Timestamp::from_millis(self.wall.saturating_add(elapsed))
+    }
+}
+
+/// The engine task.
+pub struct Task {
+    /// The World; only this task changes it (rule 12).
+    pub world: World,
+    /// Durable records.
+    pub records: Arc<Records>,
+    services: bos_services::Clients,
+    views: Views,
+    journals: Journals,
+    templates: HashMap<(String, String), (SessionTemplateSpec, i64)>,
+    events: SessionEvents,
+    telemetry: Arc<Telemetry>,
+    clock: Clock,
+    done_tx: mpsc::UnboundedSender<Done>,
+    done: mpsc::UnboundedReceiver<Done>,
+    /// Reports that wait for a status write; handed over after the projection.
+    reported: Vec<(NodeId, oneshot::Sender<ReportAnswer>)>,
+    removing: std::collections::BTreeSet<SessionUid>,
+    refreshed: Instant,
+    settled: Instant,
+}
+
+impl Task {
+    /// A task with an empty World.
+    #[must_use]
+    pub fn new(
+        settings: &Settings,
+        services: bos_services::Clients,
+        records: Arc<Records>,
+        writer: StatusWriter,
+        events: SessionEvents,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        let (done_tx, done) = mpsc::unbounded_channel();
+        let clock = Clock { wall: jiff::Timestamp::now().as_millisecond(), start: Instant::now() };
+        let mut world = World { install_namespace: settings.namespace.as_str().into(), ..World::default() };
+        world.reports.listening_since = settings.hears_reports.then(|| clock.now());
+        world.options = Options::default();
+        Self {
+            world,
+            records,
+            services,
+            views: Views::new(writer),
+            journals: Journals::default(),
+            templates: HashMap::new(),
+            events,
+            telemetry,
+            clock,
+            done_tx,
+            done,
+            reported: Vec::new(),
+            removing: std::collections::BTreeSet::new(),
+            refreshed: Instant::now(),
+            settled: Instant::now(),
+        }
+    }
+
+    /// Now, on the engine's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Goes round the loop.
+    ///
+    /// # Errors
+    /// When the leadership is lost.
+    pub async fn run(
+        &mut self,
+        mut news: mpsc::Receiver<News>,
+        mut reports: mpsc::Receiver<Report>,
+        mut acks: mpsc::Receiver<WriteAck>,
+        lost: &CancellationToken,
+        cancel: &CancellationToken,
+    ) -> Result<(), EngineError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = lost.cancelled() => return Err(EngineError::Deposed),
+                () = cancel.cancelled() => return Ok(()),
+                Some(done) = self.done.recv() => self.fold_done(done)?,
+                Some(report) = reports.recv() => self.fold_report(report),
+                Some(next) = news.recv() => self.fold_news(next),
+                Some(ack) = acks.recv() => self.fold_ack(ack),
+                _ = tick.tick() => {}
+            }
+            tokio::time::sleep(COALESCE).await;
+            while let Ok(done) = self.done.try_recv() {
+                self.fold_done(done)?;
+            }
+            while let Ok(report) = reports.try_recv() {
+                self.fold_report(report);
+            }
+            while let Ok(next) = news.try_recv() {
+                self.fold_news(next);
+            }
+            while let Ok(ack) = acks.try_recv() {
+                self.fold_ack(ack);
+            }
+            self.pass();
+            self.telemetry.beat();
+        }
+    }
+
+    /// Waits a little for journal writes on their way, so that reports are answered and nothing is left in doubt.
+    pub async fn farewell(&mut self, patience: Duration) {
+        let until = Instant::now() + patience;
+        loop {
+            let uids: Vec<SessionUid> = self.world.sessions.keys().cloned().collect();
+            if uids.iter().all(|uid| self.journals.is_settled(uid)) {
+                return;
+            }
+            for uid in self.journals.due(Instant::now()) {
+                self.write_journal(uid);
+            }
+            match tokio::time::timeout_at(until, self.done.recv()).await {
+                // Calls are not released any more: what waits for this write is sent by nobody.
+                Ok(Some(Done::Journal(uid, Ok(())))) => drop(self.journals.written(&uid)),
+                Ok(Some(done)) => drop(self.fold_done(done)),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// One pass of the operators and everything that follows from it.
+    fn pass(&mut self) {
+        let now = self.now();
+        let begun = Instant::now();
+        let effects = pass::run(&mut self.world, now);
+        self.telemetry.passed(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
+        for effect in effects {
+            self.perform(effect, now);
+        }
+        for uid in std::mem::take(&mut self.world.journal_due) {
+            self.journals.changed(&uid);
+        }
+        for uid in self.journals.due(Instant::now()) {
+            self.write_journal(uid);
+        }
+        self.refresh();
+        for id in std::mem::take(&mut self.world.touched) {
+            self.views.update_component(&self.world, id, now);
+        }
+        for (id, answer) in std::mem::take(&mut self.reported) {
+            self.views.answer_when_written(id, answer);
+        }
+        self.update_sessions(now);
+        self.settle(now);
+    }
+
+    fn refresh(&mut self) {
+        if self.refreshed.elapsed() < REFRESH {
+            return;
+        }
+        self.refreshed = Instant::now();
+        let running = self.world.sessions.values().filter_map(|session| session.running());
+        let driven: Vec<NodeId> = running.flat_map(|run| run.open()).collect();
+        self.world.touched.extend(driven);
+        self.world.touched_sessions.extend(self.world.sessions.values().filter(|s| s.running().is_some()).map(|s| s.uid.clone()));
+        let (nodes, sessions) = self.views.counts();
+        self.telemetry.set_counts(nodes, sessions);
+    }
+
+    fn spawn(&self, work: impl Future<Output = Done> + Send + 'static) {
+        let tx = self.done_tx.clone();
+        tokio::spawn(async move {
+            // The receiver is gone only when the engine has ended.
+            let _ = tx.send(work.await);
+        });
+    }
+
+    fn named(&self, nodes: &[NodeId]) -> Named {
+        nodes.iter().filter_map(|id| Some((*id, self.world.node(*id)?.xname.clone()))).collect()
+    }
+
+    fn perform(&mut self, effect: Effect, now: Timestamp) {
+        let services = self.services.clone();
+        match effect {
+            Effect::ReadInventory => {
+                self.spawn(
+                    async move { Done::Inventory(setup::inventory(&services).await.map_err(|error| dispatch::inventory_fault(&error))) },
+                )
+            }
+            Effect::SetUp(uid) => self.set_up(uid, services),
+            Effect::ReadPower(nodes) => {
+                let named = self.named(&nodes);
+                self.spawn(async move { Done::Power(nodes, now, dispatch::read_power(&services, &named).await) });
+            }
+            Effect::ReadConfiguration(nodes) => {
+                let named = self.named(&nodes);
+                self.spawn(async move { Done::Config(nodes, now, dispatch::read_configuration(&services, &named).await) });
+            }
+            Effect::Record(batch) => {
+                if let Some(open) = self.world.batches.get(&batch) {
+                    self.journals.await_call(&open.session.clone(), batch);
+                }
+            }
+            Effect::Follow(batch) => self.follow(batch, services, now),
+        }
+    }
+
+    fn set_up(&self, uid: SessionUid, services: bos_services::Clients) {
+        let Some(session) = self.world.sessions.get(&uid) else { return };
+        let key = (session.namespace.to_string(), session.spec.template_name.clone());
+        let template = self.templates.get(&key).cloned();
+        let boots = session.spec.operation != Operation::Shutdown;
+        let ttl = self.world.options.actual_state_ttl_text.clone();
+        self.spawn(async move { Done::SetUp(uid, Box::new(setup::read(&services, template, boots, &ttl).await)) });
+    }
+
+    fn follow(&self, id: BatchId, services: bos_services::Clients, now: Timestamp) {
+        let Some(batch) = self.world.batches.get(&id) else { return };
+        let BatchState::Following { transition, .. } = &batch.state else { return };
+        let transition = transition.clone();
+        let nodes = self.named(&batch.nodes.iter().map(|member| member.node).collect::<Vec<_>>());
+        self.spawn(async move { Done::Progress(id, now, dispatch::follow(&services, &transition, &nodes).await) });
+    }
+
+    fn write_journal(&mut self, uid: SessionUid) {
+        let now = self.now();
+        let Some(session) = self.world.sessions.get(&uid) else { return self.journals.forget(&uid) };
+        let key = SessionKey::new(&*session.namespace, &*session.name);
+        let encoded = journal::snapshot(&self.world, session, now).map(|journal| journal.encode());
+        let Some(Ok(bytes)) = encoded else { return self.journals.forget(&uid) };
+        self.journals.begin(&uid, Instant::now());
+        let records = Arc::clone(&self.records);
+        self.spawn(async move {
+            let written = records.write_journal(&uid.0, &key, &bytes).await;
+            Done::Journal(uid, written)
+        });
+    }
+
+    fn fold_done(&mut self, done: Done) -> Result<(), EngineError> {
+        let now = self.now();
+        match done {
+            Done::Inventory(read) => {
+                for id in self.world.fold_inventory(read, now) {
+                    self.views.create_component(&self.world, id);
+                }
+            }
+            Done::SetUp(uid, read) => self.set_up_read(&uid, *read, now),
+            Done::Planned(uid, result) => self.planned(&uid, result, now)?,
+            Done::Power(nodes, asked, read) => self.world.fold_power(&nodes, asked, read, now),
+            Done::Config(nodes, asked, read) => self.world.fold_config(&nodes, asked, read, now),
+            Done::Outcome(batch, outcome) => self.world.fold_outcome(batch, outcome, now),
+            Done::Progress(batch, asked, progress) => self.world.fold_progress(batch, asked, progress, now),
+            Done::Journal(uid, Ok(())) => {
+                self.telemetry.journal_writes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                for batch in self.journals.written(&uid) {
+                    self.release(batch, now);
+                }
+            }
+            Done::Removed(uid, Ok(())) => self.removed(&uid),
+            Done::Journal(_, Err(error)) | Done::Removed(_, Err(error)) => return Err(record_failure(error)),
+        }
+        Ok(())
+    }
+
+    /// The record is durable: what is still wanted leaves.
+    fn release(&mut self, batch: BatchId, now: Timestamp) {
+        let Some(order) = self.world.release(batch, now) else { return };
+        tracing::info!(session = %order.title, order = ?order.order, nodes = order.nodes.len(), batch = batch.0, "sending");
+        let artifacts = match &order.order {
+            bos_core::running::Order::BootParameters { artifacts } => self.world.artifacts.get(artifacts).cloned(),
+            _ => None,
+        };
+        let services = self.services.clone();
+        self.spawn(async move { Done::Outcome(batch, dispatch::carry_out(&services, &order, artifacts).await) });
+    }
+
+    fn set_up_read(&mut self, uid: &SessionUid, read: Result<SetupRead, SetupFault>, now: Timestamp) {
+        let artifacts: Vec<_> = read.as_ref().map(|read| read.artifacts.values().cloned().collect()).unwrap_or_default();
+        if self.world.fold_setup(uid, read, now).is_none() {
+            return;
+        }
+        let Some(session) = self.world.sessions.get(uid) else { return };
+        let Stage::Recording(recording) = &session.stage else { return };
+        let Ok(plan) = serde_json::to_vec(&*recording.plan) else { return };
+        let key = SessionKey::new(&*session.namespace, &*session.name);
+        let created = session.created.wall().to_string();
+        let mut sets = Vec::new();
+        for set in artifacts {
+            let digest = Digest(set.short_digest().into());
+            if let Ok(bytes) = serde_json::to_vec(&set) {
+                sets.push((digest.clone(), bytes));
+            }
+            self.world.artifacts.insert(digest, Arc::new(set));
+        }
+        let (records, uid) = (Arc::clone(&self.records), uid.clone());
+        self.spawn(async move {
+            let written = record_plan(&records, &uid, &key, &created, &plan, sets).await;
+            Done::Planned(uid, written)
+        });
+    }
+
+    fn planned(&mut self, uid: &SessionUid, result: Result<(), RecordError>, now: Timestamp) -> Result<(), EngineError> {
+        match result {
+            Ok(()) => {
+                self.world.start_session(uid, now);
+                let nodes = self.world.sessions.get(uid).and_then(|session| session.run()).map_or(0, |run| run.slots.len());
+                self.publish(uid, Severity::Normal, reasons::STARTED, &format!("{nodes} nodes are being driven."));
+                Ok(())
+            }
+            Err(RecordError::AlreadyRan { uid: ran, .. }) => {
+                if let Some(session) = self.world.sessions.get_mut(uid) {
+                    self.world.ran.insert((session.namespace.clone(), session.name.clone()), SessionUid::from(ran.as_str()));
+                    session.stage =
+                        Stage::Pending(bos_core::session::Pending { since: now, reading: false, not_before: now, waiting: "".into() });
+                }
+                Ok(())
+            }
+            Err(error) => Err(record_failure(error)),
+        }
+    }
+
+    fn publish(&self, uid: &SessionUid, severity: Severity, reason: &str, note: &str) {
+        let Some(session) = self.world.sessions.get(uid).filter(|session| !session.deleted) else { return };
+        let subject = SessionSubject { namespace: session.namespace.to_string(), name: session.name.to_string(), uid: uid.to_string() };
+        self.events.publish(&subject, severity, reason, note);
+    }
+
+    fn fold_report(&mut self, report: Report) {
+        let now = self.now();
+        self.telemetry.reports.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let token = Token(report.token.into());
+        match self.world.fold_report(report.xname.as_str(), &token, now) {
+            ReportNeeds::Unknown => drop(report.answer.send(ReportAnswer::UnknownNode)),
+            ReportNeeds::Journal(uid) => self.journals.await_report(&uid, report.answer),
+            ReportNeeds::Status(id) => self.reported.push((id, report.answer)),
+            ReportNeeds::Nothing => {
+                let id = self.world.by_name.get(&report.xname).copied();
+                let drive = id.and_then(|id| self.world.node(id)?.drive.as_ref());
+                match (drive.map(|drive| drive.session.clone()), id) {
+                    (Some(uid), _) => self.journals.repeat_report(Some(&uid), report.answer),
+                    (None, Some(id)) => self.reported.push((id, report.answer)),
+                    (None, None) => drop(report.answer.send(ReportAnswer::UnknownNode)),
+                }
+            }
+        }
+    }
+
+    fn fold_ack(&mut self, ack: WriteAck) {
+        match ack.key.kind {
+            Kind::BootComponent => self.component_ack(ack),
+            Kind::Session => self.session_ack(ack),
+            Kind::SessionTemplate | Kind::BootOptions => {}
+        }
+    }
+
+    fn component_ack(&mut self, ack: WriteAck) {
+        let Some(id) = Xname::parse(&ack.key.name).ok().and_then(|xname| self.world.by_name.get(&xname).copied()) else { return };
+        match (ack.outcome, ack.target) {
+            (WriteOutcome::Written { resource_version, generation, uid }, Target::Create) => {
+                self.views.created(id, ack.version, &uid, &resource_version, generation);
+                if let Some(node) = self.world.node_mut(id) {
+                    node.recorded = true;
+                }
+            }
+            (WriteOutcome::Written { resource_version, generation, .. }, target) => {
+                self.views.component_written(id, target, ack.version, &resource_version, generation);
+            }
+            (WriteOutcome::Conflict { current }, _) => match serde_json::from_value::<BootComponent>(*current) {
+                Ok(object) => {
+                    convert::component(&mut self.world, &object, false, self.clock.now());
+                    self.views.component_seen(id, &object, true);
+                    self.world.touched.insert(id);
+                }
+                Err(error) => tracing::error!(xname = ack.key.name, %error, "a BootComponent cannot be read"),
+            },
+            (WriteOutcome::Gone, _) => {
+                self.views.component_gone(id);
+                if let Some(node) = self.world.node_mut(id) {
+                    node.recorded = false;
+                }
+            }
+            (WriteOutcome::Refused { message }, target) => {
+                tracing::error!(xname = ack.key.name, message, "the API server refuses a write; it is not repeated");
+                if target == Target::Create {
+                    self.views.not_created(id);
+                } else {
+                    self.views.component_gone(id);
+                }
+            }
+        }
+    }
+
+    fn session_ack(&mut self, ack: WriteAck) {
+        let found = self
+            .world
+            .sessions
+            .values()
+            .find(|session| *session.name == *ack.key.name && Some(&*session.namespace) == ack.key.namespace.as_deref());
+        let Some(uid) = found.map(|session| session.uid.clone()) else { return };
+        match ack.outcome {
+            WriteOutcome::Written { resource_version, generation, .. } => {
+                self.views.session_written(&uid, ack.version, &resource_version, generation)
+            }
+            WriteOutcome::Conflict { current } => {
+                if let Ok(object) = serde_json::from_value::<Session>(*current) {
+                    self.views.session_seen(&object, true);
+                    self.world.touched_sessions.insert(uid);
+                }
+            }
+            WriteOutcome::Gone => self.views.session_gone(&uid),
+            WriteOutcome::Refused { message } => {
+                tracing::error!(session = %ack.key, message, "the API server refuses a status; it is not repeated");
+                self.views.session_gone(&uid);
+            }
+        }
+    }
+
+    /// News from the API server.
+    pub fn fold_news(&mut self, news: News) {
+        let now = self.now();
+        match news {
+            News::Template(seen) => self.fold_templates(seen),
+            News::Session(seen) => self.fold_sessions(seen, now),
+            News::Component(seen) => self.fold_components(seen, now),
+            News::Options(seen) => self.fold_options(seen),
+            News::EmergencyStop(set) => {
+                tracing::warn!(set, "stop switch");
+                self.world.emergency_stop = set;
+                self.touch_driven();
+            }
+        }
+    }
+
+    fn touch_driven(&mut self) {
+        let running = self.world.sessions.values().filter_map(|session| session.running());
+        let driven: Vec<NodeId> = running.flat_map(|run| run.open()).collect();
+        self.world.touched.extend(driven);
+        self.world.touched_sessions.extend(self.world.sessions.keys().cloned());
+    }
+}
+
+fn record_failure(error: RecordError) -> EngineError {
+    match error {
+        RecordError::Deposed { .. } | RecordError::Cancelled { .. } => EngineError::Deposed,
+        other => EngineError::Records(other),
+    }
+}
+
+/// Artifact sets first, then the plan, then the name: each refers to what is there already, and nothing leaves before all are.
+async fn record_plan(
+    records: &Records,
+    uid: &SessionUid,
+    key: &SessionKey,
+    created: &str,
+    plan: &[u8],
+    sets: Vec<(Digest, Vec<u8>)>,
+) -> Result<(), RecordError> {
+    for (digest, bytes) in sets {
+        match records.put_artifacts(&digest.0, &bytes).await {
+            // The same boot with another report frequency or short name: what is stored serves as well.
+            Ok(()) | Err(RecordError::Differs { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    records.create_plan(&uid.0, key, plan).await?;
+    records.remember(key, &uid.0, created).await
+}

@@ -1,0 +1,179 @@
+//! Folding what the API server says into World and views.
+
+use std::collections::HashSet;
+
+use super::*;
+
+impl Task {
+    /// A template was seen.
+    pub fn set_template(&mut self, template: &SessionTemplate) {
+        if let Some(namespace) = template.namespace() {
+            let generation = template.metadata.generation.unwrap_or_default();
+            self.templates.insert((namespace, template.name_any()), (template.spec.clone(), generation));
+        }
+    }
+
+    pub(super) fn fold_templates(&mut self, seen: Seen<SessionTemplate>) {
+        let key = |template: &SessionTemplate| (template.namespace().unwrap_or_default(), template.name_any());
+        match seen {
+            Seen::Reset { items, invalid } => {
+                let kept: HashSet<_> = invalid.iter().map(|bad| (bad.namespace.clone().unwrap_or_default(), bad.name.clone())).collect();
+                let there: HashSet<_> = items.iter().map(key).collect();
+                self.templates.retain(|known, _| there.contains(known) || kept.contains(known));
+                for template in &items {
+                    self.set_template(template);
+                }
+            }
+            Seen::Applied(template) => self.set_template(&template),
+            Seen::Deleted(template) => drop(self.templates.remove(&key(&template))),
+            Seen::Invalid(bad) => tracing::error!(template = bad.name, error = bad.error, "a SessionTemplate cannot be read"),
+            Seen::InvalidDeleted(_) => {}
+        }
+    }
+
+    /// The options object.
+    pub fn set_options(&mut self, spec: &BootOptionsSpec) {
+        let (options, problems) = convert::options(spec, &self.world.options);
+        for problem in &problems {
+            tracing::error!(problem, "BootOptions");
+        }
+        self.world.options = options;
+        // The schema's default leaves the operator's own configuration in force.
+        let defaults = BootOptionsSpec::default();
+        for (service, value, default) in [
+            (bos_services::Service::Bss, spec.bss_read_timeout_seconds, defaults.bss_read_timeout_seconds),
+            (bos_services::Service::Cfs, spec.cfs_read_timeout_seconds, defaults.cfs_read_timeout_seconds),
+            (bos_services::Service::Hsm, spec.hsm_read_timeout_seconds, defaults.hsm_read_timeout_seconds),
+            (bos_services::Service::Ims, spec.ims_read_timeout_seconds, defaults.ims_read_timeout_seconds),
+            (bos_services::Service::Pcs, spec.pcs_read_timeout_seconds, defaults.pcs_read_timeout_seconds),
+        ] {
+            if value != default {
+                self.services.timeouts.set(service, Duration::from_secs(u64::try_from(value).unwrap_or(20)));
+            }
+        }
+    }
+
+    pub(super) fn fold_options(&mut self, seen: Seen<bos_crds::BootOptions>) {
+        match seen {
+            Seen::Reset { items, invalid } => match items.iter().find(|options| options.name_any() == bos_crds::OPTIONS_NAME) {
+                Some(options) => self.set_options(&options.spec),
+                None if invalid.is_empty() => self.set_options(&BootOptionsSpec::default()),
+                None => {}
+            },
+            Seen::Applied(options) if options.name_any() == bos_crds::OPTIONS_NAME => self.set_options(&options.spec),
+            Seen::Deleted(options) if options.name_any() == bos_crds::OPTIONS_NAME => self.set_options(&BootOptionsSpec::default()),
+            Seen::Invalid(bad) => tracing::error!(error = bad.error, "the BootOptions cannot be read; the last good values stay in force"),
+            Seen::Applied(_) | Seen::Deleted(_) | Seen::InvalidDeleted(_) => {}
+        }
+    }
+
+    /// A Session at start; `planned` are those with a stored plan.
+    pub fn load_session<'a>(&mut self, object: &Session, planned: impl Iterator<Item = &'a SessionUid>, now: Timestamp) {
+        let Some(seen) = convert::session(object) else { return };
+        let has_plan = planned.into_iter().any(|uid| *uid == seen.uid);
+        if !has_plan {
+            self.note_ran(&seen.namespace, &seen.name);
+        }
+        self.views.session_seen(object, false);
+        self.world.fold_session(seen, now);
+    }
+
+    /// What the ledger knows of a name.
+    fn note_ran(&mut self, namespace: &Arc<str>, name: &Arc<str>) {
+        if let Some(uid) = self.records.ran(&SessionKey::new(&**namespace, &**name)) {
+            self.world.ran.insert((namespace.clone(), name.clone()), SessionUid::from(uid.as_str()));
+        }
+    }
+
+    fn see_session(&mut self, object: &Session, now: Timestamp) {
+        let Some(seen) = convert::session(object) else { return };
+        if !self.world.sessions.contains_key(&seen.uid) {
+            self.note_ran(&seen.namespace, &seen.name);
+        }
+        let changed = self.world.sessions.get(&seen.uid).is_some_and(|known| known.generation != seen.generation);
+        let uid = seen.uid.clone();
+        self.views.session_seen(object, false);
+        self.world.fold_session(seen, now);
+        if changed && let Some(run) = self.world.sessions.get(&uid).and_then(|session| session.running()) {
+            let nodes: Vec<NodeId> = run.open().collect();
+            self.world.touched.extend(nodes);
+        }
+    }
+
+    pub(super) fn fold_sessions(&mut self, seen: Seen<Session>, now: Timestamp) {
+        match seen {
+            Seen::Reset { items, invalid } => {
+                let uids = items.iter().filter_map(kube::ResourceExt::uid).chain(invalid.into_iter().map(|bad| bad.uid));
+                let there: HashSet<SessionUid> = uids.map(|uid| SessionUid(uid.into())).collect();
+                let gone: Vec<SessionUid> = self.world.sessions.keys().filter(|uid| !there.contains(*uid)).cloned().collect();
+                for object in &items {
+                    self.see_session(object, now);
+                }
+                for uid in gone {
+                    self.session_gone(&uid);
+                }
+            }
+            Seen::Applied(object) => self.see_session(&object, now),
+            Seen::Deleted(object) => {
+                if let Some(uid) = object.uid() {
+                    self.session_gone(&SessionUid(uid.into()));
+                }
+            }
+            Seen::Invalid(bad) => tracing::error!(session = bad.name, error = bad.error, "a Session cannot be read"),
+            Seen::InvalidDeleted(bad) => self.session_gone(&SessionUid(bad.uid.into())),
+        }
+    }
+
+    fn session_gone(&mut self, uid: &SessionUid) {
+        self.world.fold_session_gone(uid);
+        self.views.session_gone(uid);
+        self.events.forget(&uid.0);
+    }
+
+    /// A BootComponent at start: its status counts.
+    pub fn load_component(&mut self, object: &BootComponent, now: Timestamp) {
+        if let Some(id) = convert::component(&mut self.world, object, true, now) {
+            self.views.component_seen(id, object, false);
+        }
+    }
+
+    pub(super) fn fold_components(&mut self, seen: Seen<BootComponent>, now: Timestamp) {
+        match seen {
+            Seen::Reset { items, invalid } => {
+                let names = items.iter().map(kube::ResourceExt::name_any).chain(invalid.into_iter().map(|bad| bad.name));
+                let there: HashSet<String> = names.collect();
+                let nodes = self.world.by_name.iter();
+                let gone: Vec<NodeId> = nodes.filter(|(xname, _)| !there.contains(xname.as_str())).map(|(_, id)| *id).collect();
+                for object in &items {
+                    self.see_component(object, now);
+                }
+                for id in gone {
+                    self.component_gone(id);
+                }
+            }
+            Seen::Applied(object) => self.see_component(&object, now),
+            Seen::Deleted(object) => {
+                if let Some(id) = Xname::parse(&object.name_any()).ok().and_then(|xname| self.world.by_name.get(&xname).copied()) {
+                    self.component_gone(id);
+                }
+            }
+            Seen::Invalid(bad) => tracing::error!(xname = bad.name, error = bad.error, "a BootComponent cannot be read"),
+            Seen::InvalidDeleted(_) => {}
+        }
+    }
+
+    fn see_component(&mut self, object: &BootComponent, now: Timestamp) {
+        if let Some(id) = convert::component(&mut self.world, object, false, now) {
+            self.views.component_seen(id, object, false);
+        }
+    }
+
+    /// A deleted BootComponent: the node is known from HSM still and gets a new one at the next inventory; a run goes on, for
+    /// its plan and journal are the record.
+    fn component_gone(&mut self, id: NodeId) {
+        self.views.component_gone(id);
+        if let Some(node) = self.world.nodes.get_mut(id.0 as usize) {
+            node.recorded = false;
+        }
+    }
+}

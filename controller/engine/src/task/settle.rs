@@ -1,0 +1,106 @@
+//! The end of sessions: every status first, then the Session's own, then the records go.
+
+use super::*;
+use bos_core::session::{SessionEnd, SessionOutcome};
+
+/// How often the nodes of an ended session are looked through.
+const PACE: Duration = Duration::from_millis(50);
+
+impl Task {
+    /// Writes the statuses of touched sessions; one that has ended waits for its nodes.
+    pub(super) fn update_sessions(&mut self, now: Timestamp) {
+        for uid in std::mem::take(&mut self.world.touched_sessions) {
+            let Some(session) = self.world.sessions.get(&uid) else { continue };
+            let (ended, with_run) = match &session.stage {
+                Stage::Ended(ended) => (true, ended.run.is_some()),
+                Stage::Pending(_) | Stage::Recording(_) | Stage::Running(_) => (false, false),
+            };
+            if ended && with_run {
+                continue;
+            }
+            if session.deleted {
+                continue;
+            }
+            if !self.views.update_session(&self.world, session, ended, now) {
+                self.world.touched_sessions.insert(uid);
+            } else if let (true, Stage::Ended(ended)) = (ended, &session.stage) {
+                self.publish_end(&uid, &ended.end.clone());
+            }
+        }
+    }
+
+    /// Brings ended sessions to their last step.
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        if self.settled.elapsed() < PACE {
+            return;
+        }
+        self.settled = Instant::now();
+        let ended = self.world.sessions.values().filter(|session| matches!(&session.stage, Stage::Ended(ended) if ended.run.is_some()));
+        let uids: Vec<SessionUid> = ended.map(|session| session.uid.clone()).filter(|uid| !self.removing.contains(uid)).collect();
+        for uid in uids {
+            self.settle_one(uid, now);
+        }
+    }
+
+    fn settle_one(&mut self, uid: SessionUid, now: Timestamp) {
+        let Some(session) = self.world.sessions.get(&uid) else { return };
+        let Some(run) = session.run() else { return };
+        if !run.slots.iter().all(|slot| self.views.component_settled(slot.node)) {
+            return;
+        }
+        if !session.deleted {
+            self.views.update_session(&self.world, session, true, now);
+            if !self.views.session_settled(&uid) {
+                return;
+            }
+        }
+        if !self.journals.is_settled(&uid) {
+            return;
+        }
+        if let Stage::Ended(ended) = &session.stage {
+            self.publish_end(&uid, &ended.end.clone());
+        }
+        self.removing.insert(uid.clone());
+        let records = Arc::clone(&self.records);
+        self.spawn(async move {
+            let removed = records.remove_session(&uid.0).await;
+            Done::Removed(uid, removed)
+        });
+    }
+
+    fn publish_end(&self, uid: &SessionUid, end: &SessionEnd) {
+        let well = matches!(end.outcome, SessionOutcome::Succeeded | SessionOutcome::Superseded);
+        self.publish(uid, if well { Severity::Ended } else { Severity::EndedBadly }, reasons::COMPLETE, &end.message);
+    }
+
+    /// The records of a session are gone.
+    pub(super) fn removed(&mut self, uid: &SessionUid) {
+        self.removing.remove(uid);
+        self.journals.forget(uid);
+        self.world.settle(uid);
+        self.drop_unreferenced_artifacts();
+        tracing::info!(session_uid = %uid, "session over, its records are removed");
+    }
+
+    /// Removes artifact sets that no session and no node refers to.
+    fn drop_unreferenced_artifacts(&mut self) {
+        let plans = self.world.sessions.values().filter_map(|session| match &session.stage {
+            Stage::Recording(recording) => Some(recording.plan.clone()),
+            Stage::Pending(_) | Stage::Running(_) | Stage::Ended(_) => session.run().map(|run| run.plan.clone()),
+        });
+        let mut referred: std::collections::HashSet<String> = self.views.referred().map(str::to_owned).collect();
+        for plan in plans {
+            referred.extend(plan.boot_sets.iter().filter_map(|set| Some(set.artifacts.as_ref()?.0.to_string())));
+        }
+        let unused: Vec<Digest> = self.world.artifacts.keys().filter(|digest| !referred.contains(&*digest.0)).cloned().collect();
+        for digest in unused {
+            self.world.artifacts.remove(&digest);
+            let records = Arc::clone(&self.records);
+            tokio::spawn(async move {
+                if let Err(error) = records.remove_artifacts(&digest.0).await {
+                    tracing::warn!(digest = %digest.0, %error, "an unused artifact set was not removed");
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! What the API server shows of each object, what it should show, and the writes between the two.
+//!
+//! A write that changes nothing is not made. While one is on its way the next is a difference against everything the server
+//! may hold by then, so that whichever arrives last leaves the newest status.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bos_core::model::{Drive, NodeId, SessionUid, World};
+use bos_core::session::Session;
+use bos_core::time::Timestamp;
+use bos_core::{project, project_session};
+use bos_crds::{BootComponent, BootComponentStatus, NodeStatus, SessionStatus, merge_diff};
+use kube::ResourceExt;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::reports::ReportAnswer;
+use crate::writer::{Kind, ObjectKey, StatusWriter, Target, Urgency, WriteJob};
+
+/// A status that does not last this long need not be shown (design "What is durable").
+const LASTING: Duration = Duration::from_secs(2);
+
+/// Session statuses are written at most this often.
+const SESSION_PACE: Duration = Duration::from_secs(1);
+
+/// One object's status, as it is and as it should be.
+#[derive(Debug)]
+struct Shown<S> {
+    uid: String,
+    resource_version: Option<String>,
+    generation: i64,
+    /// What the server acknowledged.
+    written: S,
+    /// What it should hold.
+    wanted: S,
+    /// Submitted and not acknowledged, oldest first.
+    underway: Vec<(u64, S)>,
+}
+
+impl<S: Clone + PartialEq + Serialize> Shown<S> {
+    fn new(uid: String, resource_version: Option<String>, generation: i64, status: S) -> Self {
+        Self { uid, resource_version, generation, written: status.clone(), wanted: status, underway: Vec::new() }
+    }
+
+    /// A watch may be behind our own writes: only a later version replaces the known one.
+    fn advance(&mut self, seen: Option<String>) {
+        let number = |version: &Option<String>| version.as_deref().and_then(|text| text.parse::<u64>().ok());
+        if number(&seen) > number(&self.resource_version) {
+            self.resource_version = seen;
+        }
+    }
+
+    fn is_current(&self) -> bool {
+        self.underway.is_empty() && self.written == self.wanted
+    }
+
+    /// The merge patch that makes the wanted status out of whatever the server may hold; None when nothing is to be written.
+    fn patch(&mut self, version: u64) -> Option<Value> {
+        let newest = self.underway.last().map_or(&self.written, |(_, status)| status);
+        if *newest == self.wanted {
+            return None;
+        }
+        let wanted = serde_json::to_value(&self.wanted).ok()?;
+        let mut patch = Value::Null;
+        for held in std::iter::once(&self.written).chain(self.underway.iter().map(|(_, status)| status)) {
+            if let Some(difference) = merge_diff(&serde_json::to_value(held).ok()?, &wanted) {
+                overlay(&mut patch, difference);
+            }
+        }
+        self.underway.push((version, self.wanted.clone()));
+        (!patch.is_null()).then(|| json!({ "status": patch }))
+    }
+
+    fn acknowledged(&mut self, version: u64, resource_version: &str, generation: i64) {
+        if let Some(position) = self.underway.iter().position(|(submitted, _)| *submitted == version) {
+            let done = self.underway.drain(..=position).last();
+            if let Some((_, status)) = done {
+                self.written = status;
+            }
+        }
+        self.resource_version = Some(resource_version.to_owned());
+        self.generation = self.generation.max(generation);
+    }
+}
+
+/// Adds the fields of one difference to another; both give every field the same value.
+fn overlay(base: &mut Value, more: Value) {
+    match (base, more) {
+        (Value::Object(base), Value::Object(more)) => {
+            for (key, value) in more {
+                overlay(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, more) => *base = more,
+    }
+}
+
+/// A BootComponent.
+#[derive(Debug)]
+struct Component {
+    shown: Shown<BootComponentStatus>,
+    /// `spec.run` on the server or on its way there.
+    run: Option<String>,
+    /// The server has acknowledged `run`.
+    run_written: bool,
+    /// Reports that are answered when the status is written.
+    reports: Vec<oneshot::Sender<ReportAnswer>>,
+}
+
+/// All objects.
+#[derive(Debug)]
+pub struct Views {
+    components: HashMap<NodeId, Component>,
+    sessions: HashMap<SessionUid, (Shown<SessionStatus>, Instant)>,
+    creating: HashMap<NodeId, u64>,
+    last_version: u64,
+    writer: StatusWriter,
+}
+
+impl Views {
+    /// No objects yet.
+    #[must_use]
+    pub fn new(writer: StatusWriter) -> Self {
+        Self { components: HashMap::new(), sessions: HashMap::new(), creating: HashMap::new(), last_version: 0, writer }
+    }
+
+    fn next_version(&mut self) -> u64 {
+        self.last_version += 1;
+        self.last_version
+    }
+
+    /// A BootComponent was seen. Its status counts only the first time, or when `adopt` says that somebody else wrote it.
+    pub fn component_seen(&mut self, id: NodeId, object: &BootComponent, adopt: bool) {
+        let uid = object.uid().unwrap_or_default();
+        let generation = object.metadata.generation.unwrap_or_default();
+        let known = self.components.get_mut(&id).filter(|known| known.shown.uid == uid);
+        if let Some(known) = known {
+            known.shown.generation = known.shown.generation.max(generation);
+            if adopt {
+                known.shown.resource_version = object.resource_version();
+                known.shown.written = object.status.clone().unwrap_or_default();
+                known.shown.underway.clear();
+                known.run.clone_from(&object.spec.run);
+                known.run_written = true;
+            } else {
+                known.shown.advance(object.resource_version());
+            }
+            return;
+        }
+        let status = object.status.clone().unwrap_or_default();
+        let shown = Shown::new(uid, object.resource_version(), generation, status);
+        self.creating.remove(&id);
+        self.components.insert(id, Component { shown, run: object.spec.run.clone(), run_written: true, reports: Vec::new() });
+    }
+
+    /// A BootComponent is gone.
+    pub fn component_gone(&mut self, id: NodeId) {
+        self.components.remove(&id);
+        self.creating.remove(&id);
+    }
+
+    /// Creates a BootComponent for a node that has none.
+    pub fn create_component(&mut self, world: &World, id: NodeId) {
+        if self.components.contains_key(&id) || self.creating.contains_key(&id) {
+            return;
+        }
+        let Some(node) = world.node(id) else { return };
+        let version = self.next_version();
+        self.creating.insert(id, version);
+        self.writer.submit(WriteJob {
+            key: ObjectKey::cluster(Kind::BootComponent, node.xname.as_str()),
+            uid: String::new(),
+            resource_version: None,
+            target: Target::Create,
+            body: json!({ "spec": {} }),
+            version,
+            urgency: Urgency::Normal,
+            not_before: None,
+        });
+    }
+
+    /// Creation has ended; true when the node has a BootComponent now.
+    pub fn created(&mut self, id: NodeId, version: u64, uid: &str, resource_version: &str, generation: i64) {
+        if self.creating.get(&id) != Some(&version) {
+            return;
+        }
+        self.creating.remove(&id);
+        let shown = Shown::new(uid.to_owned(), Some(resource_version.to_owned()), generation, BootComponentStatus::default());
+        self.components.entry(id).or_insert(Component { shown, run: None, run_written: true, reports: Vec::new() });
+    }
+
+    /// Creation failed for good; it is tried again at the next inventory.
+    pub fn not_created(&mut self, id: NodeId) {
+        self.creating.remove(&id);
+    }
+
+    /// Projects a node and submits what has changed, spec first.
+    pub fn update_component(&mut self, world: &World, id: NodeId, now: Timestamp) {
+        let version = self.next_version();
+        let Some(component) = self.components.get_mut(&id) else { return };
+        let Some(node) = world.node(id) else { return };
+        let key = ObjectKey::cluster(Kind::BootComponent, node.xname.as_str());
+        if let Some((session, drive)) = world.driver(id)
+            && component.run.as_deref() != Some(&*session.uid.0)
+        {
+            component.run = Some(session.uid.to_string());
+            component.run_written = false;
+            self.writer.submit(WriteJob {
+                key: key.clone(),
+                uid: component.shown.uid.clone(),
+                resource_version: component.shown.resource_version.clone(),
+                target: Target::Spec,
+                body: spec(session, drive),
+                version,
+                urgency: Urgency::Normal,
+                not_before: None,
+            });
+        }
+        let before = component.shown.wanted.status;
+        component.shown.wanted = project::component(world, id, &component.shown.wanted, component.shown.generation, now);
+        if component.shown.wanted.status != before {
+            log_transition(node.xname.as_str(), before, &component.shown.wanted);
+        }
+        let version = version + 1;
+        self.last_version = version;
+        let urgent = component.shown.wanted.status == Some(NodeStatus::Failed);
+        // What will change soon may wait, and be skipped; what lasts is written at once.
+        let passing =
+            component.shown.wanted.enabled && component.shown.wanted.status != Some(NodeStatus::OnHold) && component.reports.is_empty();
+        let first = component.shown.wanted.enabled && !component.shown.written.enabled;
+        if let Some(body) = component.shown.patch(version) {
+            self.writer.submit(WriteJob {
+                key,
+                uid: component.shown.uid.clone(),
+                resource_version: component.shown.resource_version.clone(),
+                target: Target::Status,
+                body,
+                version,
+                urgency: if urgent { Urgency::Urgent } else { Urgency::Normal },
+                not_before: (passing || first).then(|| Instant::now() + LASTING),
+            });
+        }
+    }
+
+    /// A report is answered once the node's status is written; at once when it is.
+    pub fn answer_when_written(&mut self, id: NodeId, answer: oneshot::Sender<ReportAnswer>) {
+        match self.components.get_mut(&id) {
+            Some(component) if component.shown.is_current() => {
+                let _ = answer.send(ReportAnswer::Stored);
+            }
+            Some(component) => component.reports.push(answer),
+            None => {
+                let _ = answer.send(ReportAnswer::UnknownNode);
+            }
+        }
+    }
+
+    /// A write of a BootComponent arrived.
+    pub fn component_written(&mut self, id: NodeId, target: Target, version: u64, resource_version: &str, generation: i64) {
+        let Some(component) = self.components.get_mut(&id) else { return };
+        match target {
+            Target::Status => component.shown.acknowledged(version, resource_version, generation),
+            Target::Spec | Target::Create => {
+                component.run_written = true;
+                component.shown.resource_version = Some(resource_version.to_owned());
+                component.shown.generation = component.shown.generation.max(generation);
+            }
+        }
+        if component.shown.is_current() {
+            for answer in component.reports.drain(..) {
+                let _ = answer.send(ReportAnswer::Stored);
+            }
+        }
+    }
+
+    /// Whether everything about a node is on the server. A node without BootComponent has nothing to be written.
+    #[must_use]
+    pub fn component_settled(&self, id: NodeId) -> bool {
+        self.components.get(&id).is_none_or(|component| component.run_written && component.shown.is_current())
+    }
+
+    /// A Session was seen.
+    pub fn session_seen(&mut self, object: &bos_crds::Session, adopt: bool) {
+        let Some(uid) = object.uid() else { return };
+        let key = SessionUid(uid.as_str().into());
+        let status = object.status.clone().unwrap_or_default();
+        let generation = object.metadata.generation.unwrap_or_default();
+        match self.sessions.get_mut(&key) {
+            Some((shown, _)) if adopt => {
+                shown.resource_version = object.resource_version();
+                shown.written = status;
+                shown.underway.clear();
+            }
+            Some((shown, _)) => {
+                shown.advance(object.resource_version());
+                shown.generation = shown.generation.max(generation);
+            }
+            None => {
+                let begun = Instant::now().checked_sub(SESSION_PACE).unwrap_or_else(Instant::now);
+                self.sessions.insert(key, (Shown::new(uid, object.resource_version(), generation, status), begun));
+            }
+        }
+    }
+
+    /// A Session is gone.
+    pub fn session_gone(&mut self, uid: &SessionUid) {
+        self.sessions.remove(uid);
+    }
+
+    /// Projects a Session and submits what has changed. False when it was not its turn yet.
+    pub fn update_session(&mut self, world: &World, session: &Session, last: bool, now: Timestamp) -> bool {
+        let version = self.next_version();
+        let Some((shown, submitted)) = self.sessions.get_mut(&session.uid) else { return true };
+        if !last && submitted.elapsed() < SESSION_PACE {
+            return false;
+        }
+        shown.wanted = project_session::session(world, session, &shown.wanted, now);
+        if let Some(body) = shown.patch(version) {
+            *submitted = Instant::now();
+            self.writer.submit(WriteJob {
+                key: ObjectKey::namespaced(Kind::Session, &*session.namespace, &*session.name),
+                uid: shown.uid.clone(),
+                resource_version: shown.resource_version.clone(),
+                target: Target::Status,
+                body,
+                version,
+                urgency: Urgency::Urgent,
+                not_before: None,
+            });
+        }
+        true
+    }
+
+    /// A write of a Session arrived.
+    pub fn session_written(&mut self, uid: &SessionUid, version: u64, resource_version: &str, generation: i64) {
+        if let Some((shown, _)) = self.sessions.get_mut(uid) {
+            shown.acknowledged(version, resource_version, generation);
+        }
+    }
+
+    /// Whether the newest status of a Session is on the server.
+    #[must_use]
+    pub fn session_settled(&self, uid: &SessionUid) -> bool {
+        self.sessions.get(uid).is_none_or(|(shown, _)| shown.is_current())
+    }
+
+    /// Nodes by displayed status and Sessions by phase, for metrics.
+    #[must_use]
+    pub fn counts(&self) -> (std::collections::BTreeMap<String, u64>, std::collections::BTreeMap<String, u64>) {
+        let (mut nodes, mut sessions) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
+        for component in self.components.values() {
+            let status = component.shown.wanted.status.map_or("Unknown", NodeStatus::as_str);
+            *nodes.entry(status.to_owned()).or_insert(0) += 1;
+        }
+        for (shown, _) in self.sessions.values() {
+            let phase = shown.wanted.phase.map_or("Pending", bos_crds::SessionPhase::as_str);
+            *sessions.entry(phase.to_owned()).or_insert(0) += 1;
+        }
+        (nodes, sessions)
+    }
+
+    /// Artifact sets that BootComponents refer to.
+    pub fn referred(&self) -> impl Iterator<Item = &str> {
+        self.components.values().filter_map(|component| component.shown.wanted.actual_state.as_ref()?.artifacts.as_deref())
+    }
+}
+
+/// One line per change, so that a node's history can be read from the log alone.
+fn log_transition(xname: &str, before: Option<NodeStatus>, status: &BootComponentStatus) {
+    let session = status.last_session.as_ref().map(|session| format!("{}/{}", session.namespace, session.name)).unwrap_or_default();
+    let from = before.map_or("", NodeStatus::as_str);
+    let to = status.status.map_or("", NodeStatus::as_str);
+    tracing::info!(xname, session, from, to, why = status.reason, message = status.message, "node");
+}
+
+/// The spec that gives a node to a session.
+fn spec(session: &Session, drive: &Drive) -> Value {
+    let set = session.run().and_then(|run| run.plan.boot_set(drive.boot_set));
+    let text = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
+    json!({ "spec": {
+        "desiredState": {
+            "artifacts": set.and_then(|set| set.artifacts.as_ref()).map(|digest| digest.0.to_string()),
+            "image": set.map_or(Value::Null, |set| text(&set.image)),
+            "configuration": set.map_or(Value::Null, |set| text(&set.configuration)),
+        },
+        "session": {
+            "namespace": &*session.namespace,
+            "name": &*session.name,
+            "uid": &*session.uid.0,
+            "createdAt": session.created.wall().to_string(),
+        },
+        "run": &*session.uid.0,
+    }})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_undoes_what_is_still_on_its_way() {
+        let mut shown = Shown::new("u".to_owned(), None, 1, json!({"a": 1, "b": {"x": 1}}));
+        shown.wanted = json!({"a": 2, "b": {"x": 1}});
+        assert_eq!(shown.patch(1), Some(json!({"status": {"a": 2}})));
+        shown.wanted = json!({"a": 1, "b": {"x": 2}});
+        assert_eq!(shown.patch(2), Some(json!({"status": {"a": 1, "b": {"x": 2}}})));
+        assert_eq!(shown.patch(3), None);
+        shown.acknowledged(1, "5", 1);
+        assert!(!shown.is_current());
+        shown.acknowledged(2, "6", 1);
+        assert!(shown.is_current());
+    }
+}
