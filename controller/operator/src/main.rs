@@ -1,1 +1,212 @@
-fn main() {}
+//! The boot operator: reads its configuration, waits for the cluster, and runs the engine with everything around it.
+
+mod args;
+mod config;
+mod health;
+mod metrics;
+mod preflight;
+mod reports;
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use bos_engine::engine::{self, EngineError, Settings};
+use bos_engine::telemetry::Telemetry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use args::{Args, LogFormat};
+use config::Config;
+use metrics::Metrics;
+
+/// Wrong settings: starting again does not help.
+const EXIT_SETTINGS: u8 = 2;
+/// The leadership was lost: starting again is right.
+const EXIT_DEPOSED: u8 = 3;
+/// What Rust programs end with after a panic.
+const EXIT_PANIC: i32 = 101;
+/// What shells show for a program that was interrupted.
+const EXIT_INTERRUPTED: i32 = 130;
+/// A graceful end takes at most this long; the kubelet gives 30 s.
+const LONGEST_END: Duration = Duration::from_secs(25);
+
+fn main() -> ExitCode {
+    // Without a provider the first TLS connection would panic.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let config = match Config::load(Args::from_process(), |name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(error) => return wrong_settings(&error),
+    };
+    if let Err(error) = start_logging(&config) {
+        return wrong_settings(&error);
+    }
+    end_with_any_panic();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = config.shown(), "starting");
+    match run(config) {
+        Ok(()) => {
+            tracing::info!("ended");
+            ExitCode::SUCCESS
+        }
+        Err(error) if error.is::<EngineError>() => {
+            tracing::error!("{error:#}");
+            ExitCode::from(EXIT_DEPOSED)
+        }
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wrong_settings(error: &anyhow::Error) -> ExitCode {
+    eprintln!("bos-operator: {error:#}");
+    ExitCode::from(EXIT_SETTINGS)
+}
+
+fn start_logging(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log: {:?} is not a filter", config.log))?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Json => logs.json().flatten_event(true).init(),
+        LogFormat::Text => logs.init(),
+    }
+    Ok(())
+}
+
+/// A part that panicked would leave the rest working with half of the truth. The kubelet starts us again.
+fn end_with_any_panic() {
+    let show = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!(%panic, "a part of the operator panicked; ending");
+        show(panic);
+        std::process::exit(EXIT_PANIC);
+    }));
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let result = runtime.block_on(operate(config));
+    // Nothing that still hangs may keep a deposed process alive.
+    runtime.shutdown_background();
+    result
+}
+
+async fn operate(config: Config) -> anyhow::Result<()> {
+    let cancel = CancellationToken::new();
+    end_on_signals(&cancel)?;
+    let telemetry = Telemetry::shared();
+    let metrics = Arc::new(Metrics::new(Arc::clone(&telemetry)));
+    let failed = parts_that_failed();
+    serve_health(&config, &telemetry, &metrics, failed.0.clone())?;
+    let kube_config = kube::Config::infer().await.context("no way to the cluster: neither a service account nor a kubeconfig")?;
+    tracing::info!(cluster = %kube_config.cluster_url, "Kubernetes");
+    let clients = bos_engine::clients::Clients::new(&kube_config).context("cannot make clients of the API server")?;
+    let observer: Arc<dyn bos_services::CallObserver> = Arc::<Metrics>::clone(&metrics);
+    let services = bos_services::Clients::new(&config.services, observer)?;
+    let (queue, reports) = mpsc::channel(reports::QUEUE);
+    serve_reports(&config, queue, &telemetry, &metrics, &cancel, failed.0)?;
+
+    let work = async {
+        if !preflight::wait_for_cluster(&clients.writer, &telemetry, &cancel).await? {
+            return Ok(());
+        }
+        telemetry.set_waiting("the engine to load");
+        let settings = Settings {
+            namespace: config.namespace.clone(),
+            identity: config.identity.clone(),
+            lease: config.lease()?,
+            hears_reports: config.report_listen.is_some(),
+        };
+        engine::run(settings, clients, services, reports, Arc::clone(&telemetry), cancel.clone()).await?;
+        if cancel.is_cancelled() { Ok(()) } else { Err(anyhow::anyhow!("the engine ended by itself")) }
+    };
+    let mut failures = failed.1;
+    tokio::select! {
+        biased;
+        result = work => result,
+        Some(failure) = failures.recv() => Err(failure),
+    }
+}
+
+type Failures = (mpsc::Sender<anyhow::Error>, mpsc::Receiver<anyhow::Error>);
+
+/// Where a part that ended by itself says so; the process then ends.
+fn parts_that_failed() -> Failures {
+    mpsc::channel(8)
+}
+
+fn serve_health(
+    config: &Config,
+    telemetry: &Arc<Telemetry>,
+    metrics: &Arc<Metrics>,
+    failed: mpsc::Sender<anyhow::Error>,
+) -> anyhow::Result<()> {
+    let listener = listen("healthListen", config.health_listen)?;
+    tracing::info!(address = %listener.local_addr()?, "health listens");
+    health::spawn(listener, Arc::clone(telemetry), Arc::clone(metrics), move |error| {
+        drop(failed.blocking_send(anyhow::Error::new(error).context("the health listener ended")));
+    })
+    .context("cannot start the thread of the health listener")
+}
+
+fn serve_reports(
+    config: &Config,
+    queue: mpsc::Sender<bos_engine::reports::Report>,
+    telemetry: &Arc<Telemetry>,
+    metrics: &Arc<Metrics>,
+    cancel: &CancellationToken,
+    failed: mpsc::Sender<anyhow::Error>,
+) -> anyhow::Result<()> {
+    let Some(address) = config.report_listen else {
+        tracing::info!("reports of nodes are not heard (reportListen is not set)");
+        return Ok(());
+    };
+    let listener = listen("reportListen", address)?;
+    tracing::info!(address = %listener.local_addr()?, "reports listen");
+    tracing::warn!("THE REPORT ENDPOINT IS OPEN: plain HTTP, no authentication; whoever reaches it can report for any node");
+    let serve = reports::serve(listener, queue, Arc::clone(telemetry), Arc::clone(metrics), cancel.clone());
+    let cancel = cancel.clone();
+    tokio::spawn(async move {
+        let ended = serve.await;
+        if !cancel.is_cancelled() {
+            let error = ended.err().unwrap_or_else(|| std::io::Error::other("the server ended"));
+            drop(failed.send(anyhow::Error::new(error).context("the report endpoint ended")).await);
+        }
+    });
+    Ok(())
+}
+
+fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("{key}: cannot listen on {address}"))
+}
+
+/// The first SIGTERM or SIGINT ends gracefully, the second at once.
+fn end_on_signals(cancel: &CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let cancel = cancel.clone();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        };
+        let name = next().await;
+        tracing::info!("{name}: ending; a second signal ends at once");
+        cancel.cancel();
+        match tokio::time::timeout(LONGEST_END, next()).await {
+            Ok(_) => std::process::exit(EXIT_INTERRUPTED),
+            Err(_) => {
+                tracing::error!("could not end gracefully within {LONGEST_END:?}");
+                std::process::exit(1);
+            }
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! `/livez`, `/readyz` and `/metrics`, served by a thread and a runtime of their own, so that they answer when the engine hangs.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bos_engine::telemetry::Telemetry;
+
+use crate::metrics::Metrics;
+
+/// An engine that has not gone round its loop for longer is taken for dead.
+const LONGEST_SILENCE_MILLIS: u64 = 30_000;
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Health {
+    telemetry: Arc<Telemetry>,
+    metrics: Arc<Metrics>,
+}
+
+/// Serves until the process ends. Ending earlier is a failure that `failed` is told of.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub(crate) fn spawn(
+    listener: TcpListener,
+    telemetry: Arc<Telemetry>,
+    metrics: Arc<Metrics>,
+    failed: impl FnOnce(std::io::Error) + Send + 'static,
+) -> std::io::Result<()> {
+    let router = router(telemetry, metrics);
+    let serve = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            listener.set_nonblocking(true)?;
+            axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await
+        })
+    };
+    let thread = std::thread::Builder::new().name("health".to_owned());
+    thread.spawn(move || failed(serve().err().unwrap_or_else(|| std::io::Error::other("the server ended"))))?;
+    Ok(())
+}
+
+fn router(telemetry: Arc<Telemetry>, metrics: Arc<Metrics>) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(figures))
+        .with_state(Health { telemetry, metrics })
+}
+
+async fn livez(State(health): State<Health>) -> Response {
+    let silent = health.telemetry.silent_for_millis();
+    if silent <= LONGEST_SILENCE_MILLIS {
+        return (StatusCode::OK, "ok\n").into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("the engine has been silent for {} s\n", silent / 1000)).into_response()
+}
+
+async fn readyz(State(health): State<Health>) -> Response {
+    let waiting = health.telemetry.waiting();
+    if waiting.is_empty() {
+        let leading = health.telemetry.leading.load(Ordering::Relaxed);
+        return (StatusCode::OK, if leading { "ok: leading\n" } else { "ok: standing by\n" }).into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("waiting: {waiting}\n")).into_response()
+}
+
+async fn figures(State(health): State<Health>) -> Response {
+    match health.metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    async fn get(router: &Router, path: &str) -> (StatusCode, String) {
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn readiness_names_what_is_missing() {
+        let telemetry = Telemetry::shared();
+        let router = router(Arc::clone(&telemetry), Arc::new(Metrics::new(Arc::clone(&telemetry))));
+        telemetry.set_waiting("the CRD sessions");
+        assert_eq!(get(&router, "/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, "waiting: the CRD sessions\n".to_owned()));
+        telemetry.set_waiting("");
+        assert_eq!(get(&router, "/readyz").await, (StatusCode::OK, "ok: standing by\n".to_owned()));
+        telemetry.leading.store(true, Ordering::Relaxed);
+        assert_eq!(get(&router, "/readyz").await.1, "ok: leading\n");
+    }
+
+    #[tokio::test]
+    async fn a_young_engine_lives_and_has_figures() {
+        let telemetry = Telemetry::shared();
+        let router = router(Arc::clone(&telemetry), Arc::new(Metrics::new(telemetry)));
+        assert_eq!(get(&router, "/livez").await, (StatusCode::OK, "ok\n".to_owned()));
+        let (status, text) = get(&router, "/metrics").await;
+        assert!(status == StatusCode::OK && text.contains("bos_leading 0.0"), "{text}");
+    }
+}
