@@ -172,7 +172,8 @@ impl Start<'_> {
     /// Starts it and waits for its first visible work: without the default service account no pod is admitted.
     async fn controller_manager(&self, binary: &Path, kubeconfigs: &Kubeconfigs, api_server: SocketAddr) -> anyhow::Result<Process> {
         let user = "system:kube-controller-manager";
-        let credential = Credential::Certificate(self.authority.client(user, &[])?);
+        // With all rights it needs no service account for each controller, which it would take five seconds to create.
+        let credential = Credential::Certificate(self.authority.client(user, &["system:masters"])?);
         let kubeconfig = kubeconfigs.write(user, api_server, &credential)?;
         let spec = servers::controller_manager(binary, self.workspace.path(), &self.files, &kubeconfig, loopback()?);
         let process = Process::start(&spec.args(self.options.controller_manager_flags.clone()))?;
