@@ -20,12 +20,18 @@ use crate::time::Timestamp;
 /// Version of the stored form; a newer one is refused.
 pub const JOURNAL_VERSION: u32 = 1;
 
+/// How exact instants are that only people read.
+const MINUTE_MS: i64 = 60_000;
+
 /// The stored form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Journal {
     version: u32,
     started_ms: i64,
+    /// The same by the wall clock: the beginning is compared with the times of reports, which come from statuses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    started_at_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tokens: Vec<(Token, u16)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -162,6 +168,7 @@ pub fn snapshot(world: &World, session: &Session, now: Timestamp) -> Option<Jour
     Some(Journal {
         version: JOURNAL_VERSION,
         started_ms: clock.age(run.started),
+        started_at_ms: Some(run.started.as_millis()),
         tokens: run.tokens.clone(),
         timeout_cycles: run.timeout_cycles.iter().map(|(at, nodes)| (clock.age(*at), *nodes)).collect(),
         mass_timeout_ms: run.mass_timeout.map(|at| clock.age(at)),
@@ -198,8 +205,21 @@ impl Journal {
 struct Clock(Timestamp);
 
 impl Clock {
+    /// In whole seconds, so that nodes that went the same way within a second share one entry.
     fn age(self, at: Timestamp) -> i64 {
-        self.0.as_millis().saturating_sub(at.as_millis())
+        self.0.as_millis().saturating_sub(at.as_millis()).div_euclid(1000) * 1000
+    }
+
+    /// The age of an instant that need not be exact, rounded to later: nodes that came one by one share an entry all the same.
+    fn coarse_age(self, at: Timestamp, step_ms: i64) -> i64 {
+        let rounded = at.as_millis().saturating_add(step_ms - 1).div_euclid(step_ms).saturating_mul(step_ms);
+        self.age(Timestamp::from_millis(rounded)).max(0)
+    }
+
+    /// What is left till a deadline that may be a little late.
+    fn coarse_remaining(self, at: Timestamp, step_ms: i64) -> i64 {
+        let rounded = at.as_millis().saturating_add(step_ms - 1).div_euclid(step_ms).saturating_mul(step_ms);
+        self.remaining(Timestamp::from_millis(rounded))
     }
 
     fn remaining(self, at: Timestamp) -> i64 {
@@ -241,7 +261,7 @@ fn state_of(world: &World, session: &Session, slot: &crate::session::Slot, clock
     let node = world.node(slot.node)?;
     if let Some(end) = &slot.end {
         let last = node.last.as_ref().filter(|last| last.session == session.uid);
-        let end = NodeEndRecord { kind: end.kind, reason: end.reason.clone(), message: end.message.clone(), age_ms: clock.age(end.at) };
+        let end = NodeEndRecord { kind: end.kind, reason: end.reason.clone(), message: end.message.clone(), age_ms: clock.coarse_age(end.at, MINUTE_MS) };
         return Some(State {
             power_cycled: slot.power_cycled,
             attempts: last.map(|last| last.attempts).unwrap_or_default(),
@@ -260,9 +280,9 @@ fn state_of(world: &World, session: &Session, slot: &crate::session::Slot, clock
         drive: Some(DriveRecord {
             params: drive.params,
             config: drive.config,
-            booted_ms: drive.booted.map(|at| clock.age(at)),
+            booted_ms: drive.booted.map(|at| clock.coarse_age(at, MINUTE_MS)),
             cycled: drive.cycled,
-            configured_in_ms: drive.configured_by.map(|at| clock.remaining(at)),
+            configured_in_ms: drive.configured_by.map(|at| clock.coarse_remaining(at, MINUTE_MS)),
             hold: drive.hold.map(|hold| (hold.reason, clock.age(hold.since), clock.remaining(hold.until))),
             together: drive.together,
             refunds: drive.refunds,
@@ -324,7 +344,8 @@ impl World {
         let clock = Clock(now);
         let Some(run) = self.sessions.get_mut(uid).and_then(Session::running_mut) else { return Ok(()) };
         let bound = u32::try_from(run.slots.len()).unwrap_or(u32::MAX);
-        run.started = clock.past(journal.started_ms);
+        let started = clock.past(journal.started_ms);
+        run.started = journal.started_at_ms.map_or(started, |at| started.min(Timestamp::from_millis(at)));
         run.tokens = journal.tokens;
         run.timeout_cycles = journal.timeout_cycles.iter().map(|(age, nodes)| (clock.past(*age), *nodes)).collect();
         run.mass_timeout = journal.mass_timeout_ms.map(|age| clock.past(age));
@@ -355,6 +376,8 @@ impl World {
         slot.power_cycled = state.power_cycled;
         let id = slot.node;
         let action = state.action.map(|record| clock.issued(record));
+        self.wait_out(uid, id, action);
+        let Some(slot) = self.sessions.get_mut(uid).and_then(Session::running_mut).and_then(|run| run.slots.get_mut(index as usize)) else { return };
         if let Some(record) = &state.end {
             let end = End { kind: record.kind, reason: record.reason.clone(), message: record.message.clone(), at: clock.past(record.age_ms) };
             slot.end = Some(end.clone());
@@ -369,6 +392,15 @@ impl World {
         let Some(record) = &state.drive else { return };
         let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()).filter(|drive| drive.session == *uid) else { return };
         resume_drive(drive, state, record, action, clock);
+    }
+
+    /// A power action of this session may still be on its way to a node that a newer session owns: that one looks at the node
+    /// only after the action's deadline (rule 11).
+    fn wait_out(&mut self, uid: &SessionUid, id: NodeId, action: Option<Issued>) {
+        let Some(issued) = action.filter(|issued| !issued.accepted && !issued.failed) else { return };
+        if let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()).filter(|drive| drive.session != *uid) {
+            drive.held_since = drive.held_since.max(issued.power_by);
+        }
     }
 
     fn resume_batch(&mut self, uid: &SessionUid, positions: &[u32], record: BatchRecord, clock: Clock) {
