@@ -109,8 +109,7 @@ pub struct WriteJob {
     /// The uid it must have; empty for a create.
     pub uid: String,
     /// The version it must have; None writes whatever the version (a status write then costs a read, because the API server
-    /// compares no uid there). Where our own earlier write has
-    /// moved that version on, the newer one is used.
+    /// compares no uid there). Where our own earlier write has moved that version on, the newer one is used.
     pub resource_version: Option<String>,
     /// What is written.
     pub target: Target,

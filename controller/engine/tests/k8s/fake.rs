@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 /// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// It never arrives.
     LostBefore,
     /// It is carried out and the connection breaks before the answer.
@@ -29,16 +29,16 @@ pub enum Fault {
 
 /// A call as the fault rule and the log see it.
 #[derive(Debug, Clone)]
-pub struct Call {
-    pub method: Method,
-    pub path: String,
-    pub body: Value,
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) body: Value,
     /// Counts all calls.
-    pub number: usize,
+    pub(crate) number: usize,
 }
 
 impl Call {
-    pub fn is_write(&self) -> bool {
+    pub(crate) fn is_write(&self) -> bool {
         self.method != Method::GET
     }
 }
@@ -60,13 +60,13 @@ struct State {
 
 /// The modelled server. Cheap to clone; all clones share the storage.
 #[derive(Clone, Default)]
-pub struct FakeApi(Arc<Mutex<State>>);
+pub(crate) struct FakeApi(Arc<Mutex<State>>);
 
 /// An answer: code and body.
 type Answer = (u16, Value);
 
 impl FakeApi {
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let fake = self.clone();
         Client::new(
             tower::service_fn(move |request: Request<kube::client::Body>| {
@@ -82,24 +82,24 @@ impl FakeApi {
     }
 
     /// Decides what happens to each call from now on.
-    pub fn faults(&self, rule: impl FnMut(&Call) -> Option<Fault> + Send + 'static) {
+    pub(crate) fn faults(&self, rule: impl FnMut(&Call) -> Option<Fault> + Send + 'static) {
         self.state().rule = Some(Box::new(rule));
     }
 
-    pub fn no_faults(&self) {
+    pub(crate) fn no_faults(&self) {
         self.state().rule = None;
     }
 
-    pub fn object(&self, path: &str) -> Option<Value> {
+    pub(crate) fn object(&self, path: &str) -> Option<Value> {
         self.state().objects.get(path).cloned()
     }
 
-    pub fn paths(&self, prefix: &str) -> Vec<String> {
+    pub(crate) fn paths(&self, prefix: &str) -> Vec<String> {
         self.state().objects.keys().filter(|path| path.starts_with(prefix)).cloned().collect()
     }
 
     /// Changes an object as somebody else would.
-    pub fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
+    pub(crate) fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
         let mut state = self.state();
         let mut object = state.objects.get(path).cloned().unwrap();
         change(&mut object);
@@ -107,7 +107,7 @@ impl FakeApi {
     }
 
     /// Creates an object; returns its uid and version.
-    pub fn create(&self, path: &str, mut object: Value) -> (String, String) {
+    pub(crate) fn create(&self, path: &str, mut object: Value) -> (String, String) {
         let mut state = self.state();
         object["metadata"]["name"] = json!(path.rsplit('/').next());
         let (code, created) = state.create(path, object);
@@ -116,15 +116,15 @@ impl FakeApi {
         (text("uid"), text("resourceVersion"))
     }
 
-    pub fn delete(&self, path: &str) {
+    pub(crate) fn delete(&self, path: &str) {
         self.state().delete(path, &Value::Null);
     }
 
-    pub fn calls(&self) -> Vec<Call> {
+    pub(crate) fn calls(&self) -> Vec<Call> {
         self.state().calls.clone()
     }
 
-    pub fn most_in_flight(&self) -> usize {
+    pub(crate) fn most_in_flight(&self) -> usize {
         self.state().most_in_flight
     }
 
@@ -186,7 +186,7 @@ impl FakeApi {
     }
 
     /// Ends all watches, as a server does now and again.
-    pub fn end_watches(&self) {
+    pub(crate) fn end_watches(&self) {
         self.state().watchers.clear();
     }
 }
@@ -258,7 +258,8 @@ impl State {
             return conflict();
         }
         let uid = &patch["metadata"]["uid"];
-        if !uid.is_null() && *uid != old["metadata"]["uid"] {
+        // A patch of the status keeps the object's metadata and never looks at the uid (the real one does so too).
+        if !is_status && !uid.is_null() && *uid != old["metadata"]["uid"] {
             let mut refusal = status(422, "Invalid", "metadata.uid: Invalid value: field is immutable");
             refusal["details"] = json!({"causes": [{"field": "metadata.uid", "reason": "FieldValueInvalid"}]});
             return (422, refusal);
@@ -268,6 +269,9 @@ impl State {
         let (kept, changed) = if is_status { ("spec", "status") } else { ("status", "spec") };
         if let Some(part) = old.get(kept) {
             new[kept] = part.clone();
+        }
+        if is_status {
+            new["metadata"] = old["metadata"].clone();
         }
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
         if new == old {

@@ -93,10 +93,7 @@ async fn everything_is_delivered_once_and_then_each_change() {
         }
     }
     first.sort();
-    assert_eq!(
-        first,
-        ["options 0", r#"reset ["x1c0s0b0n0"] invalid ["x2c0s0b0n0"]"#, "sessions 0", "stop false", "templates 0"]
-    );
+    assert_eq!(first, ["options 0", r#"reset ["x1c0s0b0n0"] invalid ["x2c0s0b0n0"]"#, "sessions 0", "stop false", "templates 0"]);
     assert!(rig.health.is_synced());
 
     add(&api, "x3c0s0b0n0");

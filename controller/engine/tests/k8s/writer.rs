@@ -225,6 +225,9 @@ async fn what_is_gone_and_what_has_another_uid_is_gone() {
         rig.api.create(&path(node), json!({"spec": {}}));
         rig.writer.submit(WriteJob { resource_version: version, ..rig.status(node, 1) });
         assert_eq!(rig.outcome().await, WriteOutcome::Gone, "node {node}");
+        let spec = WriteJob { target: Target::Spec, body: json!({"spec": {"run": "r"}}), resource_version: None, ..rig.status(node, 2) };
+        rig.writer.submit(spec);
+        assert_eq!(rig.outcome().await, WriteOutcome::Gone, "node {node}");
         assert_eq!(rig.message(node), Value::Null);
     }
 }
@@ -278,7 +281,10 @@ async fn a_state_that_does_not_last_is_not_written() {
     assert_eq!(rig.patches(), []);
     assert_eq!(rig.ack().await.version, 2);
     let waited = begin.elapsed();
-    assert!(waited >= Duration::from_secs(2) && waited < Duration::from_millis(2100), "shown two seconds after the first change: {waited:?}");
+    assert!(
+        waited >= Duration::from_secs(2) && waited < Duration::from_millis(2100),
+        "shown two seconds after the first change: {waited:?}"
+    );
     // What must be seen at once takes the place of what could wait.
     rig.writer.submit(lazy(3));
     rig.writer.submit(WriteJob { urgency: Urgency::Urgent, ..rig.status(0, 4) });
