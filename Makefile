@@ -1,0 +1,83 @@
+# The commands people use. `make` alone lists them.
+#
+# Everything is built in one folder outside the checkout, so that a fresh clone finds what an earlier one built.
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bos-operator
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+BIN := $(CARGO_TARGET_DIR)/debug
+
+# Options of `make demo`; empty means the default of the program (see `make demo-help`).
+NODES ?=
+ONCE ?=
+BOOT_TIME ?=
+FAULTS ?=
+OPERATION ?=
+# Further options of `make bench`.
+JSON ?=
+HARDWARE_SECONDS ?=
+
+# Passes an option on if it has a value: $(call option,--nodes,$(NODES)).
+option = $(if $(strip $(2)),$(1) '$(strip $(2))')
+# The same for an option without a value. 0, no and false switch it off.
+switch = $(if $(filter-out 0 no false,$(strip $(2))),$(1))
+
+DEMO_ARGS = $(call option,--nodes,$(NODES)) $(call switch,--once,$(ONCE)) $(call option,--boot-time,$(BOOT_TIME)) \
+  $(call option,--faults,$(FAULTS)) $(call option,--operation,$(OPERATION))
+BENCH_ARGS = $(call option,--nodes,$(NODES)) $(call option,--operation,$(OPERATION)) $(call option,--json,$(JSON)) \
+  $(call option,--hardware-seconds,$(HARDWARE_SECONDS))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-help bench test verify fmt fmt-check clippy crds crds-check manifests-check control-plane build
+
+help: ## List these targets
+	@echo "make TARGET [NAME=value ...]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: control-plane build ## Boot simulated nodes on a real control plane: NODES, ONCE=1, BOOT_TIME, FAULTS, OPERATION
+	@exec $(BIN)/demo $(DEMO_ARGS)
+
+demo-help: ## Say what the options of the demo mean
+	@cargo run -q -p bos-e2e --bin demo -- --help
+
+bench: control-plane build ## Measure a boot: NODES, OPERATION, JSON=file, HARDWARE_SECONDS
+	@exec $(BIN)/bench $(BENCH_ARGS)
+
+test: control-plane ## Build everything and run all tests
+	@echo "== building the programs and tests in $(CARGO_TARGET_DIR) (some minutes the first time)"
+	@cargo test --workspace --no-run
+	@echo "== testing"
+	@cargo test --workspace
+	@echo "== all tests passed"
+
+verify: fmt-check clippy crds-check manifests-check test ## Everything that must hold before a change goes in
+
+fmt: ## Format the sources
+	@cargo fmt --all
+
+fmt-check:
+	@echo "== format"
+	@cargo fmt --all --check
+
+clippy: ## Lint; warnings are errors
+	@echo "== clippy"
+	@cargo clippy --workspace --all-targets -- -D warnings
+
+crds: ## Write manifests/crds from the API types
+	@cargo run -q -p bos-crds --bin crdgen
+
+crds-check:
+	@echo "== manifests/crds are those of the API types"
+	@set -e; made=$$(mktemp -d); trap 'rm -rf "$$made"' EXIT; \
+	  cargo run -q -p bos-crds --bin crdgen -- "$$made" > /dev/null; diff -r "$$made" manifests/crds
+
+manifests-check: control-plane
+	@echo "== manifests can be put together"
+	@set -e; PATH="$$KUBEBUILDER_ASSETS:$$(hack/control-plane/build.sh kubectl | tail -n 1):$$PATH"; \
+	  for part in crds base overlays/dev; do kubectl kustomize "manifests/$$part" > /dev/null; done
+
+control-plane: ## Build etcd, the API server and kubectl once (eight minutes the first time)
+	@hack/control-plane/build.sh > /dev/null
+
+build:
+	@echo "== building the programs in $(CARGO_TARGET_DIR) (some minutes the first time)"
+	@cargo build --workspace --bins
