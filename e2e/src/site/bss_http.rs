@@ -86,7 +86,12 @@ async fn put(State(core): State<Arc<Core>>, body: Bytes) -> Response {
         Ok(params) => params,
         Err(answer) => return *answer,
     };
-    let stops = core.settings().bss_put_stops_at.clone();
+    let settings = core.settings();
+    let stops = &settings.bss_put_stops_at;
+    let hosts = u32::try_from(params.hosts.as_ref().map_or(0, Vec::len)).unwrap_or(u32::MAX);
+    if !settings.bss_host_write.is_zero() {
+        tokio::time::sleep(settings.bss_host_write.saturating_mul(hosts)).await;
+    }
     let mut world = lock(&core.world);
     let targets = params.targets(&world);
     if targets.is_empty() {

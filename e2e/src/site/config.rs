@@ -353,7 +353,7 @@ pub struct Settings {
     pub task_minute: Duration,
     /// What HSM shows.
     pub inventory: Inventory,
-    /// Groups that HSM leaves out.
+    /// Groups that HSM leaves out; `*` = all.
     pub missing_groups: Vec<String>,
     /// HSM older than 2.45: `/locks/status` answers 400 when nothing matches.
     pub old_locks_status: bool,
@@ -361,6 +361,9 @@ pub struct Settings {
     pub state_follows_power: bool,
     /// BSS stops in the middle of a PUT at the first of these hosts, with an error.
     pub bss_put_stops_at: Vec<String>,
+    /// Time BSS takes to write one host; the hosts of a PUT are written one after the other.
+    #[serde(with = "seconds")]
+    pub bss_host_write: Duration,
     /// Failures after which CFS gives a node up.
     pub cfs_retries: u32,
     /// Page size of CFS when the client names none.
@@ -394,6 +397,7 @@ impl Default for Settings {
             old_locks_status: false,
             state_follows_power: true,
             bss_put_stops_at: Vec::new(),
+            bss_host_write: Duration::ZERO,
             cfs_retries: 3,
             cfs_page_size: 1000,
             services: BTreeMap::new(),

@@ -14,7 +14,7 @@ use super::calls::CallLog;
 use super::config::{Service, Settings};
 use super::hooks::Hooks;
 use super::lock;
-use super::outages::{Outages, Pick};
+use super::outages::{Call, Outages, Pick};
 use super::reporter::ReportJob;
 use super::sigv4::Keys;
 use super::world::World;
@@ -100,12 +100,12 @@ impl Core {
     }
 
     /// The outage, or the error by rate, that hits a request.
-    pub(crate) fn pick_outage(&self, service: Service, method: &str, path: &str) -> Option<Pick> {
-        if let Some(pick) = lock(&self.outages).pick(service, method, path, || self.random()) {
+    pub(crate) fn pick_outage(&self, call: &Call<'_>) -> Option<Pick> {
+        if let Some(pick) = lock(&self.outages).pick(call, || self.random()) {
             return Some(pick);
         }
         let settings = self.settings();
-        let own = settings.services.get(&service)?;
+        let own = settings.services.get(&call.service)?;
         (own.error_rate > 0.0 && self.random() < own.error_rate).then(|| Pick {
             kind: own.error_kind,
             retry_after: None,
@@ -116,7 +116,8 @@ impl Core {
 
     /// Whether a virtual node's own call to a service fails now.
     pub(crate) fn node_call_fails(&self, service: Service, method: &str, path: &str) -> Option<String> {
-        self.pick_outage(service, method, path).map(|pick| format!("{} does not answer ({:?})", service.name(), pick.kind))
+        self.pick_outage(&Call { service, method, path, of_node: true })
+            .map(|pick| format!("{} does not answer ({:?})", service.name(), pick.kind))
     }
 
     /// The task that fires timers. It ends when the site stops.
@@ -168,7 +169,7 @@ pub(crate) enum Event {
     Power { node: usize, command: u64, on: bool },
     Script { node: usize, boot: u64 },
     Up { node: usize, boot: u64 },
-    Report { node: usize, boot: u64, attempt: u32 },
+    Report { node: usize, chain: u64, attempt: u32 },
     CfsReport { node: usize, boot: u64, attempt: u32 },
     CfsRun { node: usize, generation: u64 },
     TransitionStart(Uuid),

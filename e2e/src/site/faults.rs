@@ -64,7 +64,7 @@ pub struct OutageSpec {
     /// Share of the matching requests, 0 to 1.
     #[serde(default = "one")]
     pub rate: f64,
-    /// Ends after this many failed requests.
+    /// Ends after this many failed requests of clients; the nodes' own calls are spared then.
     #[serde(default)]
     pub count: Option<u64>,
     /// `Retry-After` header of the answer, in seconds.
@@ -148,6 +148,8 @@ pub struct Faults {
     pub no_cfs_reporter: bool,
     /// PCS does not know the node.
     pub missing_from_pcs: bool,
+    /// PCS leaves the node out of its power status, without an error.
+    pub omitted_from_pcs: bool,
     /// CFS does not know the node.
     pub missing_from_cfs: bool,
     /// HSM does not know the node.

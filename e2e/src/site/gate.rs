@@ -16,7 +16,7 @@ use super::core::Core;
 use super::faults::{self, OutageKind};
 use super::hooks::{Hold, When};
 use super::listener::Connection;
-use super::outages::Pick;
+use super::outages::{Call, Pick};
 use super::{answers, lock};
 
 const BODY_LIMIT: usize = 64 * 1024 * 1024;
@@ -62,7 +62,7 @@ pub(crate) async fn pass(core: Arc<Core>, service: Service, connection: Connecti
     if service == Service::Cfs && path.len() > CFS_LINE_LIMIT {
         return dropped(entry, &connection).await;
     }
-    let pick = core.pick_outage(service, &method, &path);
+    let pick = core.pick_outage(&Call { service, method: &method, path: &path, of_node: false });
     let lost = match &pick {
         Some(pick) if pick.kind == OutageKind::LostAnswer => true,
         Some(pick) => return fail(pick, service, &parts.method, entry, &connection).await,

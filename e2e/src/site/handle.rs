@@ -112,6 +112,14 @@ impl SiteHandle {
     pub fn set_operator_url(&self, base: impl Into<String>) {
         let base = base.into();
         self.configure(|s| s.operator_url = Some(base));
+        // Those who had nobody to report to need not wait for their next try.
+        self.world(|world| {
+            for at in 0..world.nodes.len() {
+                if world.nodes[at].is_up() && world.nodes[at].history.unheard() {
+                    world.begin_reports(&self.core, at, Duration::ZERO);
+                }
+            }
+        });
     }
 
     /// Requests of clients, in order.
@@ -285,8 +293,7 @@ impl SiteHandle {
     /// Makes nodes that are up report now.
     pub fn report_now<S: AsRef<str>>(&self, xnames: &[S]) -> usize {
         self.each(xnames, |world, at| {
-            let boot = world.nodes[at].boot;
-            world.timers.set(&self.core, Duration::ZERO, Event::Report { node: at, boot, attempt: 1 });
+            world.begin_reports(&self.core, at, Duration::ZERO);
         })
     }
 
@@ -299,6 +306,7 @@ impl SiteHandle {
                 node.sampled = false;
                 node.run = None;
                 node.boot += 1;
+                node.chain += 1;
                 node.state = "Off";
             } else {
                 world.set_initial(&self.core, at, state);

@@ -114,6 +114,11 @@ impl History {
         &self.records
     }
 
+    /// Whether the last report found nobody.
+    pub(crate) fn unheard(&self) -> bool {
+        self.records.last().is_some_and(|r| r.event == PowerEvent::ReportFailed { status: None })
+    }
+
     /// Reports answered 200.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.acknowledged

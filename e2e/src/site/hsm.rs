@@ -285,9 +285,13 @@ async fn query_components(State(core): State<Arc<Core>>, body: Bytes) -> Respons
     listing(&core, &pairs, (!whole).then_some(&ids))
 }
 
+fn is_missing(settings: &Settings, label: &str) -> bool {
+    settings.missing_groups.iter().any(|m| m == label || m == "*")
+}
+
 fn group_members(world: &World, settings: &Settings, label: &str) -> Vec<String> {
     match world.groups.get(label) {
-        Some(group) if !settings.missing_groups.iter().any(|m| m == label) => group.members.clone(),
+        Some(group) if !is_missing(settings, label) => group.members.clone(),
         _ => Vec::new(),
     }
 }
@@ -299,7 +303,7 @@ fn shown(world: &World, settings: &Settings, members: &[String]) -> Vec<String> 
 }
 
 fn group_view(world: &World, settings: &Settings, label: &str, within: Option<&[String]>) -> Option<Value> {
-    let group = world.groups.get(label).filter(|_| !settings.missing_groups.iter().any(|m| m == label))?;
+    let group = world.groups.get(label).filter(|_| !is_missing(settings, label))?;
     let mut ids = shown(world, settings, &group.members);
     if let Some(within) = within {
         ids.retain(|id| within.contains(id));

@@ -58,6 +58,7 @@ impl World {
         let node = &mut self.nodes[at];
         node.power = on;
         node.boot += 1;
+        node.chain += 1;
         node.run = None;
         if settings.sample_interval.is_zero() {
             node.sampled = on;
@@ -143,19 +144,26 @@ impl World {
         let event = PowerEvent::Up { token: run.token.clone(), kernel: run.kernel.clone() };
         let late = node.faults.report_late.unwrap_or_default();
         self.note(core, at, event);
-        self.timers.set(core, late, Event::Report { node: at, boot, attempt: 1 });
+        self.begin_reports(core, at, late);
         self.timers.set(core, Duration::ZERO, Event::CfsReport { node: at, boot, attempt: 1 });
     }
 
+    /// Starts the bos-reporter of a node anew.
+    pub(crate) fn begin_reports(&mut self, core: &Core, at: usize, after: Duration) {
+        self.nodes[at].chain += 1;
+        let chain = self.nodes[at].chain;
+        self.timers.set(core, after, Event::Report { node: at, chain, attempt: 1 });
+    }
+
     /// The bos-reporter of a node sends what it found on its command line.
-    pub(crate) fn send_report(&mut self, core: &Core, at: usize, boot: u64, attempt: u32) {
+    pub(crate) fn send_report(&mut self, core: &Core, at: usize, chain: u64, attempt: u32) {
         let node = &self.nodes[at];
-        if node.boot != boot || node.faults.never_reports || !node.is_up() {
+        if node.chain != chain || node.faults.never_reports || !node.is_up() {
             return;
         }
         // Without a token on the command line there is nothing to report.
         let Some(token) = node.run.as_ref().and_then(|r| r.token.clone()) else { return };
-        let job = ReportJob { node: at, xname: node.xname.clone(), boot, attempt, token };
+        let job = ReportJob { node: at, xname: node.xname.clone(), chain, attempt, token };
         // The reporter ends only with the site.
         let _ = core.reports.send(job);
     }
@@ -170,7 +178,7 @@ impl World {
             if acknowledged { PowerEvent::ReportAcknowledged { token: job.token.clone() } } else { PowerEvent::ReportFailed { status } },
         );
         let node = &self.nodes[job.node];
-        if node.boot != job.boot {
+        if node.chain != job.chain {
             return;
         }
         let next = if acknowledged {
@@ -180,7 +188,7 @@ impl World {
             Some((wait.max(Duration::from_millis(1)), job.attempt.saturating_add(1)))
         };
         if let Some((after, attempt)) = next {
-            self.timers.set(core, after, Event::Report { node: job.node, boot: job.boot, attempt });
+            self.timers.set(core, after, Event::Report { node: job.node, chain: job.chain, attempt });
         }
     }
 
@@ -255,4 +263,25 @@ fn parse_period(text: &str) -> Option<Duration> {
         _ => return text.parse().ok().map(Duration::from_secs),
     };
     text[..text.len() - 1].parse::<u64>().ok().map(|n| Duration::from_secs(n.saturating_mul(unit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reporters_wait_longer_each_time_but_never_over_half_a_minute() {
+        let waits: Vec<u64> = [1, 2, 14, 15, 16, u32::MAX].into_iter().map(|n| backoff(n).as_secs()).collect();
+        assert_eq!(waits, [2, 4, 28, 30, 30, 30]);
+    }
+
+    #[test]
+    fn periods_have_units() {
+        let read = |text| parse_period(text).map(|p| p.as_secs());
+        assert_eq!(
+            [read("4h"), read("90m"), read("30s"), read("1d"), read("7")],
+            [Some(14_400), Some(5_400), Some(30), Some(86_400), Some(7)]
+        );
+        assert_eq!([read(""), read("h"), read("soon")], [None; 3]);
+    }
 }

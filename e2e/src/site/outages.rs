@@ -18,6 +18,16 @@ struct Active {
     cleared: CancellationToken,
 }
 
+/// A call as far as outages go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) service: Service,
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    /// Whether a virtual node makes it, not a client.
+    pub(crate) of_node: bool,
+}
+
 /// What an outage does to a request.
 #[derive(Debug)]
 pub(crate) struct Pick {
@@ -83,10 +93,10 @@ impl Outages {
     }
 
     /// The outage that hits this request, if any; `random` is between 0 and 1.
-    pub(crate) fn pick(&mut self, service: Service, method: &str, path: &str, mut random: impl FnMut() -> f64) -> Option<Pick> {
+    pub(crate) fn pick(&mut self, call: &Call<'_>, mut random: impl FnMut() -> f64) -> Option<Pick> {
         let now = Instant::now();
         self.list.retain(|o| o.ends.is_none_or(|e| now < e) || o.spec.kind == OutageKind::Refuse);
-        let hit = self.list.iter_mut().find(|o| o.in_force(now) && o.matches(service, method, path) && random() < o.spec.rate)?;
+        let hit = self.list.iter_mut().find(|o| o.in_force(now) && o.matches(call) && random() < o.spec.rate)?;
         hit.hits += 1;
         Some(Pick { kind: hit.spec.kind, retry_after: hit.spec.retry_after, ends: hit.ends, cleared: hit.cleared.clone() })
     }
@@ -97,10 +107,11 @@ impl Active {
         now >= self.begins && self.ends.is_none_or(|e| now < e) && self.spec.count.is_none_or(|c| self.hits < c)
     }
 
-    fn matches(&self, service: Service, method: &str, path: &str) -> bool {
-        self.spec.service == service
+    fn matches(&self, call: &Call<'_>) -> bool {
+        self.spec.service == call.service
+            && (self.spec.count.is_none() || !call.of_node)
             && (self.spec.kind == OutageKind::Refuse
-                || (self.spec.method.as_ref().is_none_or(|m| m.eq_ignore_ascii_case(method))
-                    && self.spec.path_contains.as_ref().is_none_or(|p| path.contains(p.as_str()))))
+                || (self.spec.method.as_ref().is_none_or(|m| m.eq_ignore_ascii_case(call.method))
+                    && self.spec.path_contains.as_ref().is_none_or(|p| call.path.contains(p.as_str()))))
     }
 }

@@ -187,9 +187,15 @@ fn status(core: &Core, ask: Ask) -> Response {
     let world = lock(&core.world);
     let all = asked.is_empty();
     let mut list: Vec<Entry<'_>> = if all {
-        world.nodes.iter().enumerate().filter(|(_, n)| !n.faults.missing_from_pcs).map(|(at, _)| known(&world, at)).collect()
+        world
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, n)| !n.faults.missing_from_pcs && !n.faults.omitted_from_pcs)
+            .map(|(at, _)| known(&world, at))
+            .collect()
     } else {
-        asked.iter().map(|x| entry(&world, x)).collect()
+        asked.iter().filter(|x| world.node(x).is_none_or(|n| !n.faults.omitted_from_pcs)).map(|x| entry(&world, x)).collect()
     };
     list.retain(|e| power.as_ref().is_none_or(|f| f == e.power_state) && management.as_ref().is_none_or(|f| f == e.management_state));
     json_ok(&json!({"status": list}))

@@ -15,7 +15,7 @@ use super::lock;
 pub(crate) struct ReportJob {
     pub(crate) node: usize,
     pub(crate) xname: String,
-    pub(crate) boot: u64,
+    pub(crate) chain: u64,
     pub(crate) attempt: u32,
     pub(crate) token: String,
 }
@@ -65,8 +65,8 @@ impl Clients {
 async fn report(core: &Core, clients: &Clients, job: &ReportJob) {
     let settings = core.settings();
     let client = if settings.operator_insecure { &clients.insecure } else { &clients.strict };
-    // A report that waited for its turn may be about a boot that is over.
-    if lock(&core.world).nodes[job.node].boot != job.boot {
+    // A report that waited for its turn may be about a boot that is over, or overtaken by a newer one.
+    if lock(&core.world).nodes[job.node].chain != job.chain {
         return;
     }
     let answer = match (&settings.operator_url, client) {

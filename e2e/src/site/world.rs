@@ -54,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) command: u64,
     /// Counts changes of power.
     pub(crate) boot: u64,
+    /// Counts rounds of reports; a timer of an earlier round does nothing.
+    pub(crate) chain: u64,
     pub(crate) run: Option<Running>,
     pub(crate) faults: Faults,
     pub(crate) failed_boots: u32,
@@ -79,6 +81,7 @@ impl Node {
             power_changed: Timestamp::now(),
             command: 0,
             boot: 0,
+            chain: 0,
             run: None,
             faults: Faults::default(),
             failed_boots: 0,
@@ -265,7 +268,7 @@ impl World {
             Event::Power { node, command, on } => self.power_applied(core, node, command, on),
             Event::Script { node, boot } => self.fetch_script(core, node, boot),
             Event::Up { node, boot } => self.come_up(core, node, boot),
-            Event::Report { node, boot, attempt } => self.send_report(core, node, boot, attempt),
+            Event::Report { node, chain, attempt } => self.send_report(core, node, chain, attempt),
             Event::CfsReport { node, boot, attempt } => self.report_to_cfs(core, node, boot, attempt),
             Event::CfsRun { node, generation } => self.cfs_run(core, node, generation),
             Event::TransitionStart(id) => self.transition_start(core, id),
