@@ -34,7 +34,12 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
         }
         for ((boot_set, together), nodes) in by_set {
             let chunks = nodes.chunks(chunk_size(world, together));
-            wants.extend(chunks.map(|chunk| Want::Open { session: session.uid.clone(), boot_set, work: Work::Configure, nodes: chunk.to_vec() }));
+            wants.extend(chunks.map(|chunk| Want::Open {
+                session: session.uid.clone(),
+                boot_set,
+                work: Work::Configure,
+                nodes: chunk.to_vec(),
+            }));
         }
     }
     wants

@@ -1,5 +1,6 @@
 //! What comes in from outside and what it changes in the World: observations, reports, outcomes of calls.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::model::{
     ConfigRecord, ConfigSeen, EndKind, HoldReason, NodeId, Phase, Power, PowerAction, PowerSeen, Prepared, Reported, SessionUid, Token,
     World,
 };
+use crate::pass::MAX_REFUNDS;
 use crate::resolve::Snapshot;
 use crate::time::Timestamp;
 use crate::want::Decision;
@@ -41,7 +43,8 @@ pub enum ReportNeeds {
 /// A node CFS does not know may be added by its hardware sync, which runs every ten seconds.
 const UNKNOWN_TO_CFS_PAUSE: Duration = Duration::from_secs(10);
 
-/// After a refusal that did not touch the node: PCS holds its reservation up to 15 s (external services §2.3).
+/// After a refusal that did not touch the node, longer each time: PCS holds its reservation up to 15 s (external services §2.3),
+/// or as long as the slowest node of another transition takes.
 const UNTOUCHED_PAUSE: Duration = Duration::from_secs(3);
 
 impl World {
@@ -105,13 +108,7 @@ impl World {
     }
 
     /// Power of nodes, asked at `asked`; `readings` may lack nodes the service does not know.
-    pub fn fold_power(
-        &mut self,
-        nodes: &[NodeId],
-        asked: Timestamp,
-        read: Result<Vec<(NodeId, Power, Arc<str>)>, Fault>,
-        now: Timestamp,
-    ) {
+    pub fn fold_power(&mut self, nodes: &[NodeId], asked: Timestamp, read: Result<Vec<(NodeId, Power, Arc<str>)>, Fault>, now: Timestamp) {
         for id in nodes {
             if let Some(node) = self.nodes.get_mut(id.0 as usize) {
                 node.reading_power = false;
@@ -121,6 +118,11 @@ impl World {
             Err(fault) => self.fold_fault(&fault, now),
             Ok(readings) => {
                 self.fold_answer(Service::Pcs, now);
+                // What the service does not name it does not know: unknown, and asked again after a pause (rule 2).
+                let named: HashSet<NodeId> = readings.iter().map(|(id, ..)| *id).collect();
+                for id in nodes.iter().filter(|id| !named.contains(id)) {
+                    self.see_power(*id, PowerSeen { power: Power::Unknown, at: asked, detail: "not named in its answer".into() });
+                }
                 for (id, power, detail) in readings {
                     self.see_power(id, PowerSeen { power, at: asked, detail });
                 }
@@ -190,7 +192,8 @@ impl World {
             _ if same => node.reported.as_ref().and_then(|report| report.artifacts.clone()),
             _ => self.artifacts_of(token),
         };
-        let boots = matches!(&driven, Some((drive, true, _)) if proves_boot(drive));
+        let withdrawable = node.batch.and_then(|batch| self.batches.get(&batch)).is_some_and(not_sent_power_off);
+        let boots = matches!(&driven, Some((drive, true, _)) if proves_boot(drive, withdrawable));
         let session = driven.filter(|_| boots).map(|(drive, ..)| drive.session.clone());
         let changed = !same || boots;
         let node = if changed { self.node_mut(id) } else { self.nodes.get_mut(id.0 as usize) };
@@ -244,6 +247,8 @@ impl World {
             Outcome::Impossible { detail } => self.reject(id, &detail, true, now),
             Outcome::Stored { token } => {
                 self.fold_answer(service, now);
+                // Whatever had to be asked before it (IMS, where an image must be projected) has answered too.
+                self.fold_answer(Service::Ims, now);
                 let boot_set = self.batches.get(&id).map_or(0, |batch| batch.boot_set);
                 if let Some(run) = self.sessions.get_mut(&session).and_then(crate::session::Session::running_mut) {
                     run.tokens.push((token, boot_set));
@@ -257,12 +262,13 @@ impl World {
             }
             Outcome::Configured { changed } => {
                 self.fold_answer(service, now);
-                let changed: std::collections::HashSet<NodeId> = changed.into_iter().collect();
+                let changed: HashSet<NodeId> = changed.into_iter().collect();
                 self.close(id, |world, member, session| world.configured(member.node, session, changed.contains(&member.node), work, now));
             }
             Outcome::Accepted { transition } => {
                 self.fold_answer(service, now);
-                let members: Vec<NodeId> = self.batches.get(&id).map(|batch| batch.nodes.iter().map(|m| m.node).collect()).unwrap_or_default();
+                let members: Vec<NodeId> =
+                    self.batches.get(&id).map(|batch| batch.nodes.iter().map(|m| m.node).collect()).unwrap_or_default();
                 for node in members {
                     self.with_drive(node, &session, |drive| {
                         if let Some(issued) = &mut drive.action {
@@ -288,7 +294,7 @@ impl World {
         match progress {
             Progress::Unavailable { detail } => self.fold_fault(&Fault { service: Service::Pcs, detail }, now),
             // PCS forgot it: it is over, and only a look at the nodes says what it did.
-            Progress::Gone => self.close(id, |_, _, _| ()),
+            Progress::Gone => self.over(id),
             Progress::Tasks { done, tasks } => {
                 self.fold_answer(Service::Pcs, now);
                 for (node, task) in tasks {
@@ -296,7 +302,7 @@ impl World {
                 }
                 // A node the transition does not name is looked at, like one whose task is open in a finished transition.
                 if done {
-                    self.close(id, |_, _, _| ());
+                    self.over(id);
                 }
             }
         }
@@ -322,11 +328,7 @@ impl World {
             }
             Task::Untouched { detail, permanent } => {
                 self.free(id, node);
-                self.withdraw(&member, work);
-                self.with_drive(node, &session, |drive| {
-                    drive.not_before = now + UNTOUCHED_PAUSE;
-                    drive.error = detail.clone();
-                });
+                self.untouched(&member, work, &session, &detail, now);
                 if permanent {
                     self.fail(node, &session, reasons::POWER_REFUSED, &format!("PCS: {detail}. Not touched; see HSM and PCS."), now);
                 }
@@ -353,6 +355,14 @@ impl World {
         }
     }
 
+    /// A transition is over, and the journal need not name it any more.
+    fn over(&mut self, id: BatchId) {
+        if let Some(batch) = self.batches.get(&id) {
+            self.journal_due.insert(batch.session.clone());
+        }
+        self.close(id, |_, _, _| ());
+    }
+
     /// Ends a batch: every node left in it is free again.
     fn close(&mut self, id: BatchId, mut each: impl FnMut(&mut Self, &Member, &SessionUid)) {
         let Some(batch) = self.batches.remove(&id) else { return };
@@ -373,6 +383,29 @@ impl World {
             let attempts = drive.attempts.of(action);
             *attempts = attempts.saturating_sub(1);
         }
+    }
+
+    /// A node was refused without being touched. The attempt is given back, but not for ever: a node that stays reserved by
+    /// somebody else must come to its end too (rule 15).
+    fn untouched(&mut self, member: &Member, work: Work, session: &SessionUid, detail: &Arc<str>, now: Timestamp) {
+        let Some(refunds) = self
+            .node(member.node)
+            .and_then(|node| node.drive.as_ref())
+            .filter(|drive| drive.session == *session)
+            .map(|drive| drive.refunds)
+        else {
+            return;
+        };
+        if refunds < MAX_REFUNDS {
+            self.withdraw(member, work);
+        } else {
+            self.decide(member.node, Decision::ActionFailed { refund: false, error: detail.clone() }, now);
+        }
+        self.with_drive(member.node, session, |drive| {
+            drive.refunds = drive.refunds.saturating_add(1);
+            drive.not_before = now + UNTOUCHED_PAUSE.saturating_mul(u32::from(drive.refunds));
+            drive.error = detail.clone();
+        });
     }
 
     fn note_error(&mut self, node: NodeId, detail: &Arc<str>) {
@@ -438,14 +471,20 @@ impl World {
 
 /// Whether a report of a right token proves the boot this session wants: only after its own power-on, and not once a power-off
 /// was asked for.
-fn proves_boot(drive: &crate::model::Drive) -> bool {
+fn proves_boot(drive: &crate::model::Drive, withdrawable: bool) -> bool {
     if drive.booted.is_some() {
         return false;
     }
     match drive.action {
-        Some(issued) => issued.action == PowerAction::On && drive.phase == Phase::PoweringOn,
+        Some(issued) if issued.action == PowerAction::On => drive.phase == Phase::PoweringOn,
+        Some(issued) => withdrawable && issued.action == PowerAction::SoftOff && drive.attempts.on > 0,
         None => drive.phase == Phase::PoweringOff && drive.attempts.on > 0,
     }
+}
+
+/// A power-off that is being recorded and has not left: a report that comes in now still stops it.
+fn not_sent_power_off(batch: &crate::batch::Batch) -> bool {
+    batch.work == Work::Power(PowerAction::SoftOff) && batch.state == BatchState::Recording
 }
 
 /// Looks at a transition follow each other at a tenth of a second at first, then at ever longer pauses up to 5 s.

@@ -261,7 +261,12 @@ fn state_of(world: &World, session: &Session, slot: &crate::session::Slot, clock
     let node = world.node(slot.node)?;
     if let Some(end) = &slot.end {
         let last = node.last.as_ref().filter(|last| last.session == session.uid);
-        let end = NodeEndRecord { kind: end.kind, reason: end.reason.clone(), message: end.message.clone(), age_ms: clock.coarse_age(end.at, MINUTE_MS) };
+        let end = NodeEndRecord {
+            kind: end.kind,
+            reason: end.reason.clone(),
+            message: end.message.clone(),
+            age_ms: clock.coarse_age(end.at, MINUTE_MS),
+        };
         return Some(State {
             power_cycled: slot.power_cycled,
             attempts: last.map(|last| last.attempts).unwrap_or_default(),
@@ -299,7 +304,13 @@ fn batch_record(run: &Run, batch: &Batch, clock: Clock) -> BatchRecord {
         BatchState::Following { transition, .. } => Some(transition.clone()),
         BatchState::Recording | BatchState::Sent => None,
     };
-    BatchRecord { work: batch.work, boot_set: batch.boot_set, nodes: ranges::encode(&positions), age_ms: clock.age(batch.opened), transition }
+    BatchRecord {
+        work: batch.work,
+        boot_set: batch.boot_set,
+        nodes: ranges::encode(&positions),
+        age_ms: clock.age(batch.opened),
+        transition,
+    }
 }
 
 fn end_record(end: &SessionEnd, clock: Clock) -> EndRecord {
@@ -377,15 +388,27 @@ impl World {
         let id = slot.node;
         let action = state.action.map(|record| clock.issued(record));
         self.wait_out(uid, id, action);
-        let Some(slot) = self.sessions.get_mut(uid).and_then(Session::running_mut).and_then(|run| run.slots.get_mut(index as usize)) else { return };
+        let Some(slot) = self.sessions.get_mut(uid).and_then(Session::running_mut).and_then(|run| run.slots.get_mut(index as usize)) else {
+            return;
+        };
         if let Some(record) = &state.end {
-            let end = End { kind: record.kind, reason: record.reason.clone(), message: record.message.clone(), at: clock.past(record.age_ms) };
+            let end =
+                End { kind: record.kind, reason: record.reason.clone(), message: record.message.clone(), at: clock.past(record.age_ms) };
             slot.end = Some(end.clone());
             let Some(limit) = self.node(id).map(|node| self.retry_limit(node)) else { return };
             let Some(node) = self.node_mut(id) else { return };
             if node.drive.as_ref().is_none_or(|drive| drive.session == *uid) {
                 node.drive = None;
-                node.last = Some(LastRun { session: uid.clone(), namespace, name, end, attempts: state.attempts, limit, action, phase: state.phase });
+                node.last = Some(LastRun {
+                    session: uid.clone(),
+                    namespace,
+                    name,
+                    end,
+                    attempts: state.attempts,
+                    limit,
+                    action,
+                    phase: state.phase,
+                });
             }
             return;
         }
@@ -419,8 +442,10 @@ impl World {
             None => return,
         };
         for node in &slots {
-            if let Some(node) = self.node_mut(*node) {
-                node.batch = Some(id);
+            let before = self.node_mut(*node).and_then(|node| node.batch.replace(id));
+            // A newer session's operation began after the older one had ended.
+            if let Some(older) = before.and_then(|before| self.batches.get_mut(&before)) {
+                older.nodes.retain(|member| member.node != *node);
             }
         }
         let nodes = slots.into_iter().map(|node| Member { node, before: None }).collect();

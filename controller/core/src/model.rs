@@ -287,6 +287,14 @@ pub struct Drive {
     pub since: Timestamp,
 }
 
+impl Drive {
+    /// The session's last power action, or where there is none its hold on the node.
+    #[must_use]
+    pub fn acted_or_held_since(&self) -> Timestamp {
+        self.action.map_or(self.held_since, |issued| issued.at.max(self.held_since))
+    }
+}
+
 /// One node of the machine.
 #[derive(Debug, Clone)]
 pub struct Node {
@@ -366,6 +374,18 @@ impl Node {
         self.power.as_ref().filter(|seen| seen.at >= since).map(|seen| self.believed(seen))
     }
 
+    /// Power as last seen at or after `since`, if that is recent enough to act on (rule 4).
+    #[must_use]
+    pub fn power_fresh(&self, since: Timestamp, now: Timestamp) -> Option<Power> {
+        self.power_since(since).filter(|_| !self.power_stale(now))
+    }
+
+    /// The last look at its power is too old to act on.
+    #[must_use]
+    pub fn power_stale(&self, now: Timestamp) -> bool {
+        self.power.as_ref().is_none_or(|seen| now.since(seen.at) > POWER_FRESH)
+    }
+
     /// An `off` that a report contradicts is unknown: PCS samples the BMCs only every 30 s (external services §2.3), so a node
     /// that spoke to us within that time may well be up (rule 2).
     fn believed(&self, seen: &PowerSeen) -> Power {
@@ -375,6 +395,9 @@ impl Node {
         }
     }
 }
+
+/// An observation of power older than this justifies no action.
+pub const POWER_FRESH: Duration = Duration::from_secs(60);
 
 /// How long PCS may go on saying what it saw last: its sampling interval of 30 s and a margin.
 pub const PCS_SAMPLING: Duration = Duration::from_secs(45);

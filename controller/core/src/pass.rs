@@ -25,7 +25,7 @@ const OPERATORS: [(&str, Reconcile); 8] = [
 ];
 
 /// Attempts given back at most, so that a service that loses every answer cannot keep a session going for ever.
-const MAX_REFUNDS: u8 = 16;
+pub(crate) const MAX_REFUNDS: u8 = 16;
 
 /// Decisions of one pass may lead to others at once; this many rounds at most, the rest waits for the next pass.
 const ROUNDS: usize = 6;
@@ -140,7 +140,11 @@ impl World {
             Decision::Enter(phase) => drive.enter(phase),
             Decision::Cycle | Decision::CycleSilent => drive.enter(Phase::PoweringOff),
             Decision::ActionFailed { refund, error } => drive.action_failed(refund, error),
-            Decision::AlreadyBooted => drive.booted = Some(now),
+            Decision::AlreadyBooted => {
+                drive.booted = Some(now);
+                // A shutdown that was asked for in vain is given up.
+                drive.action = drive.action.filter(|issued| issued.action == PowerAction::On);
+            }
             Decision::End(..) => {}
         }
         drive.since = now;
@@ -151,6 +155,7 @@ impl World {
             drive.configured_by.get_or_insert(now + wait);
         }
         self.touched_sessions.insert(uid.clone());
+        self.journal_due.insert(uid.clone());
         let Some(run) = self.sessions.get_mut(&uid).and_then(|session| session.running_mut()) else { return };
         if let Some(slot) = run.slots.get_mut(index) {
             slot.power_cycled |= cycle;
@@ -165,33 +170,19 @@ impl World {
         let limit = self.nodes.get(id.0 as usize).map_or(0, |node| self.retry_limit(node));
         let Some(drive) = self.node_mut(id).and_then(|node| node.drive.take()) else { return };
         let uid = drive.session.clone();
-        self.leave_batch(id, &uid);
         self.touched_sessions.insert(uid.clone());
+        self.journal_due.insert(uid.clone());
         let Some(session) = self.sessions.get_mut(&uid) else { return };
         let (namespace, name) = (session.namespace.clone(), session.name.clone());
         if let Some(slot) = session.running_mut().and_then(|run| run.slots.get_mut(drive.index as usize)) {
+            // Decided, but let go before anything was sent.
+            slot.power_cycled &= end.kind != EndKind::LeftRunning;
             slot.end = Some(end.clone());
         }
         let Some(node) = self.node_mut(id) else { return };
         node.config = None;
         let Drive { attempts, action, phase, .. } = drive;
         node.last = Some(crate::model::LastRun { session: uid, namespace, name, end, attempts, limit, action, phase });
-    }
-
-    /// A node that has ended need not wait for the rest of its batch; a power-off under way is never forgotten.
-    fn leave_batch(&mut self, id: NodeId, uid: &SessionUid) {
-        let Some(batch_id) = self.nodes.get(id.0 as usize).and_then(|node| node.batch) else { return };
-        let Some(batch) = self.batches.get_mut(&batch_id).filter(|batch| batch.session == *uid) else { return };
-        if batch.work != Work::Power(PowerAction::On) || !matches!(batch.state, BatchState::Following { .. }) {
-            return;
-        }
-        batch.nodes.retain(|member| member.node != id);
-        if batch.nodes.is_empty() {
-            self.batches.remove(&batch_id);
-        }
-        if let Some(node) = self.node_mut(id) {
-            node.batch = None;
-        }
     }
 
     fn open(&mut self, session: SessionUid, boot_set: u16, work: Work, nodes: Vec<NodeId>, now: Timestamp) -> Option<Effect> {
@@ -304,6 +295,10 @@ impl Drive {
             self.refunds += 1;
             let attempts = self.attempts.of(issued.action);
             *attempts = attempts.saturating_sub(1);
+            if issued.action == PowerAction::SoftOff {
+                // It is asked again, not forced.
+                self.action = None;
+            }
         }
         // A new power-on needs a new token, so that a report proves this boot and no other.
         self.params = Prepared::No;

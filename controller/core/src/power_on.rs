@@ -15,6 +15,7 @@ use crate::want::Want;
 #[must_use]
 pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
     let mut wants = Vec::new();
+    let mut power_ons = allowance(world, now);
     for session in world.sessions.values() {
         let Some(run) = session.running().filter(|_| !session.halted()) else { continue };
         let mut steps: BTreeMap<(Work, u16, u32), Vec<NodeId>> = BTreeMap::new();
@@ -26,14 +27,18 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
             }
             debug_assert!(node.batch.is_none());
         }
-        let mut power_ons = allowance(world, run, now);
         for ((work, boot_set, together), mut nodes) in steps {
             if matches!(work, Work::Power(_)) {
                 nodes.truncate(power_ons);
                 power_ons -= nodes.len();
             }
             let size = chunk_size(world, together);
-            wants.extend(nodes.chunks(size).map(|chunk| Want::Open { session: session.uid.clone(), boot_set, work, nodes: chunk.to_vec() }));
+            wants.extend(nodes.chunks(size).map(|chunk| Want::Open {
+                session: session.uid.clone(),
+                boot_set,
+                work,
+                nodes: chunk.to_vec(),
+            }));
         }
     }
     wants
@@ -61,7 +66,7 @@ fn ready<'a>(world: &'a World, session: &'a Session, run: &'a Run, now: Timestam
             && drive.hold.is_none_or(|hold| hold.reason == HoldReason::NotInConfigurationService)
             && !matches!(drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed);
         let free = node.batch.is_none() && !node.suspended && now >= drive.not_before;
-        let off = node.power_since(drive.held_since) == Some(Power::Off);
+        let off = node.power_fresh(drive.acted_or_held_since(), now) == Some(Power::Off);
         let budget = drive.attempts.on < world.retry_limit(node);
         (pending && free && off && budget).then_some((id, node, drive))
     })
@@ -76,15 +81,16 @@ fn next_step(run: &Run, drive: &Drive) -> Option<Work> {
     })
 }
 
-/// How many power-ons may leave now: none while the stop switch is set; otherwise what pacing leaves.
-fn allowance(world: &World, run: &Run, now: Timestamp) -> usize {
+/// How many power-ons may leave now, for all sessions together: none while the stop switch is set; otherwise what pacing leaves.
+fn allowance(world: &World, now: Timestamp) -> usize {
     if world.emergency_stop {
         return 0;
     }
     let rate = match world.options.power_ons_per_second {
         0 => usize::MAX,
         rate => {
-            let lately: u32 = run.paced.iter().filter(|(at, _)| now.since(*at) < Duration::from_secs(1)).map(|(_, nodes)| *nodes).sum();
+            let paced = world.sessions.values().filter_map(Session::running).flat_map(|run| &run.paced);
+            let lately: u32 = paced.filter(|(at, _)| now.since(*at) < Duration::from_secs(1)).map(|(_, nodes)| *nodes).sum();
             rate.saturating_sub(lately as usize)
         }
     };
@@ -100,6 +106,8 @@ pub fn in_flight(world: &World) -> usize {
     let runs = world.sessions.values().filter_map(Session::running);
     runs.flat_map(Run::open)
         .filter_map(|id| world.node(id)?.drive.as_ref())
-        .filter(|drive| drive.booted.is_none() && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed))
+        .filter(|drive| {
+            drive.booted.is_none() && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed)
+        })
         .count()
 }

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use bos_crds::{
-    ActualState, Attempts, BootComponentStatus, LastAction, LastSession, NodePhase, NodeStatus, PowerState, Time, Transition, bounded, reasons,
+    ActualState, Attempts, BootComponentStatus, LastAction, LastSession, NodePhase, NodeStatus, PowerState, Time, Transition, bounded,
+    reasons,
     schema::{COMPONENT_MESSAGE_MAX, TRANSITIONS_MAX},
 };
 
@@ -211,10 +212,21 @@ pub fn standing(world: &World, node: &Node, drive: &Drive, session: &Session, no
 }
 
 /// Status and reason of a driven node with what its BootComponent says beside them.
-fn standing_in_words(world: &World, node: &Node, drive: &Drive, session: &Session, now: Timestamp) -> (NodeStatus, &'static str, String, String) {
+fn standing_in_words(
+    world: &World,
+    node: &Node,
+    drive: &Drive,
+    session: &Session,
+    now: Timestamp,
+) -> (NodeStatus, &'static str, String, String) {
     if let Some(hold) = drive.hold {
-        let detail = node.power.as_ref().map(|seen| seen.detail.to_string()).filter(|text| !text.is_empty() && hold.reason == HoldReason::PowerUnknown);
-        let message = detail.map_or_else(|| reasons::describe(hold_reason(hold.reason)).unwrap_or("").to_owned(), |text| format!("PCS: {text}"));
+        let detail = node
+            .power
+            .as_ref()
+            .map(|seen| seen.detail.to_string())
+            .filter(|text| !text.is_empty() && hold.reason == HoldReason::PowerUnknown);
+        let message =
+            detail.map_or_else(|| reasons::describe(hold_reason(hold.reason)).unwrap_or("").to_owned(), |text| format!("PCS: {text}"));
         return (NodeStatus::OnHold, hold_reason(hold.reason), message, format!("given up at {} if this lasts", hold.until.clock()));
     }
     let (status, reason) = status_and_reason(world, node, drive, session, now);
@@ -240,8 +252,12 @@ fn status_and_reason(world: &World, node: &Node, drive: &Drive, session: &Sessio
             (NodeStatus::PowerOnCalled, if on { reasons::AWAITING_REPORT } else { reasons::AWAITING_POWER })
         }
         (Phase::PoweringOn, _) => (NodeStatus::PowerOnPending, blocked.unwrap_or_else(|| pending_reason(world, drive, now))),
-        (Phase::PoweringOff, Some(issued)) if issued.action == PowerAction::SoftOff => (NodeStatus::PowerOffGracefullyCalled, reasons::AWAITING_POWER),
-        (Phase::PoweringOff, Some(issued)) if issued.action == PowerAction::ForceOff => (NodeStatus::PowerOffForcefullyCalled, reasons::AWAITING_POWER),
+        (Phase::PoweringOff, Some(issued)) if issued.action == PowerAction::SoftOff => {
+            (NodeStatus::PowerOffGracefullyCalled, reasons::AWAITING_POWER)
+        }
+        (Phase::PoweringOff, Some(issued)) if issued.action == PowerAction::ForceOff => {
+            (NodeStatus::PowerOffForcefullyCalled, reasons::AWAITING_POWER)
+        }
         (Phase::PoweringOff, _) => (NodeStatus::PowerOffPending, blocked.unwrap_or(reasons::AWAITING_POWER)),
     }
 }
@@ -264,7 +280,9 @@ fn next_step(world: &World, node: &Node, drive: &Drive, status: NodeStatus) -> S
         (NodeStatus::PowerOffGracefullyCalled | NodeStatus::PowerOffForcefullyCalled, Some(issued)) => {
             format!("forced off at {} if still on", issued.power_by.clock())
         }
-        (NodeStatus::Configuring, _) => drive.configured_by.map_or_else(String::new, |by| format!("fails at {} if CFS has not finished", by.clock())),
+        (NodeStatus::Configuring, _) => {
+            drive.configured_by.map_or_else(String::new, |by| format!("fails at {} if CFS has not finished", by.clock()))
+        }
         _ => String::new(),
     }
 }

@@ -222,7 +222,8 @@ fn set_conditions(world: &World, session: &Session, end: Option<&SessionEnd>, st
         let (truth, reason, message) = services(world, session, now);
         set(conditions::SERVICES_AVAILABLE, truth, reason, &message);
         if session.run().is_some_and(|run| run.mass_timeout.is_some()) {
-            let message = "Many nodes fell silent together, so none is power-cycled. A person decides: cancel the Session, or wait for reports.";
+            let message =
+                "Many nodes fell silent together, so none is power-cycled. A person decides: cancel the Session, or wait for reports.";
             set(conditions::MASS_BOOT_TIMEOUT, ConditionStatus::True, reasons::MASS_BOOT_TIMEOUT, message);
         }
     }
@@ -247,13 +248,16 @@ fn registered(reason: &str) -> &'static str {
 /// One condition for all services: what is away, and what was away since this session began.
 fn services(world: &World, session: &Session, now: Timestamp) -> (ConditionStatus, &'static str, String) {
     let since = session.run().map_or(session.created, |run| run.started.min(session.created));
-    let relevant: Vec<(Service, &Outage)> = world.services.outages().filter(|(_, outage)| outage.until.is_none_or(|until| until >= since)).collect();
+    let relevant: Vec<(Service, &Outage)> =
+        world.services.outages().filter(|(_, outage)| outage.until.is_none_or(|until| until >= since)).collect();
     let texts: Vec<String> = relevant.iter().map(|(service, outage)| outage_text(*service, outage)).collect();
     let fault = world.discovery.fault.as_deref();
     let _ = now;
     match relevant.iter().find(|(_, outage)| outage.until.is_none()) {
         Some((service, _)) => (ConditionStatus::False, unavailable(*service), texts.join("; ")),
-        None if fault.is_some() && session.run().is_none() => (ConditionStatus::False, reasons::HSM_FAULT, fault.unwrap_or_default().to_owned()),
+        None if fault.is_some() && session.run().is_none() => {
+            (ConditionStatus::False, reasons::HSM_FAULT, fault.unwrap_or_default().to_owned())
+        }
         None => (ConditionStatus::True, reasons::SERVICES_ANSWER, texts.join("; ")),
     }
 }

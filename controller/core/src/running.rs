@@ -79,14 +79,25 @@ impl World {
         if order(&owner) > order(uid) {
             // A node never moves to an older session: this one loses it before it began.
             let message: Arc<str> = format!("Owned by {}, a newer session.", title(&owner)).into();
-            let end = crate::model::End { kind: crate::model::EndKind::Superseded, reason: bos_crds::reasons::SUPERSEDED.into(), message, at: now };
-            if let Some(slot) = self.sessions.get_mut(uid).and_then(|session| session.running_mut()).and_then(|run| run.slots.get_mut(index as usize)) {
+            let end = crate::model::End {
+                kind: crate::model::EndKind::Superseded,
+                reason: bos_crds::reasons::SUPERSEDED.into(),
+                message,
+                at: now,
+            };
+            if let Some(slot) =
+                self.sessions.get_mut(uid).and_then(|session| session.running_mut()).and_then(|run| run.slots.get_mut(index as usize))
+            {
                 slot.end = Some(end);
             }
             return;
         }
         let by = title(uid);
-        let unsettled = self.node(id).and_then(|node| node.drive.as_ref()).and_then(|drive| drive.action).filter(|issued| !issued.accepted && !issued.failed);
+        let unsettled = self
+            .node(id)
+            .and_then(|node| node.drive.as_ref())
+            .and_then(|drive| drive.action)
+            .filter(|issued| !issued.accepted && !issued.failed);
         self.supersede(id, &by, now);
         self.take(id, uid, index, boot_set, unsettled.map_or(now, |issued| issued.power_by.max(now)));
     }
@@ -111,12 +122,26 @@ impl World {
         }
         let order = self.order(&batch, stay.first()?.node)?;
         let nodes = stay.iter().filter_map(|member| Some((member.node, self.node(member.node)?.xname.clone()))).collect();
+        if let Work::Power(_) = batch.work {
+            // The time its record took to become durable is not the node's.
+            self.postpone(&stay, now.since(batch.opened));
+        }
         let title = self.sessions.get(&batch.session).map_or_else(String::new, |session| session.title()).into();
         let open = self.batches.get_mut(&id)?;
         open.nodes = stay;
         open.state = BatchState::Sent;
         open.opened = now;
         Some(Dispatch { id, session: batch.session, title, order, nodes })
+    }
+
+    fn postpone(&mut self, members: &[crate::batch::Member], span: std::time::Duration) {
+        for member in members {
+            if let Some(issued) = self.node_mut(member.node).and_then(|node| node.drive.as_mut()).and_then(|drive| drive.action.as_mut()) {
+                issued.at = issued.at + span;
+                issued.power_by = issued.power_by + span;
+                issued.boot_by = issued.boot_by + span;
+            }
+        }
     }
 
     fn withdraw_member(&mut self, batch: &Batch, member: &crate::batch::Member) {

@@ -2,7 +2,8 @@
 
 use bos_crds::reasons;
 
-use crate::model::World;
+use crate::batch::{Batch, BatchState, Work};
+use crate::model::{PowerAction, World};
 use crate::session::{Run, Session, SessionEnd, SessionOutcome, Tally};
 use crate::time::Timestamp;
 use crate::want::Want;
@@ -15,8 +16,11 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
     over.map(|(session, run)| Want::EndSession(session.uid.clone(), end(session, run, now))).collect()
 }
 
+/// Calls whose end says something about the session. A power-on that is only being confirmed does not: its nodes have reported.
+/// It is followed all the same, for a newer session must wait for it (rule 11).
 fn has_open_batches(world: &World, session: &Session) -> bool {
-    world.batches.values().any(|batch| batch.session == session.uid)
+    let confirming = |batch: &Batch| batch.work == Work::Power(PowerAction::On) && matches!(batch.state, BatchState::Following { .. });
+    world.batches.values().any(|batch| batch.session == session.uid && !confirming(batch))
 }
 
 fn end(session: &Session, run: &Run, now: Timestamp) -> SessionEnd {

@@ -110,10 +110,12 @@ fn refusal(world: &World, session: &Session, now: Timestamp) -> Option<(&'static
         return Some((reasons::EXPIRED, format!("startBefore {} has passed; nothing was done.", before.0)));
     }
     if session.tracked && spec.start_before.is_none() {
-        let message = "A GitOps tool tracks this Session, so it needs startBefore: otherwise a later re-creation from Git would run it again.";
+        let message =
+            "A GitOps tool tracks this Session, so it needs startBefore: otherwise a later re-creation from Git would run it again.";
         return Some((reasons::START_BEFORE_REQUIRED, message.to_owned()));
     }
-    unsupported(session).map(|what| (reasons::UNSUPPORTED_MODE, format!("{what} is not supported by this release of the operator; nothing was done.")))
+    unsupported(session)
+        .map(|what| (reasons::UNSUPPORTED_MODE, format!("{what} is not supported by this release of the operator; nothing was done.")))
 }
 
 fn unsupported(session: &Session) -> Option<&'static str> {
@@ -152,9 +154,10 @@ impl World {
                 let by = (pending.since + self.options.template_wait).clock();
                 Err(Stop::Wait(format!("SessionTemplate {} does not exist; waiting for it until {by}.", session.spec.template_name), None))
             }
-            Err(SetupFault::Unavailable(fault)) => {
-                Err(Stop::Wait(format!("{} does not answer: {}. Trying again; nothing has been done.", fault.service, fault.detail), Some(fault)))
-            }
+            Err(SetupFault::Unavailable(fault)) => Err(Stop::Wait(
+                format!("{} does not answer: {}. Trying again; nothing has been done.", fault.service, fault.detail),
+                Some(fault),
+            )),
             Err(SetupFault::Refused { reason, message }) => Err(Stop::Fail(reason, message)),
         };
         match planned {
@@ -249,8 +252,7 @@ fn check_template(spec: &SessionSpec, template: &SessionTemplateSpec) -> Result<
 }
 
 fn no_nodes(resolved: &TemplateResolution) -> String {
-    let mut why: Vec<String> =
-        resolved.excluded.iter().map(|(reason, nodes)| format!("{} {}", nodes.len(), reason.as_str())).collect();
+    let mut why: Vec<String> = resolved.excluded.iter().map(|(reason, nodes)| format!("{} {}", nodes.len(), reason.as_str())).collect();
     if resolved.outside_limit > 0 {
         why.push(format!("{} outside the limit", resolved.outside_limit));
     }
@@ -263,7 +265,11 @@ fn no_nodes(resolved: &TemplateResolution) -> String {
     format!("No node is left to act on: {}.", why.join(", "))
 }
 
-fn planned_boot_sets(session: &Session, read: &SetupRead, resolved: &TemplateResolution) -> Result<Vec<PlannedBootSet>, (&'static str, String)> {
+fn planned_boot_sets(
+    session: &Session,
+    read: &SetupRead,
+    resolved: &TemplateResolution,
+) -> Result<Vec<PlannedBootSet>, (&'static str, String)> {
     let off = session.spec.operation == Operation::Shutdown;
     let mut planned = Vec::new();
     for (set, nodes) in read.template.boot_sets.iter().zip(&resolved.boot_sets) {

@@ -15,9 +15,6 @@ use crate::want::{Decision, Want};
 /// After we begin to listen, a live node is heard within this time: bos-reporter retries at least every 30 s.
 const REPORT_RETRY: Duration = Duration::from_secs(60);
 
-/// An observation of power older than this does not justify switching a node off.
-const FRESH: Duration = Duration::from_secs(60);
-
 /// Everything one judgement looks at.
 pub struct Case<'a> {
     /// The World.
@@ -34,6 +31,8 @@ pub struct Case<'a> {
     pub drive: &'a Drive,
     /// Nodes of the session that are silent past their deadline, with those cycled for it lately (rule 8).
     pub silent: usize,
+    /// Running nodes that the session has decided to power-cycle in order to boot another image.
+    pub cycled: usize,
     /// Now.
     pub now: Timestamp,
 }
@@ -46,6 +45,7 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
     for session in world.sessions.values() {
         let Some(run) = session.running() else { continue };
         let silent = silent_nodes(world, run, now);
+        let mut cycled = run.slots.iter().filter(|slot| slot.power_cycled).count();
         if run.mass_timeout.is_none() && silent > world.options.mass_timeout_limit(run.slots.len()) {
             wants.push(Want::MassTimeout(session.uid.clone()));
         }
@@ -55,8 +55,9 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
             if drive.session != session.uid {
                 continue;
             }
-            let case = Case { world, session, run, boot_set, node, drive, silent, now };
+            let case = Case { world, session, run, boot_set, node, drive, silent, cycled, now };
             if let Some(decision) = case.judge() {
+                cycled += usize::from(decision == Decision::Cycle);
                 wants.push(Want::Decide(id, decision));
             } else if case.wants_power() {
                 power.push(id);
@@ -86,7 +87,9 @@ fn silent_nodes(world: &World, run: &Run, now: Timestamp) -> usize {
     let overdue = run
         .open()
         .filter_map(|id| world.node(id)?.drive.as_ref())
-        .filter(|drive| drive.booted.is_none() && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && now >= issued.boot_by))
+        .filter(|drive| {
+            drive.booted.is_none() && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && now >= issued.boot_by)
+        })
         .count();
     let cycled: u32 =
         run.timeout_cycles.iter().filter(|(at, _)| now.since(*at) < world.options.max_boot_wait).map(|(_, nodes)| *nodes).sum();
@@ -208,18 +211,24 @@ impl Case<'_> {
     }
 
     fn cycle(&self) -> Decision {
-        let changed_since = self.node.reported.as_ref().is_some_and(|report| report.since > self.drive.held_since);
-        let cycled = self.run.slots.iter().filter(|slot| slot.power_cycled).count();
         match self.run.plan.max_power_cycled {
-            _ if changed_since => self.left(
-                reasons::LEFT_RUNNING,
-                "Somebody booted it after this session began, so it is left alone (a running job may be on it).",
-            ),
-            Some(most) if cycled >= most as usize => {
+            _ if self.booted_by_another() => self.left_to_another(),
+            Some(most) if self.cycled >= most as usize => {
                 self.left(reasons::MAX_POWER_CYCLED, "It runs another image, and maxPowerCycled nodes have been power-cycled already.")
             }
             _ => Decision::Cycle,
         }
+    }
+
+    /// It came up after the session began, and not by the session (rule 7). The session's beginning counts, not the restart of
+    /// the operator since which the node has been held again.
+    fn booted_by_another(&self) -> bool {
+        let since = self.run.started.min(self.drive.held_since);
+        self.drive.attempts.on == 0 && self.node.reported.as_ref().is_some_and(|report| report.since > since)
+    }
+
+    fn left_to_another(&self) -> Decision {
+        self.left(reasons::LEFT_RUNNING, "Somebody booted it after this session began, so it is left alone (a running job may be on it).")
     }
 
     fn left(&self, reason: &str, message: &str) -> Decision {
@@ -235,14 +244,32 @@ impl Case<'_> {
     /// On in the phase PoweringOff.
     fn judge_power_off(&self) -> Option<Decision> {
         let Some(issued) = self.drive.action.filter(|issued| issued.action != PowerAction::On) else {
-            return self.exhausted(PowerAction::SoftOff).or_else(|| self.drive.hold.map(|_| Decision::Release));
+            return self
+                .reconsider()
+                .or_else(|| self.exhausted(PowerAction::SoftOff))
+                .or_else(|| self.drive.hold.map(|_| Decision::Release));
         };
         let over = self.now >= issued.power_by || issued.failed;
+        if let Some(decision) = self.reconsider().filter(|_| over && issued.action == PowerAction::SoftOff) {
+            return Some(decision);
+        }
         if over && issued.action == PowerAction::SoftOff && !issued.accepted && !issued.failed && self.drive.refunds < MAX_REFUNDS {
             // Its power is not cut because of a request to shut down that may never have been heard.
-            return Some(Decision::ActionFailed { refund: true, error: "still on, and nothing shows that the shutdown was asked for".into() });
+            return Some(Decision::ActionFailed {
+                refund: true,
+                error: "still on, and nothing shows that the shutdown was asked for".into(),
+            });
         }
         over.then(|| self.exhausted(PowerAction::ForceOff)).flatten().or_else(|| self.drive.hold.map(|_| Decision::Release))
+    }
+
+    /// To be switched off, but nothing has been asked yet, or without effect: what came in since may speak against it.
+    fn reconsider(&self) -> Option<Decision> {
+        let report = self.node.reported.as_ref()?;
+        if self.drive.attempts.on > 0 {
+            return (self.run.boot_set_of(&report.token) == Some(self.drive.boot_set)).then_some(Decision::AlreadyBooted);
+        }
+        (self.run.plan.operation == PlannedOperation::Boot && self.booted_by_another()).then(|| self.left_to_another())
     }
 
     fn exhausted(&self, action: PowerAction) -> Option<Decision> {
@@ -296,7 +323,13 @@ impl Case<'_> {
 
     /// The last look at its power is too old to escalate on (rule 4).
     fn stale(&self) -> bool {
-        self.node.power.as_ref().is_none_or(|seen| self.now.since(seen.at) > FRESH)
+        self.node.power_stale(self.now)
+    }
+
+    /// Nothing but a fresh look keeps the next power action from leaving.
+    fn about_to_act(&self) -> bool {
+        let halted = self.session.halted() || self.node.suspended || self.world.emergency_stop;
+        !halted && matches!(self.drive.phase, Phase::PoweringOff | Phase::PoweringOn) && self.stale()
     }
 
     /// Runs the desired image.
@@ -364,7 +397,9 @@ impl Case<'_> {
             HoldReason::NotInConfigurationService => format!("CFS has no record of it for {waited}; it is booted but not configured."),
             HoldReason::PreviousOperation => format!("An operation of an earlier session did not end within {waited}."),
             HoldReason::MassBootTimeout => {
-                format!("No report, like many nodes of this session at the same time; none was power-cycled and it was left on. Waited {waited} more.")
+                format!(
+                    "No report, like many nodes of this session at the same time; none was power-cycled and it was left on. Waited {waited} more."
+                )
             }
             HoldReason::ReportPathDown => {
                 format!("No report, but we could not hear reports either; not power-cycled, left on. Waited {waited} more.")
@@ -379,7 +414,11 @@ impl Case<'_> {
     /// Whether the power service must be asked about this node now.
     fn wants_power(&self) -> bool {
         let since = self.evidence_since();
-        if self.node.reading_power || self.node.batch.is_some() || since > self.now || (self.drive.booted.is_some() && !self.being_switched_off()) {
+        if self.node.reading_power
+            || self.node.batch.is_some()
+            || since > self.now
+            || (self.drive.booted.is_some() && !self.being_switched_off())
+        {
             return false;
         }
         match self.node.power.as_ref().filter(|seen| seen.at >= since) {
@@ -398,10 +437,13 @@ impl Case<'_> {
             Some(Power::On) => {
                 let silent = matches!(self.drive.action, Some(issued) if issued.action == PowerAction::On && self.now >= issued.boot_by);
                 self.being_switched_off()
+                    || (self.drive.phase == Phase::PoweringOff && self.about_to_act())
                     || (silent && self.stale())
                     || matches!(self.drive.hold, Some(hold) if self.now >= hold.until)
             }
-            Some(Power::Off) => matches!(self.drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed),
+            Some(Power::Off) => {
+                matches!(self.drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed) || self.about_to_act()
+            }
         }
     }
 

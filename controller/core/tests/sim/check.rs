@@ -1,0 +1,331 @@
+//! What must hold in every history, judged from what the site saw, not from what the operator says of itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bos_core::batch::{BatchId, Task};
+use bos_core::model::{EndKind, NodeId, Power, PowerAction, SessionUid, Token, World};
+use bos_core::plan::{Plan, PlannedOperation, RunningPolicy};
+use bos_core::running::{Dispatch, Order};
+use bos_core::time::Timestamp;
+
+use super::scenario::{Scenario, Way};
+use super::site::{By, Site};
+
+/// What one session has sent about one node.
+#[derive(Debug, Clone, Default)]
+struct Sent {
+    last: Option<(PowerAction, Timestamp)>,
+    /// The task of the last power call, once the service has one.
+    task: Option<Arc<str>>,
+    /// Boot parameters stored since the last power-on.
+    stored: bool,
+    /// A report of the right image was answered 200 since the last power-on.
+    acknowledged: bool,
+    /// Power-ons that the service said it tried.
+    tried_on: u16,
+    /// Those of which the operator may not know it any more.
+    forgotten: u16,
+    /// The node really went off by this session.
+    switched_off: u16,
+}
+
+/// Judges one history.
+#[derive(Debug)]
+pub(crate) struct Checker {
+    scenario: Scenario,
+    plans: BTreeMap<SessionUid, (Arc<Plan>, Timestamp)>,
+    tokens: BTreeMap<Token, SessionUid>,
+    sent: BTreeMap<(SessionUid, NodeId), Sent>,
+    silent_cycles: BTreeMap<SessionUid, Vec<(NodeId, Timestamp)>>,
+    /// Transitions whose id the operator that lives now was told.
+    known: BTreeSet<Arc<str>>,
+    /// Power calls of this life without an answer.
+    unanswered: BTreeMap<BatchId, Vec<NodeId>>,
+    by_person: BTreeMap<NodeId, Timestamp>,
+    pub(crate) deleted: BTreeSet<SessionUid>,
+    /// How each node's part ended, for comparisons.
+    pub(crate) ends: BTreeMap<(SessionUid, NodeId), EndKind>,
+}
+
+impl Checker {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        Self {
+            scenario: scenario.clone(),
+            plans: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            silent_cycles: BTreeMap::new(),
+            known: BTreeSet::new(),
+            unanswered: BTreeMap::new(),
+            by_person: BTreeMap::new(),
+            deleted: BTreeSet::new(),
+            ends: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn planned(&mut self, uid: &SessionUid, plan: &Arc<Plan>, now: Timestamp) {
+        self.plans.entry(uid.clone()).or_insert_with(|| (plan.clone(), now));
+    }
+
+    /// Power-ons of a session that the service tried for a node.
+    pub(crate) fn power_ons(&self, uid: &SessionUid, node: NodeId) -> u16 {
+        self.sent.get(&(uid.clone(), node)).map_or(0, |sent| sent.tried_on)
+    }
+
+    pub(crate) fn switched_off(&self, uid: &SessionUid, node: NodeId) -> u16 {
+        self.sent.get(&(uid.clone(), node)).map_or(0, |sent| sent.switched_off)
+    }
+
+    pub(crate) fn silent_cycles(&self, uid: &SessionUid) -> usize {
+        self.silent_cycles.get(uid).map_or(0, Vec::len)
+    }
+
+    fn sent(&mut self, uid: &SessionUid, node: NodeId) -> &mut Sent {
+        self.sent.entry((uid.clone(), node)).or_default()
+    }
+
+    /// After every pass: attempts stay within the budget (rule 14), a node is in one operation at most (rule 11).
+    pub(crate) fn after_pass(&self, world: &World, _site: &Site, _now: Timestamp) {
+        let limit = self.scenario.options.retry_policy;
+        for node in &world.nodes {
+            if let Some(drive) = &node.drive {
+                let used = drive.attempts;
+                assert!(used.on <= limit && used.graceful <= limit && used.forceful <= limit, "rule 14: {} {used:?}", node.xname);
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for batch in world.batches.values() {
+            for member in &batch.nodes {
+                assert!(seen.insert(member.node), "rule 11: {:?} is in two operations", member.node);
+            }
+        }
+    }
+
+    /// A call leaves the process, and if `way` says so is lost.
+    pub(crate) fn leaves(&mut self, world: Option<&World>, dispatch: &Dispatch, way: Option<Way>, site: &Site, now: Timestamp) {
+        let Some(world) = world else { panic!("a dead operator sends") };
+        let session = &world.sessions[&dispatch.session];
+        assert!(!session.halted(), "rule 10: {} is cancelled, deleted or suspended", session.uid);
+        let (_, planned) = &self.plans[&dispatch.session];
+        for (node, _) in &dispatch.nodes {
+            let newer = self.plans.iter().find(|(uid, (plan, at))| {
+                let later = world.sessions.get(*uid).is_some_and(|other| other.created > session.created);
+                **uid != dispatch.session && later && at > planned && world.sessions[*uid].run().is_some() && has(plan, *node)
+            });
+            assert!(newer.is_none(), "rule 11: {} acts on {node:?}, which {newer:?} took", dispatch.session);
+        }
+        let Order::Power(action) = dispatch.order else { return };
+        assert!(!world.emergency_stop, "rule 10: the stop switch is set");
+        let nodes = dispatch.nodes.iter().map(|(node, _)| *node).collect();
+        for (node, _) in &dispatch.nodes {
+            let believed = world.node(*node).and_then(|node| node.power.as_ref()).map(|seen| seen.power);
+            let wanted = if action == PowerAction::On { Power::Off } else { Power::On };
+            assert_eq!(believed, Some(wanted), "rule 2: {action:?} to {node:?}");
+            self.free(*node, site, now);
+            self.justified(dispatch, *node, action, site, now);
+            if way == Some(Way::NotSent) {
+                continue;
+            }
+            let sent = self.sent(&dispatch.session, *node);
+            sent.last = Some((action, now));
+            sent.task = None;
+            if action == PowerAction::On {
+                sent.acknowledged = false;
+            }
+        }
+        self.unanswered.insert(dispatch.id, nodes);
+    }
+
+    /// No other operation on this node that the operator can know of (rule 11).
+    fn free(&self, node: NodeId, site: &Site, now: Timestamp) {
+        assert!(!self.unanswered.values().flatten().any(|other| *other == node), "rule 11: a call for {node:?} has no answer yet");
+        for id in &self.known {
+            let transition = &site.transitions[id];
+            let part = transition.parts.iter().find(|part| part.node == node);
+            let open = part.is_some_and(|part| !matches!(part.result, Task::Untouched { .. }) && now < part.done_at);
+            assert!(!open, "rule 11: {id} is still at work on {node:?}");
+        }
+    }
+
+    /// Whether a power call has a reason on the site (rules 6 and 7).
+    fn justified(&mut self, dispatch: &Dispatch, node: NodeId, action: PowerAction, site: &Site, now: Timestamp) {
+        let uid = &dispatch.session;
+        let (plan, planned) = self.plans[uid].clone();
+        let sent = self.sent.get(&(uid.clone(), node)).cloned().unwrap_or_default();
+        let failed = sent.task.as_ref().is_some_and(|id| failed(site, id, node, now));
+        let options = &self.scenario.options;
+        let person = self.by_person.contains_key(&node);
+        match (action, sent.last) {
+            (PowerAction::On, last) => {
+                assert_ne!(plan.operation, PlannedOperation::Shutdown, "a shutdown powers nothing on");
+                assert!(sent.stored, "rule 6: no boot parameters since the last power-on of {node:?}");
+                if let Some((PowerAction::On, at)) = last {
+                    assert!(person || failed || now >= at + options.max_power_on_wait, "rule 7: powered on twice: {node:?}");
+                }
+            }
+            (_, Some((PowerAction::On, at))) => {
+                assert!(!sent.acknowledged || person, "rule 7: {node:?} reported the right image and is switched off");
+                assert!(person || now >= at + options.max_boot_wait, "rule 8: {node:?} is cycled before its boot deadline");
+                self.silent_cycle(uid, &plan, node, now);
+            }
+            (_, Some((_, at))) => {
+                assert!(failed || now >= at + options.max_power_off_wait, "rule 4: {node:?} is asked again, or forced off, too early")
+            }
+            (_, None) => {
+                assert_eq!(action, PowerAction::SoftOff, "the first power-off of {node:?} is not a graceful one");
+                self.first_off(&plan, planned, node, site);
+            }
+        }
+    }
+
+    /// A Boot switches a node off only where it runs another, known image since before the session (rules 3 and 7).
+    fn first_off(&self, plan: &Plan, planned: Timestamp, node: NodeId, site: &Site) {
+        if plan.operation != PlannedOperation::Boot || self.by_person.contains_key(&node) {
+            return;
+        }
+        let wanted = plan.boot_sets[0].artifacts.as_ref();
+        match plan.running {
+            RunningPolicy::Restart => {}
+            RunningPolicy::Leave => panic!("rule 3: {node:?} was to be left running"),
+            RunningPolicy::RestartIfDifferent => {
+                let runs = site.runs(node);
+                assert!(runs.is_some() && runs != wanted, "rule 3: {node:?} runs {runs:?} and is switched off");
+            }
+        }
+        let changed = site.node(node).last_change();
+        assert!(changed <= planned || self.by_another(node, site), "rule 7: {node:?} came up after the session began");
+    }
+
+    fn by_another(&self, node: NodeId, site: &Site) -> bool {
+        matches!(site.node(node).history.last().map(|change| &change.by), Some(By::Session(_)))
+    }
+
+    fn silent_cycle(&mut self, uid: &SessionUid, plan: &Plan, node: NodeId, now: Timestamp) {
+        let window = self.scenario.options.max_boot_wait;
+        let cycles = self.silent_cycles.entry(uid.clone()).or_default();
+        cycles.push((node, now));
+        let together = cycles.iter().filter(|(_, at)| now.since(*at) < window / 2).map(|(node, _)| node).collect::<BTreeSet<_>>().len();
+        assert!(together <= self.scenario.options.mass_timeout_limit(plan.len()), "rule 8: {together} nodes cycled together");
+    }
+
+    /// BSS stored parameters.
+    pub(crate) fn stored(&mut self, dispatch: &Dispatch, token: &Token) {
+        self.tokens.insert(token.clone(), dispatch.session.clone());
+        for (node, _) in &dispatch.nodes {
+            self.sent(&dispatch.session, *node).stored = true;
+        }
+    }
+
+    /// PCS has a transition: what it is about to do must be right on the site (rule 6).
+    pub(crate) fn transition(&mut self, dispatch: &Dispatch, action: PowerAction, id: &Arc<str>, site: &Site) {
+        let (plan, _) = self.plans[&dispatch.session].clone();
+        for (node, _) in &dispatch.nodes {
+            let sent = self.sent(&dispatch.session, *node);
+            sent.task = Some(id.clone());
+            if action != PowerAction::On {
+                continue;
+            }
+            sent.stored &= untouched(site, id, *node);
+            let hardware = site.node(*node);
+            let stored = hardware.bss.as_ref().and_then(|token| site.tokens.get(token));
+            assert_eq!(stored, plan.boot_sets[0].artifacts.as_ref(), "rule 6: BSS holds another image for {node:?}");
+            let configuration = &plan.boot_sets[0].configuration;
+            if !configuration.is_empty() {
+                assert_eq!(hardware.config.desired, *configuration, "rule 6: CFS holds another configuration for {node:?}");
+            }
+        }
+    }
+
+    /// A call was answered, or is known to be lost.
+    pub(crate) fn answered(&mut self, batch: BatchId) {
+        self.unanswered.remove(&batch);
+    }
+
+    /// The operator was told the id.
+    pub(crate) fn accepted(&mut self, id: &Arc<str>, site: &Site) {
+        self.known.insert(id.clone());
+        let limit = self.scenario.options.retry_policy;
+        for ((_, node), sent) in &mut self.sent {
+            if sent.task.as_ref() == Some(id) && !untouched(site, id, *node) && matches!(sent.last, Some((PowerAction::On, _))) {
+                sent.tried_on += 1;
+                assert!(sent.tried_on <= limit + sent.forgotten, "rule 14: {} power-ons of {node:?}", sent.tried_on);
+            }
+        }
+    }
+
+    /// The power of a node is about to change.
+    pub(crate) fn switching(&mut self, node: NodeId, on: bool, by: &By, site: &Site, _now: Timestamp) {
+        let By::Session(uid) = by else { return };
+        if !on && site.node(node).on {
+            let limit = self.scenario.options.retry_policy;
+            let person = self.by_person.contains_key(&node);
+            let sent = self.sent(uid, node);
+            sent.switched_off += 1;
+            assert!(person || sent.switched_off <= limit, "rule 7: {uid} switched {node:?} off {} times", sent.switched_off);
+        }
+    }
+
+    pub(crate) fn touched_by_person(&mut self, node: NodeId, now: Timestamp) {
+        self.by_person.insert(node, now);
+    }
+
+    /// A report was answered 200.
+    pub(crate) fn acknowledged(&mut self, node: NodeId, token: &Token, _now: Timestamp) {
+        let Some(uid) = self.tokens.get(token).cloned() else { return };
+        let sent = self.sent(&uid, node);
+        sent.acknowledged |= matches!(sent.last, Some((PowerAction::On, _)));
+    }
+
+    /// The operator died: what it knew of calls under way is gone.
+    pub(crate) fn crashed(&mut self) {
+        self.known.clear();
+        self.unanswered.clear();
+        for sent in self.sent.values_mut() {
+            sent.forgotten += u16::from(matches!(sent.last, Some((PowerAction::On, _))));
+        }
+    }
+
+    /// It lives again: no acknowledged report is lost.
+    pub(crate) fn restarted(&self, world: &World, site: &Site) {
+        for ((uid, node), sent) in &self.sent {
+            let Some(drive) = world.node(*node).and_then(|node| node.drive.as_ref()) else { continue };
+            let hardware = site.node(*node);
+            let right = site.runs(*node) == self.plans[uid].0.boot_sets[0].artifacts.as_ref();
+            if drive.session == *uid && sent.acknowledged && hardware.up && right && !self.by_person.contains_key(node) {
+                assert!(drive.booted.is_some(), "an answered report of {node:?} is lost: {drive:?}");
+            }
+        }
+    }
+
+    /// A session has ended: what it says is true on the site.
+    pub(crate) fn ended(&mut self, world: &World, uid: &SessionUid, site: &Site) {
+        let Some(run) = world.sessions.get(uid).and_then(|session| session.run()) else { return };
+        for slot in &run.slots {
+            let Some(end) = &slot.end else { panic!("{:?} has no end", slot.node) };
+            self.ends.insert((uid.clone(), slot.node), end.kind);
+            let newer = world.node(slot.node).and_then(|node| node.drive.as_ref()).is_some() || self.plans.len() > 1;
+            if end.kind != EndKind::Succeeded || newer || self.by_person.contains_key(&slot.node) {
+                continue;
+            }
+            let set = &run.plan.boot_sets[0];
+            match &set.artifacts {
+                None => assert!(!site.node(slot.node).on, "{:?} is said to be off", slot.node),
+                Some(wanted) => assert_eq!(site.runs(slot.node), Some(wanted), "{:?} is said to run the image", slot.node),
+            }
+        }
+    }
+}
+
+fn has(plan: &Plan, node: NodeId) -> bool {
+    plan.nodes().any(|(_, name)| *name == super::fixture::xname(node.0 as usize))
+}
+
+fn untouched(site: &Site, id: &Arc<str>, node: NodeId) -> bool {
+    site.transitions[id].parts.iter().any(|part| part.node == node && matches!(part.result, Task::Untouched { .. }))
+}
+
+fn failed(site: &Site, id: &Arc<str>, node: NodeId, now: Timestamp) -> bool {
+    let part = site.transitions[id].parts.iter().find(|part| part.node == node);
+    part.is_some_and(|part| matches!(part.result, Task::Failed { .. } | Task::Untouched { .. }) && now >= part.done_at)
+}

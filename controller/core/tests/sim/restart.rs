@@ -1,0 +1,71 @@
+//! Death and restart of the operator: only what was durable survives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bos_core::journal::Journal;
+use bos_core::plan::Plan;
+
+use super::fixture::world;
+use super::operator::{Event, Sim};
+
+impl Sim {
+    /// The process dies. A write under way may have reached the API server or not.
+    pub(crate) fn crash(&mut self) {
+        for uid in self.plan_writing.clone() {
+            if self.rng.chance(500) {
+                self.store_plan(&uid);
+            }
+        }
+        for (uid, write) in std::mem::take(&mut self.writing) {
+            // An end is removed only after it was acknowledged, so an unacknowledged one stays in the journal.
+            if !write.bytes.is_empty() && self.rng.chance(500) {
+                self.journals.insert(uid, write.bytes);
+            }
+        }
+        self.forget_process();
+        self.check.crashed();
+        let away = self.rng.pick(&[1, 20, 200]);
+        self.schedule(self.now + Duration::from_secs(away), Event::Restart);
+    }
+
+    /// The process starts, for the first time or again.
+    pub(crate) fn start(&mut self) {
+        let count = self.scenario.quirks.len();
+        let mut world = world(count, self.now);
+        world.options = self.scenario.options.clone();
+        world.emergency_stop = self.stop;
+        for (node, status) in world.nodes.iter_mut().zip(&self.statuses) {
+            node.reported.clone_from(status);
+        }
+        let mut objects: Vec<_> = self.objects.values().cloned().collect();
+        objects.sort_by_key(|object| (object.created, object.uid.clone()));
+        for object in &objects {
+            world.fold_session(object.clone(), self.now);
+        }
+        for object in objects.iter().filter(|object| !object.complete) {
+            if let Some(bytes) = self.plans.get(&object.uid) {
+                let plan: Plan = serde_json::from_slice(bytes).unwrap();
+                world.restore(&object.uid, Arc::new(plan), self.now);
+            }
+        }
+        for object in objects.iter().filter(|object| !object.complete && self.plans.contains_key(&object.uid)) {
+            if let Some(bytes) = self.journals.get(&object.uid) {
+                world.resume(&object.uid, Journal::decode(bytes).unwrap(), self.now).unwrap();
+            }
+            // What was in the journal already ended, but not acknowledged, is written again.
+            world.journal_due.insert(object.uid.clone());
+        }
+        for uid in self.check.deleted.clone() {
+            world.fold_session_gone(&uid);
+            if !self.plans.contains_key(&uid)
+                && let Some(object) = self.objects.get_mut(&uid)
+            {
+                object.complete = true;
+            }
+        }
+        self.check.restarted(&world, &self.site);
+        self.world = Some(world);
+        self.schedule(self.now, Event::Tick(self.life));
+    }
+}
