@@ -1,4 +1,5 @@
 //! What the clients send, and what they read from answers as the real services give them.
+#![allow(clippy::unwrap_used)] // helpers of tests may panic too
 
 mod common;
 

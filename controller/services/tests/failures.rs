@@ -1,4 +1,5 @@
 //! What the clients make of services that are away, broken, or not what they should be.
+#![allow(clippy::unwrap_used)] // helpers of tests may panic too
 
 mod common;
 

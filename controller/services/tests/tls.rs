@@ -1,4 +1,5 @@
 //! Whom the clients trust.
+#![allow(clippy::unwrap_used)] // helpers of tests may panic too
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Servers for the tests: an axum router, or a socket that misbehaves, each on a free port of the loopback interface.
 // Every test file uses its own part of this module.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
