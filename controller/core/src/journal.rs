@@ -388,6 +388,11 @@ impl World {
         let id = slot.node;
         let action = state.action.map(|record| clock.issued(record));
         self.wait_out(uid, id, action);
+        if state.end.as_ref().is_none_or(|end| end.kind != EndKind::Succeeded)
+            && state.drive.as_ref().is_none_or(|drive| drive.booted_ms.is_none())
+        {
+            self.drop_outdated_report(id, action);
+        }
         let Some(slot) = self.sessions.get_mut(uid).and_then(Session::running_mut).and_then(|run| run.slots.get_mut(index as usize)) else {
             return;
         };
@@ -423,6 +428,14 @@ impl World {
         let Some(issued) = action.filter(|issued| !issued.accepted && !issued.failed) else { return };
         if let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()).filter(|drive| drive.session != *uid) {
             drive.held_since = drive.held_since.max(issued.power_by);
+        }
+    }
+
+    /// What a node ran before a power action of ours it does not run any more, whatever its status, which may lag, still says.
+    fn drop_outdated_report(&mut self, id: NodeId, action: Option<Issued>) {
+        let Some(issued) = action else { return };
+        if let Some(node) = self.node_mut(id).filter(|node| node.reported.as_ref().is_some_and(|report| report.at < issued.at)) {
+            node.reported = None;
         }
     }
 
