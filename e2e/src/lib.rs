@@ -2,4 +2,5 @@
 
 pub mod control_plane;
 pub mod proxy;
+pub mod rig;
 pub mod site;

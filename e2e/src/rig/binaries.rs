@@ -1,0 +1,92 @@
+//! The programs under test. They are built before they are run, so that nobody measures or tests the one of yesterday.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use tokio::sync::OnceCell;
+
+/// Set to the path of an operator to run that one and build nothing.
+const OPERATOR: &str = "BOS_OPERATOR_BIN";
+/// Set to the path of a simulated site to run that one and build nothing.
+const SITE: &str = "BOS_SITE_BIN";
+
+/// How the operator is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Profile {
+    /// Optimised a little: what the checks measure.
+    #[default]
+    Dev,
+    /// As it is shipped.
+    Release,
+}
+
+/// The operator: `BOS_OPERATOR_BIN`, otherwise built now (once in this process).
+pub async fn operator_binary(profile: Profile) -> anyhow::Result<PathBuf> {
+    static DEV: OnceCell<PathBuf> = OnceCell::const_new();
+    static RELEASE: OnceCell<PathBuf> = OnceCell::const_new();
+    let (built, flags): (_, &[&str]) = match profile {
+        Profile::Dev => (&DEV, &[]),
+        Profile::Release => (&RELEASE, &["--release"]),
+    };
+    built.get_or_try_init(|| find(OPERATOR, "bos-operator", "bos-operator", flags)).await.cloned()
+}
+
+/// The simulated site: `BOS_SITE_BIN`, otherwise built now (once in this process).
+pub async fn site_binary() -> anyhow::Result<PathBuf> {
+    static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
+    BUILT.get_or_try_init(|| find(SITE, "bos-e2e", "bos-site", &[])).await.cloned()
+}
+
+async fn find(variable: &str, package: &'static str, name: &'static str, flags: &'static [&'static str]) -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) {
+        return Ok(path.into());
+    }
+    tokio::task::spawn_blocking(move || build(package, name, flags)).await.context("building")?
+}
+
+/// A line of cargo's answer, as far as we read it.
+#[derive(Deserialize)]
+struct Message {
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// Builds a program with its progress on our stderr, and returns its path. Blocks.
+fn build(package: &str, name: &str, flags: &[&str]) -> anyhow::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "-p", package, "--bin", name, "--message-format=json-render-diagnostics"]).args(flags);
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = command.output().with_context(|| format!("running cargo build -p {package}"))?;
+    anyhow::ensure!(output.status.success(), "cargo build -p {package} failed; its messages are above");
+    executable(&output.stdout, name).with_context(|| format!("cargo built no {name}"))
+}
+
+fn executable(messages: &[u8], name: &str) -> Option<PathBuf> {
+    let lines = messages.split(|byte| *byte == b'\n');
+    let messages = lines.filter_map(|line| serde_json::from_slice::<Message>(line).ok());
+    messages.filter(|message| message.target.as_ref().is_some_and(|target| target.name == name)).find_map(|message| message.executable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executable_of_the_right_target_is_taken() {
+        let answer = br#"{"reason":"compiler-artifact","target":{"name":"bos_e2e"},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"other"},"executable":"/t/other"}
+{"reason":"compiler-artifact","target":{"name":"bos-site"},"executable":"/t/bos-site"}
+{"reason":"build-finished","success":true}
+"#;
+        assert_eq!(executable(answer, "bos-site"), Some(PathBuf::from("/t/bos-site")));
+        assert_eq!(executable(answer, "bos-operator"), None);
+    }
+}

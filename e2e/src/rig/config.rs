@@ -1,0 +1,109 @@
+//! What a rig is made of.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::binaries::Profile;
+use crate::site::SiteConfig;
+
+/// Where the simulated site runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SitePlace {
+    /// In a process of its own, so that its CPU time is not counted with anything else.
+    #[default]
+    OwnProcess,
+    /// In this process: tests can then hold requests with [`crate::site::SiteHandle::on`].
+    InProcess,
+}
+
+/// Settings of a [`super::Rig`]. The default is ten nodes that boot in a second, and an operator that is started again when it ends.
+#[derive(Debug, Clone)]
+pub struct RigConfig {
+    /// Nodes, images, delays, faults and outages of the site.
+    pub site: SiteConfig,
+    /// Where the site runs.
+    pub site_place: SitePlace,
+    /// Options of the boot service that differ from their defaults: a part of the spec of BootOptions.
+    pub options: serde_json::Value,
+    /// Whether the operator reaches the API server through a [`crate::proxy::Proxy`].
+    pub proxy: bool,
+    /// Whether a controller manager runs too (garbage collection, Jobs).
+    pub controller_manager: bool,
+    /// Whether the API server writes an audit log.
+    pub audit_log: bool,
+    /// Whether the operator is started at all; see [`super::Rig::start_operator`].
+    pub start_operator: bool,
+    /// Whether the operator is started again when it ends, as the kubelet does it, after a short pause.
+    pub supervise: bool,
+    /// The operator's binary; otherwise `BOS_OPERATOR_BIN`, otherwise it is built.
+    pub operator_binary: Option<PathBuf>,
+    /// In which profile the operator is built.
+    pub profile: Profile,
+    /// What the operator logs.
+    pub log: String,
+    /// Further flags of the operator.
+    pub operator_args: Vec<String>,
+}
+
+impl Default for RigConfig {
+    fn default() -> Self {
+        Self::with_nodes(10)
+    }
+}
+
+impl RigConfig {
+    /// The default with this many nodes, which boot in a second.
+    pub fn with_nodes(nodes: usize) -> Self {
+        let mut site = SiteConfig::with_nodes(nodes);
+        site.settings.boot_time = Duration::from_secs(1);
+        Self {
+            site,
+            site_place: SitePlace::default(),
+            options: serde_json::json!({}),
+            proxy: false,
+            controller_manager: false,
+            audit_log: false,
+            start_operator: true,
+            supervise: true,
+            operator_binary: None,
+            profile: Profile::Dev,
+            log: "info,bos_core=debug,bos_engine=debug,bos_operator=debug".to_owned(),
+            operator_args: Vec::new(),
+        }
+    }
+
+    /// How long a node takes from power to its report.
+    #[must_use]
+    pub fn boot_time(mut self, time: Duration) -> Self {
+        self.site.settings.boot_time = time;
+        self
+    }
+
+    /// Sets options of the boot service.
+    #[must_use]
+    pub fn options(mut self, spec: serde_json::Value) -> Self {
+        self.options = spec;
+        self
+    }
+
+    /// Runs the site in this process.
+    #[must_use]
+    pub fn in_process_site(mut self) -> Self {
+        self.site_place = SitePlace::InProcess;
+        self
+    }
+
+    /// Puts a proxy between operator and API server.
+    #[must_use]
+    pub fn through_proxy(mut self) -> Self {
+        self.proxy = true;
+        self
+    }
+
+    /// Leaves a dead operator dead.
+    #[must_use]
+    pub fn unsupervised(mut self) -> Self {
+        self.supervise = false;
+        self
+    }
+}

@@ -1,0 +1,257 @@
+//! The whole thing on one machine: control plane, our manifests, simulated site and the operator, for scenarios, demo and benchmarks.
+//!
+//! Everything that is not this process's own runs as a child that ends with it. The operator gets a token of its own service account,
+//! so it has the rights it has in a cluster and no more.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use bos_e2e::rig::{Rig, RigConfig, template};
+//! use std::time::Duration;
+//!
+//! let rig = Rig::start(RigConfig::with_nodes(10)).await?;
+//! rig.wait_discovered(10, Duration::from_secs(60)).await?;
+//! rig.apply(&template::simple("cos")).await?;
+//! rig.apply(&template::session("boot-1", "cos", "Boot")).await?;
+//! let ended = rig.wait_session("boot-1", Rig::is_complete, Duration::from_secs(120)).await?;
+//! assert_eq!(rig.site().summary().await?.up, 10, "{:?}", ended.status);
+//! rig.stop().await;
+//! # Ok(()) }
+//! ```
+
+mod binaries;
+mod config;
+mod install;
+mod operator;
+mod site_side;
+pub mod template;
+mod wait;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bos_crds::{Session, SessionPhase};
+use serde_json::json;
+
+pub use binaries::{Profile, operator_binary, site_binary};
+pub use config::{RigConfig, SitePlace};
+pub use operator::{Exit, Operator};
+pub use site_side::{SiteClient, SiteSummary};
+
+use crate::control_plane::{ControlPlane, free_port};
+use crate::proxy::Proxy;
+use crate::site::{SiteHandle, Urls};
+
+/// Where the operator's own objects are, and where the rig puts templates and Sessions.
+pub const NAMESPACE: &str = "bos";
+/// How long parts may take to start.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// Control plane, manifests, site and operator, running. Dropping it ends them all.
+// Dropped in this order: whoever calls others goes first.
+pub struct Rig {
+    operator: Operator,
+    site: site_side::SiteSide,
+    proxy: Option<Proxy>,
+    client: kube::Client,
+    http: reqwest::Client,
+    health: String,
+    rights: install::Rights,
+    // Shared, so that helpers may hold on to it; last, so that it goes last.
+    control_plane: Arc<ControlPlane>,
+}
+
+impl Rig {
+    /// Starts everything and waits until the operator leads, unless the configuration says not to start it.
+    pub async fn start(config: RigConfig) -> anyhow::Result<Self> {
+        Self::start_with(config, |_| {}).await
+    }
+
+    /// The same, telling of each step as it begins.
+    pub async fn start_with(config: RigConfig, mut say: impl FnMut(&str)) -> anyhow::Result<Self> {
+        crate::control_plane::install_crypto_provider();
+        let operator_binary = match &config.operator_binary {
+            Some(path) => path.clone(),
+            None => operator_binary(config.profile).await?,
+        };
+        say("starting etcd and kube-apiserver");
+        let builder = ControlPlane::builder().controller_manager(config.controller_manager).audit_log(config.audit_log);
+        let control_plane = Arc::new(builder.start().await?);
+        say("applying our manifests with kubectl");
+        let rights = install::apply(&control_plane, &config.options).await?;
+        let client = control_plane.client().await?;
+        let proxy = if config.proxy { Some(Proxy::start(&control_plane).await?) } else { None };
+        say("starting the simulated site");
+        let report_port = free_port()?;
+        let report_url = format!("http://127.0.0.1:{report_port}");
+        let mut site_config = config.site.clone();
+        site_config.settings.operator_url.get_or_insert(report_url);
+        let site = site_side::SiteSide::start(site_config, config.site_place, control_plane.folder()).await?;
+        let health_port = free_port()?;
+        let via = proxy.as_ref().map(Proxy::addr);
+        let kubeconfig = control_plane.kubeconfig_for_service_account(NAMESPACE, install::SERVICE_ACCOUNT, via).await?;
+        let launch = operator::Launch {
+            binary: operator_binary,
+            kubeconfig,
+            log: control_plane.folder().join("bos-operator.log"),
+            report_port,
+            health_port,
+            urls: site.urls().clone(),
+            config: &config,
+        };
+        let operator = Operator::new(launch.spec(), config.supervise);
+        let health = format!("http://127.0.0.1:{health_port}");
+        let http = site_side::http_client()?;
+        let rig = Self { operator, site, proxy, client, http, health, rights, control_plane };
+        if config.start_operator {
+            say("starting the operator");
+            rig.operator.start()?;
+            rig.wait_ready(START_LIMIT).await?;
+        }
+        Ok(rig)
+    }
+
+    /// The control plane: kubectl, kubeconfigs, metrics, outages.
+    pub fn control_plane(&self) -> &ControlPlane {
+        &self.control_plane
+    }
+
+    /// A client of the cluster administrator.
+    pub fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
+    /// The proxy before the API server, if one was asked for.
+    pub fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
+    }
+
+    /// The operator's process.
+    pub fn operator(&self) -> &Operator {
+        &self.operator
+    }
+
+    /// The site, through its admin listener; works wherever it runs.
+    pub fn site(&self) -> &SiteClient {
+        self.site.client()
+    }
+
+    /// The site itself, with hooks, if it runs in this process ([`SitePlace::InProcess`]).
+    pub fn site_handle(&self) -> Option<SiteHandle> {
+        self.site.handle()
+    }
+
+    /// Process id of the site; this process's own if it runs here.
+    pub fn site_pid(&self) -> u32 {
+        self.site.pid()
+    }
+
+    /// Base URLs of the site's services.
+    pub fn site_urls(&self) -> &Urls {
+        self.site.urls()
+    }
+
+    /// Folder with all logs.
+    pub fn folder(&self) -> PathBuf {
+        self.control_plane.folder().to_owned()
+    }
+
+    /// Whether the operator runs with its own roles. False only while there are no manifests of them.
+    pub fn has_operator_roles(&self) -> bool {
+        self.rights == install::Rights::OwnRoles
+    }
+
+    /// Applies YAML or JSON with kubectl; a refusal is an error.
+    pub async fn apply(&self, manifest: &str) -> anyhow::Result<String> {
+        self.control_plane.apply(manifest).await?.ok()
+    }
+
+    /// Runs kubectl as the cluster administrator in our namespace; a failure is an error.
+    pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
+        let mut all = vec!["-n", NAMESPACE];
+        all.extend(args);
+        self.control_plane.kubectl(&all).await?.ok()
+    }
+
+    /// Changes options of the boot service, as `kubectl patch bootoptions default` does.
+    pub async fn set_options(&self, spec: &serde_json::Value) -> anyhow::Result<()> {
+        install::patch_options(&self.control_plane, spec).await
+    }
+
+    /// The emergency stop: while it is on, no power action leaves.
+    pub async fn emergency_stop(&self, on: bool) -> anyhow::Result<()> {
+        let name = bos_crds::labels::EMERGENCY_STOP;
+        let args: &[&str] = if on { &["create", "configmap", name] } else { &["delete", "configmap", name, "--ignore-not-found"] };
+        self.kubectl(args).await.map(drop)
+    }
+
+    /// SIGKILL, like a power cut. With [`RigConfig::supervise`] it comes back by itself.
+    pub fn kill_operator(&self) {
+        self.operator.kill();
+    }
+
+    /// Ends the operator as a kubelet does (SIGTERM), starts it again and waits until it leads.
+    pub async fn restart_operator(&self) -> anyhow::Result<()> {
+        self.operator.stop().await;
+        self.operator.start()?;
+        self.wait_ready(START_LIMIT).await
+    }
+
+    /// Starts a stopped or killed operator and waits until it leads. With [`RigConfig::supervise`] it may have come back already.
+    pub async fn start_operator(&self) -> anyhow::Result<()> {
+        self.operator.start()?;
+        self.wait_ready(START_LIMIT).await
+    }
+
+    /// Waits until the operator says that it is ready. An error shows the end of its log.
+    pub async fn wait_ready(&self, limit: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + limit;
+        let url = format!("{}/readyz", self.health);
+        loop {
+            let answer = match self.http.get(&url).send().await {
+                Ok(answer) if answer.status().is_success() => return Ok(()),
+                Ok(answer) => answer.text().await.unwrap_or_default(),
+                Err(error) => format!("{error:#}"),
+            };
+            let log = || format!("\nThe end of {}:\n{}", self.operator.log().display(), self.operator.log_tail(30));
+            if self.operator.has_given_up() {
+                anyhow::bail!("the operator ended with {:?}{}", self.operator.exits().last(), log());
+            }
+            anyhow::ensure!(Instant::now() < deadline, "the operator is not ready after {} s: {answer}{}", limit.as_secs(), log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The operator's metrics.
+    pub async fn operator_metrics(&self) -> anyhow::Result<String> {
+        let answer = self.http.get(format!("{}/metrics", self.health)).send().await.context("asking the operator for metrics")?;
+        answer.error_for_status().context("the operator's metrics")?.text().await.context("reading the operator's metrics")
+    }
+
+    /// Whether a Session has ended.
+    pub fn is_complete(session: &Session) -> bool {
+        session.status.as_ref().is_some_and(|status| status.phase == Some(SessionPhase::Complete))
+    }
+
+    /// Sets `suspend` of a Session.
+    pub async fn suspend(&self, session: &str, suspend: bool) -> anyhow::Result<()> {
+        self.patch_session(session, &json!({ "spec": { "suspend": suspend } })).await
+    }
+
+    /// Cancels a Session.
+    pub async fn cancel(&self, session: &str) -> anyhow::Result<()> {
+        self.patch_session(session, &json!({ "spec": { "cancel": true } })).await
+    }
+
+    async fn patch_session(&self, session: &str, patch: &serde_json::Value) -> anyhow::Result<()> {
+        self.kubectl(&["patch", "sessions.bos.hpe.com", session, "--type=merge", "-p", &patch.to_string()]).await.map(drop)
+    }
+
+    /// Ends everything; like dropping it, but without blocking the runtime.
+    pub async fn stop(self) {
+        self.operator.stop().await;
+        // It can only fail when dropping panicked, and then it has said so.
+        let _stopped = tokio::task::spawn_blocking(move || drop(self)).await;
+    }
+}
