@@ -1,0 +1,32 @@
+//! The rules of docs/ARCHITECTURE.md, one small scenario each, as far as they are kept in the core.
+
+#[path = "sim/desk.rs"]
+mod desk;
+#[path = "sim/fixture.rs"]
+mod fixture;
+#[path = "rules/order.rs"]
+mod order;
+#[path = "rules/safety.rs"]
+mod safety;
+#[path = "rules/truth.rs"]
+mod truth;
+
+use std::time::Duration;
+
+use bos_core::plan::{Plan, PlannedOperation};
+use desk::Desk;
+use fixture::plan;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A Boot without configuration over the first `count` nodes.
+fn boot(count: usize) -> Desk {
+    boot_with(count, |_| ())
+}
+
+fn boot_with(count: usize, change: impl FnOnce(&mut Plan)) -> Desk {
+    let mut plan = plan(PlannedOperation::Boot, count, "new", "");
+    change(&mut plan);
+    Desk::new(count, plan)
+}

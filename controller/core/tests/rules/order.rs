@@ -1,0 +1,303 @@
+//! Ownership, calls and ends: rules 11 to 16.
+
+use crate::MINUTE;
+use crate::SECOND;
+use crate::boot;
+use crate::desk::Desk;
+use crate::desk::is_power;
+use crate::desk::token;
+use crate::fixture::plan;
+use crate::fixture::run_plan;
+use bos_core::batch::Outcome;
+use bos_core::batch::Task;
+use bos_core::fold::Fault;
+use bos_core::fold::ReportNeeds;
+use bos_core::health::Service;
+use bos_core::journal::snapshot;
+use bos_core::model::ConfigStatus;
+use bos_core::model::EndKind;
+use bos_core::model::HoldReason;
+use bos_core::model::NodeId;
+use bos_core::model::Power;
+use bos_core::model::PowerAction;
+use bos_core::plan::PlannedOperation;
+use bos_core::running::Order;
+use bos_core::session::SessionOutcome;
+use bos_core::session::Stage;
+use bos_crds::reasons;
+use std::time::Duration;
+
+mod rule_11_ownership {
+    use super::*;
+
+    #[test]
+    fn the_newer_session_owns_the_node_and_the_older_one_says_so() {
+        let mut desk = boot(2);
+        desk.wait(SECOND);
+        run_plan(&mut desk.world, "second", plan(PlannedOperation::Boot, 1, "newer", ""), desk.now);
+        assert_eq!(desk.end(0), Some((EndKind::Superseded, reasons::SUPERSEDED)));
+        assert_eq!(desk.end(1), None);
+        assert_eq!(&*desk.drive(0).session.0, "second");
+    }
+
+    #[test]
+    fn a_node_never_moves_to_an_older_session() {
+        let mut desk = boot(1);
+        let older = desk.now - MINUTE;
+        run_plan(&mut desk.world, "older", plan(PlannedOperation::Boot, 1, "newer", ""), older);
+        assert_eq!(desk.drive(0).session, desk.uid);
+    }
+
+    #[test]
+    fn a_new_operation_waits_for_the_end_of_the_old_transition() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let call = desk.prepared();
+        desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
+        desk.wait(SECOND);
+        run_plan(&mut desk.world, "second", plan(PlannedOperation::Reboot, 1, "newer", ""), desk.now);
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.drive(0).hold.map(|hold| hold.reason), Some(HoldReason::PreviousOperation));
+        desk.tasks(&call, Task::Succeeded);
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+    }
+
+    #[test]
+    fn and_for_the_deadline_of_a_call_whose_answer_was_lost() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let call = desk.prepared();
+        desk.answer(call.id, Outcome::Unknown { detail: "reset".into() });
+        let until = desk.drive(0).action.unwrap().power_by;
+        desk.wait(SECOND);
+        run_plan(&mut desk.world, "second", plan(PlannedOperation::Reboot, 1, "newer", ""), desk.now);
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        desk.now = until;
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+    }
+}
+
+mod rule_13_one_bad_member {
+    use super::*;
+
+    #[test]
+    fn a_refused_batch_is_halved_until_the_bad_node_fails_alone() {
+        let mut desk = boot(8);
+        let _ = desk.pass();
+        desk.power_of_all(Power::Off);
+        let mut stored = 0;
+        for _ in 0..6 {
+            for call in desk.leaves().into_iter().filter(|call| !is_power(call)) {
+                if call.nodes.iter().any(|(node, _)| *node == NodeId(5)) {
+                    desk.answer(call.id, Outcome::Rejected { detail: "bad host".into() });
+                } else {
+                    stored += call.nodes.len();
+                    desk.answer(call.id, Outcome::Stored { token: token() });
+                }
+            }
+        }
+        assert_eq!(stored, 7);
+        assert_eq!(desk.end(5), Some((EndKind::Failed, reasons::BOOT_PARAMETERS_REFUSED)));
+    }
+
+    #[test]
+    fn a_task_counts_for_its_own_node() {
+        let mut desk = boot(2);
+        let _ = desk.pass();
+        desk.power_of_all(Power::Off);
+        let call = desk.prepared();
+        desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
+        desk.wait(SECOND);
+        let tasks = vec![(NodeId(0), Task::Succeeded), (NodeId(1), Task::Failed { detail: "BMC".into() })];
+        desk.world.fold_progress(call.id, desk.now, bos_core::batch::Progress::Tasks { done: true, tasks }, desk.now);
+        assert!(!desk.drive(0).action.unwrap().failed);
+        assert!(desk.drive(1).action.unwrap().failed);
+    }
+}
+
+mod rule_14_attempts {
+    use super::*;
+
+    #[test]
+    fn a_call_that_did_not_reach_its_service_is_no_attempt() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let call = desk.prepared();
+        desk.answer(call.id, Outcome::NotSent { service: Service::Pcs, detail: "refused".into() });
+        assert_eq!((desk.drive(0).attempts.on, desk.drive(0).action), (0, None));
+        assert!(desk.leaves().is_empty(), "not before the pause is over");
+        desk.wait(SECOND);
+        assert!(is_power(&desk.one()));
+    }
+
+    #[test]
+    fn a_call_that_may_have_been_carried_out_is_waited_out() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let call = desk.prepared();
+        desk.answer(call.id, Outcome::Unknown { detail: "reset".into() });
+        assert_eq!(desk.drive(0).attempts.on, 1);
+        desk.wait(MINUTE);
+        desk.power(0, Power::Off);
+        assert!(desk.leaves().is_empty());
+        desk.power(0, Power::On);
+        let _ = desk.report(0, &token());
+        let _ = desk.pass();
+        assert_eq!(desk.end(0), Some((EndKind::Succeeded, "")));
+    }
+
+    #[test]
+    fn a_shutdown_needs_no_bss_no_cfs_and_no_s3() {
+        let mut desk = Desk::new(1, plan(PlannedOperation::Shutdown, 1, "", ""));
+        for service in [Service::Bss, Service::Cfs, Service::S3, Service::Ims] {
+            desk.world.fold_fault(&Fault { service, detail: "503".into() }, desk.now);
+        }
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        assert!(is_power(&desk.one()));
+    }
+
+    #[test]
+    fn an_answer_of_bss_ends_the_outage_of_what_it_needed() {
+        let mut desk = boot(1);
+        desk.world.fold_fault(&Fault { service: Service::Ims, detail: "503".into() }, desk.now);
+        desk.wait(SECOND);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let call = desk.one();
+        desk.answer(call.id, Outcome::Stored { token: token() });
+        assert!(desk.world.services.down(Service::Ims).is_none());
+    }
+}
+
+mod rule_15_every_session_ends {
+    use super::*;
+
+    #[test]
+    fn a_node_that_stays_reserved_by_somebody_else_fails_at_last() {
+        let mut desk = boot(1);
+        for _ in 0..2000 {
+            let _ = desk.pass();
+            desk.power(0, Power::Off);
+            for call in desk.leaves() {
+                match call.order {
+                    Order::Power(_) => {
+                        desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
+                        desk.tasks(&call, Task::Untouched { detail: "reserved".into(), permanent: false });
+                    }
+                    _ => desk.answer(call.id, Outcome::Stored { token: token() }),
+                }
+            }
+            desk.wait(5 * SECOND);
+            if desk.world.nodes[0].drive.is_none() {
+                break;
+            }
+        }
+        assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::POWER_ON_TIMEOUT)));
+        assert!(desk.run().slots[0].end.as_ref().unwrap().message.contains("reserved"));
+    }
+
+    #[test]
+    fn configuration_has_a_deadline() {
+        let mut desk = Desk::new(1, plan(PlannedOperation::Boot, 1, "new", "conf"));
+        desk.powered_on();
+        let _ = desk.report(0, &token());
+        let _ = desk.pass();
+        desk.configuration(0, "conf", ConfigStatus::Pending);
+        let _ = desk.pass();
+        assert_eq!(desk.end(0), None);
+        desk.wait(desk.world.options.configuration_wait);
+        desk.configuration(0, "conf", ConfigStatus::Pending);
+        let _ = desk.pass();
+        assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::CONFIGURATION_TIMEOUT)));
+    }
+
+    #[test]
+    fn a_session_is_over_with_its_last_node() {
+        let mut desk = boot(2);
+        desk.powered_on();
+        let _ = desk.report(0, &token());
+        let _ = desk.pass();
+        assert!(matches!(desk.world.sessions[&desk.uid].stage, Stage::Running(_)));
+        let _ = desk.report(1, &token());
+        let _ = desk.pass();
+        assert!(matches!(&desk.world.sessions[&desk.uid].stage, Stage::Ended(ended) if ended.end.outcome == SessionOutcome::Succeeded));
+    }
+}
+
+mod rule_16_no_needless_work {
+    use super::*;
+
+    #[test]
+    fn a_repeated_report_changes_nothing() {
+        let mut desk = boot(2);
+        desk.powered_on();
+        let _ = desk.report(0, &token());
+        let _ = desk.pass();
+        desk.world.journal_due.clear();
+        desk.world.touched.clear();
+        assert_eq!(desk.report(0, &token()), ReportNeeds::Nothing);
+        assert!(desk.world.touched.is_empty() && desk.world.journal_due.is_empty());
+    }
+
+    #[test]
+    fn a_pass_in_which_nothing_is_new_changes_nothing() {
+        let mut desk = boot(3);
+        desk.powered_on();
+        desk.world.touched.clear();
+        desk.world.touched_sessions.clear();
+        desk.world.journal_due.clear();
+        assert_eq!(desk.pass(), []);
+        assert!(desk.world.touched.is_empty() && desk.world.touched_sessions.is_empty() && desk.world.journal_due.is_empty());
+    }
+
+    #[test]
+    fn every_end_is_written_to_the_journal() {
+        let mut desk = boot(2);
+        desk.world.journal_due.clear();
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        let _ = desk.pass();
+        assert!(desk.end(0).is_some() && desk.world.journal_due.contains(&desk.uid));
+    }
+
+    #[test]
+    fn the_journal_stays_small_although_nodes_come_up_one_by_one() {
+        let mut desk = Desk::new(4000, plan(PlannedOperation::Boot, 4000, "new", "conf"));
+        let _ = desk.pass();
+        let nodes: Vec<NodeId> = (0..4000).map(NodeId).collect();
+        let off = nodes.iter().map(|node| (*node, Power::Off, "".into())).collect();
+        desk.world.fold_power(&nodes, desk.now, Ok(off), desk.now);
+        for _ in 0..3 {
+            for call in desk.leaves() {
+                let changed = call.nodes.iter().map(|(node, _)| *node).collect();
+                let outcome = match call.order {
+                    Order::BootParameters { .. } => Outcome::Stored { token: token() },
+                    Order::Configuration { .. } => Outcome::Configured { changed },
+                    Order::Power(_) => Outcome::Accepted { transition: "t".into() },
+                };
+                desk.answer(call.id, outcome);
+            }
+        }
+        for index in 0..4000 {
+            desk.wait(Duration::from_millis(73));
+            let _ = desk.report(index, &token());
+            let _ = index % 50 == 0 && desk.pass().is_empty();
+            if index % 2 == 0 {
+                desk.wait(Duration::from_millis(1));
+                desk.configuration(index, "conf", ConfigStatus::Configured);
+            }
+        }
+        let _ = desk.pass();
+        let size = snapshot(&desk.world, &desk.world.sessions[&desk.uid], desk.now).unwrap().encode().unwrap().len();
+        assert!(size < 60_000, "{size} bytes");
+    }
+}

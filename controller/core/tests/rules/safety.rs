@@ -1,0 +1,254 @@
+//! Safety of running nodes: rules 7 to 10.
+
+use crate::MINUTE;
+use crate::SECOND;
+use crate::boot;
+use crate::desk::Desk;
+use crate::desk::is_power;
+use crate::desk::token;
+use crate::fixture::at;
+use crate::fixture::plan;
+use crate::fixture::seen;
+use crate::fixture::setup;
+use crate::fixture::snapshot as inventory;
+use crate::fixture::world;
+use bos_core::batch::Outcome;
+use bos_core::fold::ReportNeeds;
+use bos_core::model::EndKind;
+use bos_core::model::HoldReason;
+use bos_core::model::Power;
+use bos_core::model::PowerAction;
+use bos_core::model::Token;
+use bos_core::plan::PlannedOperation;
+use bos_core::running::Order;
+use bos_core::session::Stage;
+use bos_core::want::Effect;
+use bos_crds::Operation;
+use bos_crds::SessionSpec;
+use bos_crds::reasons;
+
+mod rule_07_no_second_power_cycle {
+    use super::*;
+
+    #[test]
+    fn a_restart_between_record_and_answer_sends_nothing_again() {
+        let mut desk = boot(1);
+        desk.runs(0, "old");
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+        desk.restart(SECOND);
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty(), "it may have been sent: it is waited out");
+        assert_eq!(desk.drive(0).attempts.graceful, 1);
+    }
+
+    #[test]
+    fn a_node_that_somebody_booted_since_is_left_alone() {
+        let mut desk = boot(1);
+        desk.runs(0, "old");
+        let _ = desk.pass();
+        desk.wait(MINUTE);
+        desk.world.nodes[0].reported.as_mut().unwrap().since = desk.now;
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.end(0), Some((EndKind::LeftRunning, reasons::LEFT_RUNNING)));
+    }
+
+    #[test]
+    fn even_if_the_operator_was_restarted_after_that() {
+        let mut desk = boot(1);
+        desk.wait(MINUTE);
+        let booted = desk.now;
+        desk.wait(MINUTE);
+        desk.restart(MINUTE);
+        desk.runs(0, "old");
+        desk.world.nodes[0].reported.as_mut().unwrap().since = booted;
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.end(0), Some((EndKind::LeftRunning, reasons::LEFT_RUNNING)));
+    }
+
+    #[test]
+    fn a_report_stops_a_power_off_that_has_not_left() {
+        let mut desk = boot(1);
+        desk.powered_on();
+        desk.wait(desk.world.options.max_boot_wait);
+        desk.power(0, Power::On);
+        let effects = desk.pass();
+        let Some(Effect::Record(batch)) = effects.last().cloned() else { panic!("{effects:?}") };
+        assert_eq!(desk.report(0, &token()), ReportNeeds::Journal(desk.uid.clone()));
+        assert_eq!(desk.world.release(batch, desk.now), None);
+        let _ = desk.pass();
+        assert_eq!(desk.end(0), Some((EndKind::Succeeded, "")));
+    }
+
+    #[test]
+    fn a_shutdown_that_may_never_have_been_heard_is_asked_for_again_and_not_forced() {
+        let mut desk = Desk::new(1, plan(PlannedOperation::Shutdown, 1, "", ""));
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        let call = desk.one();
+        desk.answer(call.id, Outcome::Unknown { detail: "reset".into() });
+        desk.wait(desk.world.options.max_power_off_wait);
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+    }
+}
+
+mod rule_08_silence {
+    use super::*;
+
+    fn silent(count: usize) -> Desk {
+        let mut desk = boot(count);
+        desk.powered_on();
+        desk.wait(desk.world.options.max_boot_wait);
+        desk.power_of_all(Power::On);
+        desk
+    }
+
+    #[test]
+    fn a_few_silent_nodes_are_cycled() {
+        let call = silent(8).one();
+        assert_eq!((call.order, call.nodes.len()), (Order::Power(PowerAction::SoftOff), 8));
+    }
+
+    #[test]
+    fn of_many_that_are_silent_together_none_is() {
+        let mut desk = silent(9);
+        assert!(desk.leaves().is_empty());
+        assert!(desk.run().mass_timeout.is_some());
+        assert_eq!(desk.drive(0).hold.map(|hold| hold.reason), Some(HoldReason::MassBootTimeout));
+        desk.wait(desk.world.options.max_boot_wait);
+        desk.power_of_all(Power::On);
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.end(8), Some((EndKind::Failed, reasons::MASS_BOOT_TIMEOUT)));
+    }
+
+    #[test]
+    fn silence_proves_nothing_while_nobody_listens() {
+        let mut desk = silent(1);
+        desk.world.reports.listening_since = None;
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.drive(0).hold.map(|hold| hold.reason), Some(HoldReason::ReportPathDown));
+        desk.world.reports.listening_since = Some(desk.now);
+        desk.wait(MINUTE);
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+    }
+
+    #[test]
+    fn a_node_that_reports_something_else_is_alive() {
+        let mut desk = boot(1);
+        desk.powered_on();
+        let _ = desk.report(0, &Token("its own".into()));
+        desk.wait(desk.world.options.max_boot_wait);
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::BOOT_TIMEOUT)));
+    }
+
+    #[test]
+    fn the_last_attempt_leaves_the_node_on() {
+        let mut desk = boot(1);
+        desk.world.options.retry_policy = 1;
+        desk.powered_on();
+        desk.wait(desk.world.options.max_boot_wait);
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::BOOT_TIMEOUT)));
+    }
+}
+
+mod rule_09_inventory {
+    use super::*;
+
+    #[test]
+    fn an_empty_or_shrunken_inventory_changes_nothing() {
+        for count in [0, 10, 18] {
+            let mut world = world(20, at(0));
+            assert!(world.fold_inventory(Ok(inventory(count)), at(1)).is_empty());
+            assert_eq!(world.nodes.iter().filter(|node| node.facts.is_some()).count(), 20);
+            assert!(world.discovery.fault.is_some(), "{count}");
+        }
+    }
+
+    #[test]
+    fn set_up_waits_for_a_complete_inventory() {
+        let mut world = world(20, at(0));
+        world.fold_session(seen("one", at(0), SessionSpec::new(Operation::Boot, "template")), at(0));
+        assert_eq!(bos_core::pass::run(&mut world, at(1)), [Effect::SetUp("one".into())]);
+        assert_eq!(world.fold_setup(&"one".into(), Ok(setup(10, "new", "", &[0, 1])), at(2)), None);
+        assert!(matches!(&world.sessions[&"one".into()].stage, Stage::Pending(pending) if pending.waiting.contains("10 nodes")));
+        assert_eq!(world.fold_setup(&"one".into(), Ok(setup(20, "new", "", &[0, 1])), at(9)), Some("one".into()));
+    }
+}
+
+mod rule_10_stopping {
+    use super::*;
+
+    /// A power-on is recorded; then somebody says stop; nothing leaves.
+    fn nothing_leaves_after(stop: impl FnOnce(&mut Desk)) -> Desk {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let call = desk.one();
+        desk.answer(call.id, Outcome::Stored { token: token() });
+        let _ = desk.pass();
+        stop(&mut desk);
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.world.nodes[0].drive.as_ref().map_or(0, |drive| drive.attempts.on), 0, "no attempt");
+        desk
+    }
+
+    fn edit(desk: &mut Desk, edit: impl FnOnce(&mut SessionSpec)) {
+        edit(&mut desk.world.sessions.get_mut(&desk.uid).unwrap().spec);
+    }
+
+    #[test]
+    fn cancel_sends_nothing_new_and_says_how_the_node_is_left() {
+        let mut desk = nothing_leaves_after(|desk| edit(desk, |spec| spec.cancel = true));
+        let _ = desk.pass();
+        assert_eq!(desk.end(0), Some((EndKind::Cancelled, reasons::CANCELLED)));
+        assert!(desk.run().slots[0].end.as_ref().unwrap().message.contains("left off"));
+    }
+
+    #[test]
+    fn deletion_sends_nothing_new() {
+        nothing_leaves_after(|desk| desk.world.fold_session_gone(&desk.uid.clone()));
+    }
+
+    #[test]
+    fn suspension_sends_nothing_new_until_it_is_lifted() {
+        let mut desk = nothing_leaves_after(|desk| edit(desk, |spec| spec.suspend = true));
+        edit(&mut desk, |spec| spec.suspend = false);
+        assert!(is_power(&desk.one()));
+    }
+
+    #[test]
+    fn the_stop_switch_holds_power_actions_until_it_is_gone() {
+        let mut desk = nothing_leaves_after(|desk| desk.world.emergency_stop = true);
+        desk.world.emergency_stop = false;
+        assert!(is_power(&desk.one()));
+    }
+
+    #[test]
+    fn a_node_that_a_person_holds_gets_nothing() {
+        nothing_leaves_after(|desk| desk.world.nodes[0].suspended = true);
+    }
+
+    #[test]
+    fn what_was_accepted_is_followed_to_its_end() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let call = desk.prepared();
+        desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
+        edit(&mut desk, |spec| spec.cancel = true);
+        desk.wait(SECOND);
+        assert!(desk.pass().contains(&Effect::Follow(call.id)));
+        assert_eq!(desk.end(0), None);
+    }
+}

@@ -1,0 +1,162 @@
+//! A World on a desk: one session, moved on by hand, step by step.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::time::Duration;
+
+use bos_core::batch::{BatchId, BatchState, Outcome, Progress, Task};
+use bos_core::fold::ReportNeeds;
+use bos_core::journal::{Journal, snapshot};
+use bos_core::model::{ConfigRecord, ConfigStatus, Drive, EndKind, NodeId, Power, PowerAction, Reported, SessionUid, Token, World};
+use bos_core::pass;
+use bos_core::plan::Plan;
+use bos_core::running::{Dispatch, Order};
+use bos_core::session::Run;
+use bos_core::time::Timestamp;
+use bos_core::want::Effect;
+
+use crate::fixture::{START, digest, run_plan, world, xname};
+
+/// A World, the time, and the session of most tests.
+pub(crate) struct Desk {
+    pub(crate) world: World,
+    pub(crate) now: Timestamp,
+    pub(crate) uid: SessionUid,
+    pub(crate) plan: Plan,
+}
+
+impl Desk {
+    /// A session at work on a plan, in a World of `count` nodes.
+    pub(crate) fn new(count: usize, plan: Plan) -> Self {
+        let mut world = world(count, START);
+        let now = START + Duration::from_secs(120);
+        let uid = run_plan(&mut world, "first", plan.clone(), now);
+        Self { world, now, uid, plan }
+    }
+
+    pub(crate) fn wait(&mut self, span: Duration) {
+        self.now = self.now + span;
+    }
+
+    pub(crate) fn pass(&mut self) -> Vec<Effect> {
+        pass::run(&mut self.world, self.now)
+    }
+
+    /// The power service is asked and says this of a node.
+    pub(crate) fn power(&mut self, index: u32, power: Power) {
+        let read = Ok(vec![(NodeId(index), power, "".into())]);
+        self.world.fold_power(&[NodeId(index)], self.now, read, self.now);
+    }
+
+    /// The same of every node.
+    pub(crate) fn power_of_all(&mut self, power: Power) {
+        for index in 0..u32::try_from(self.world.nodes.len()).unwrap() {
+            self.power(index, power);
+        }
+    }
+
+    /// What may leave after a pass, every journal being durable at once.
+    pub(crate) fn leaves(&mut self) -> Vec<Dispatch> {
+        let _ = self.pass();
+        let recorded = self.world.batches.values().filter(|batch| batch.state == BatchState::Recording).map(|batch| batch.id);
+        recorded.collect::<Vec<_>>().into_iter().filter_map(|id| self.world.release(id, self.now)).collect()
+    }
+
+    /// The one call that leaves.
+    pub(crate) fn one(&mut self) -> Dispatch {
+        let mut calls = self.leaves();
+        assert_eq!(calls.len(), 1, "{calls:?}");
+        calls.remove(0)
+    }
+
+    pub(crate) fn answer(&mut self, id: BatchId, outcome: Outcome) {
+        self.world.fold_outcome(id, outcome, self.now);
+    }
+
+    /// BSS and CFS answer; what is left is the call for power.
+    pub(crate) fn prepared(&mut self) -> Dispatch {
+        loop {
+            let call = self.one();
+            match call.order {
+                Order::BootParameters { .. } => self.answer(call.id, Outcome::Stored { token: token() }),
+                Order::Configuration { .. } => {
+                    let changed = call.nodes.iter().map(|(node, _)| *node).collect();
+                    self.answer(call.id, Outcome::Configured { changed });
+                }
+                Order::Power(_) => return call,
+            }
+        }
+    }
+
+    /// PCS accepts a call, and its transition ends well.
+    pub(crate) fn carried_out(&mut self, call: &Dispatch) {
+        self.answer(call.id, Outcome::Accepted { transition: "transition".into() });
+        self.tasks(call, Task::Succeeded);
+    }
+
+    /// A look at a transition that is over, with the same task for every node.
+    pub(crate) fn tasks(&mut self, call: &Dispatch, task: Task) {
+        let tasks = call.nodes.iter().map(|(node, _)| (*node, task.clone())).collect();
+        self.wait(Duration::from_secs(1));
+        self.world.fold_progress(call.id, self.now, Progress::Tasks { done: true, tasks }, self.now);
+    }
+
+    /// Every node is off, prepared and powered on.
+    pub(crate) fn powered_on(&mut self) {
+        let _ = self.pass();
+        self.power_of_all(Power::Off);
+        let call = self.prepared();
+        assert_eq!(call.order, Order::Power(PowerAction::On));
+        self.carried_out(&call);
+        let _ = self.pass();
+    }
+
+    pub(crate) fn report(&mut self, index: u32, token: &Token) -> ReportNeeds {
+        self.world.fold_report(xname(index as usize).as_str(), token, self.now)
+    }
+
+    pub(crate) fn configuration(&mut self, index: u32, desired: &str, status: ConfigStatus) {
+        let record = ConfigRecord { desired: desired.into(), status };
+        self.world.fold_config(&[NodeId(index)], self.now, Ok(vec![(NodeId(index), record)]), self.now);
+    }
+
+    /// The record of a node says since long that it runs this image.
+    pub(crate) fn runs(&mut self, index: usize, image: &str) {
+        let old = START - Duration::from_secs(3600);
+        self.world.nodes[index].reported =
+            Some(Reported { token: Token("old".into()), artifacts: Some(digest(image)), since: old, at: old });
+    }
+
+    pub(crate) fn drive(&self, index: usize) -> &Drive {
+        self.world.nodes[index].drive.as_ref().unwrap()
+    }
+
+    pub(crate) fn run(&self) -> &Run {
+        self.world.sessions[&self.uid].run().unwrap()
+    }
+
+    /// How a node's part ended, and the reason.
+    pub(crate) fn end(&self, index: usize) -> Option<(EndKind, &str)> {
+        self.run().slots[index].end.as_ref().map(|end| (end.kind, &*end.reason))
+    }
+
+    /// The operator dies and starts again after `away`, with the journal as it is now.
+    pub(crate) fn restart(&mut self, away: Duration) {
+        let journal = snapshot(&self.world, &self.world.sessions[&self.uid], self.now).unwrap().encode().unwrap();
+        self.wait(away);
+        let mut world = world(self.world.nodes.len(), self.now);
+        world.options = self.world.options.clone();
+        let uid = run_plan(&mut world, "first", self.plan.clone(), self.now);
+        world.resume(&uid, Journal::decode(&journal).unwrap(), self.now).unwrap();
+        self.world = world;
+    }
+}
+
+/// The token BSS gives in these tests.
+pub(crate) fn token() -> Token {
+    Token("token-of-bss".into())
+}
+
+/// Whether a call is for power.
+pub(crate) fn is_power(call: &Dispatch) -> bool {
+    matches!(call.order, Order::Power(_))
+}
