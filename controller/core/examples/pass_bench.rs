@@ -1,6 +1,7 @@
 //! How long one pass of all operators takes over 10,000 driven nodes, in the states a Boot goes through.
 //!
 //! `cargo run --release -p bos-core --example pass_bench [nodes]`
+#![allow(clippy::unwrap_used, reason = "a benchmark may stop")]
 
 #[path = "../tests/sim/fixture.rs"]
 mod fixture;
@@ -22,7 +23,9 @@ const PASSES: usize = 200;
 
 fn main() {
     let count = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(10_000);
-    println!("{count} nodes; milliseconds a pass: first (with all decisions), then p50, p99 and longest of {PASSES} in which nothing is new");
+    println!(
+        "{count} nodes; milliseconds a pass: first (with all decisions), then p50, p99 and longest of {PASSES} in which nothing is new"
+    );
     let mut bench = Bench { world: world(count, START), now: START, count };
     run_plan(&mut bench.world, "boot", plan(PlannedOperation::Boot, count, "new", "conf"), START);
     for (state, effects) in [("not observed", vec![]), ("off", bench.see(Power::Off))] {
@@ -136,7 +139,12 @@ impl Bench {
     fn other_image(&mut self) {
         for node in &mut self.world.nodes {
             let token = Token("old".into());
-            node.reported = Some(Reported { token, artifacts: Some(digest("old")), since: START - Duration::from_secs(9), at: START - Duration::from_secs(9) });
+            node.reported = Some(Reported {
+                token,
+                artifacts: Some(digest("old")),
+                since: START - Duration::from_secs(9),
+                at: START - Duration::from_secs(9),
+            });
         }
     }
 

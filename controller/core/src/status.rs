@@ -250,7 +250,7 @@ impl Case<'_> {
                 .or_else(|| self.drive.hold.map(|_| Decision::Release));
         };
         let over = self.now >= issued.power_by || issued.failed;
-        if let Some(decision) = self.reconsider().filter(|_| over && issued.action == PowerAction::SoftOff) {
+        if let Some(decision) = self.reconsider().filter(|_| over) {
             return Some(decision);
         }
         if over && issued.action == PowerAction::SoftOff && !issued.accepted && !issued.failed && self.drive.refunds < MAX_REFUNDS {
@@ -291,6 +291,14 @@ impl Case<'_> {
                 "Somebody powered it on after this session began, before our power-on, so it is left alone.",
             ));
         };
+        if self
+            .node
+            .reported
+            .as_ref()
+            .is_some_and(|report| report.at >= issued.at && self.run.boot_set_of(&report.token) == Some(self.drive.boot_set))
+        {
+            return Some(Decision::AlreadyBooted);
+        }
         if self.now >= issued.boot_by {
             return self.judge_silent(&issued);
         }

@@ -1,4 +1,5 @@
 //! The rules of docs/ARCHITECTURE.md, one small scenario each, as far as they are kept in the core.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 #[path = "sim/desk.rs"]
 mod desk;

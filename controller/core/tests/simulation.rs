@@ -1,4 +1,5 @@
 //! Random histories of the whole core in virtual time. A failing seed is printed; add it to [`KEPT`].
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 #[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
 mod sim;
