@@ -6,6 +6,8 @@ mod health;
 mod metrics;
 mod preflight;
 mod reports;
+mod template;
+mod template_check;
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
             tracing::info!("ended");
             ExitCode::SUCCESS
         }
-        Err(error) if error.is::<EngineError>() => {
+        Err(error) if matches!(error.downcast_ref(), Some(EngineError::Deposed)) => {
             tracing::error!("{error:#}");
             ExitCode::from(EXIT_DEPOSED)
         }
@@ -109,13 +111,14 @@ async fn operate(config: Config) -> anyhow::Result<()> {
     let observer: Arc<dyn bos_services::CallObserver> = Arc::<Metrics>::clone(&metrics);
     let services = bos_services::Clients::new(&config.services, observer)?;
     let (queue, reports) = mpsc::channel(reports::QUEUE);
-    serve_reports(&config, queue, &telemetry, &metrics, &cancel, failed.0)?;
+    serve_reports(&config, queue, &telemetry, &metrics, &cancel, failed.0.clone())?;
 
     let work = async {
         if !preflight::wait_for_cluster(&clients.writer, &telemetry, &cancel).await? {
             return Ok(());
         }
         telemetry.set_waiting("the engine to load");
+        look_at_templates(&clients, &services, &telemetry, &cancel, failed.0);
         let settings = Settings {
             namespace: config.namespace.clone(),
             identity: config.identity.clone(),
@@ -179,6 +182,23 @@ fn serve_reports(
         }
     });
     Ok(())
+}
+
+fn look_at_templates(
+    clients: &bos_engine::clients::Clients,
+    services: &bos_services::Clients,
+    telemetry: &Arc<Telemetry>,
+    cancel: &CancellationToken,
+    failed: mpsc::Sender<anyhow::Error>,
+) {
+    let controller = template::run(clients.watch.clone(), services.clone(), Arc::clone(telemetry), cancel.clone());
+    let cancel = cancel.clone();
+    tokio::spawn(async move {
+        controller.await;
+        if !cancel.is_cancelled() {
+            drop(failed.send(anyhow::anyhow!("the controller of templates ended by itself")).await);
+        }
+    });
 }
 
 fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
