@@ -57,7 +57,7 @@ impl Default for Options {
             max_power_on_wait: Duration::from_secs(120),
             max_power_off_wait: Duration::from_secs(300),
             power_unknown_wait: Duration::from_secs(900),
-            configuration_wait: Duration::from_secs(7200),
+            configuration_wait: Duration::from_secs(14_400),
             template_wait: Duration::from_secs(300),
             discovery_frequency: Duration::from_secs(300),
             actual_state_ttl: Duration::from_secs(4 * 3600),

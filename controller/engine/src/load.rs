@@ -72,11 +72,8 @@ pub async fn first_lists(news: &mut mpsc::Receiver<News>, lost: &CancellationTok
 pub async fn restore(task: &mut Task, stored: Loaded, lists: Lists) -> Result<(), EngineError> {
     let now = task.now();
     task.world.emergency_stop = lists.emergency_stop.unwrap_or(false);
-    if let Some(options) =
-        lists.options.unwrap_or_default().iter().find(|options| options.metadata.name.as_deref() == Some(bos_crds::OPTIONS_NAME))
-    {
-        task.set_options(&options.spec);
-    }
+    let options = lists.options.unwrap_or_default();
+    task.set_options(options.iter().find(|options| options.metadata.name.as_deref() == Some(bos_crds::OPTIONS_NAME)));
     for template in lists.templates.unwrap_or_default() {
         task.set_template(&template);
     }

@@ -90,6 +90,8 @@ pub struct Task {
     /// Reports that wait for a status write; handed over after the projection.
     reported: Vec<(NodeId, oneshot::Sender<ReportAnswer>)>,
     removing: std::collections::BTreeSet<SessionUid>,
+    /// Time limits of the operator's own configuration, in force where BootOptions says nothing else.
+    configured_timeouts: HashMap<bos_services::Service, Duration>,
     refreshed: Instant,
     settled: Instant,
 }
@@ -110,6 +112,7 @@ impl Task {
         let mut world = World { install_namespace: settings.namespace.as_str().into(), ..World::default() };
         world.reports.listening_since = settings.hears_reports.then(|| clock.now());
         world.options = Options::default();
+        let configured_timeouts = bos_services::Service::ALL.into_iter().map(|service| (service, services.timeouts.get(service))).collect();
         Self {
             world,
             records,
@@ -124,6 +127,7 @@ impl Task {
             done,
             reported: Vec::new(),
             removing: std::collections::BTreeSet::new(),
+            configured_timeouts,
             refreshed: Instant::now(),
             settled: Instant::now(),
         }
@@ -220,6 +224,7 @@ impl Task {
         for (id, answer) in std::mem::take(&mut self.reported) {
             self.views.answer_when_written(id, answer);
         }
+        self.announce();
         self.update_sessions(now);
         self.settle(now);
     }
@@ -419,7 +424,8 @@ impl Task {
         match ack.key.kind {
             Kind::BootComponent => self.component_ack(ack),
             Kind::Session => self.session_ack(ack),
-            Kind::SessionTemplate | Kind::BootOptions => {}
+            Kind::BootOptions => self.views.options_written(&ack.outcome, ack.version),
+            Kind::SessionTemplate => {}
         }
     }
 

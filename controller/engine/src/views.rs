@@ -10,7 +10,10 @@ use bos_core::model::{Drive, NodeId, SessionUid, World};
 use bos_core::session::Session;
 use bos_core::time::Timestamp;
 use bos_core::{project, project_session};
-use bos_crds::{BootComponent, BootComponentStatus, NodeStatus, SessionStatus, merge_diff};
+use bos_crds::{
+    BootComponent, BootComponentStatus, BootOptions, BootOptionsStatus, ConditionStatus, NewCondition, NodeStatus, SessionStatus,
+    conditions, merge_diff, reasons, set_condition,
+};
 use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -18,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::reports::ReportAnswer;
-use crate::writer::{Kind, ObjectKey, StatusWriter, Target, Urgency, WriteJob};
+use crate::writer::{Kind, ObjectKey, StatusWriter, Target, Urgency, WriteJob, WriteOutcome};
 
 /// A status that does not last this long need not be shown (design "What is durable").
 const LASTING: Duration = Duration::from_secs(2);
@@ -116,6 +119,7 @@ pub struct Views {
     components: HashMap<NodeId, Component>,
     sessions: HashMap<SessionUid, (Shown<SessionStatus>, Instant)>,
     creating: HashMap<NodeId, u64>,
+    options: Option<Shown<BootOptionsStatus>>,
     last_version: u64,
     writer: StatusWriter,
 }
@@ -124,7 +128,7 @@ impl Views {
     /// No objects yet.
     #[must_use]
     pub fn new(writer: StatusWriter) -> Self {
-        Self { components: HashMap::new(), sessions: HashMap::new(), creating: HashMap::new(), last_version: 0, writer }
+        Self { components: HashMap::new(), sessions: HashMap::new(), creating: HashMap::new(), options: None, last_version: 0, writer }
     }
 
     fn next_version(&mut self) -> u64 {
@@ -302,6 +306,47 @@ impl Views {
                 let begun = Instant::now().checked_sub(SESSION_PACE).unwrap_or_else(Instant::now);
                 self.sessions.insert(key, (Shown::new(uid, object.resource_version(), generation, status), begun));
             }
+        }
+    }
+
+    /// The options were taken up: says so in their status, with what cannot be used.
+    pub fn options_taken(&mut self, object: &BootOptions, problems: Vec<String>, now: Timestamp) {
+        let (version, uid) = (self.next_version(), object.uid().unwrap_or_default());
+        let generation = object.metadata.generation.unwrap_or_default();
+        if self.options.as_ref().is_none_or(|shown| shown.uid != uid) {
+            self.options = Some(Shown::new(uid, object.resource_version(), generation, object.status.clone().unwrap_or_default()));
+        }
+        let Some(shown) = self.options.as_mut() else { return };
+        shown.advance(object.resource_version());
+        let (status, reason) =
+            if problems.is_empty() { (ConditionStatus::True, reasons::IN_FORCE) } else { (ConditionStatus::False, reasons::INVALID_VALUE) };
+        let message = if problems.is_empty() { "Every value is in force.".to_owned() } else { problems.join("; ") };
+        let ready = NewCondition { type_: conditions::READY, status, reason, message, observed_generation: Some(generation) };
+        set_condition(&mut shown.wanted.conditions, &ready, now.wall());
+        shown.wanted.observed_generation = generation;
+        shown.wanted.problems = problems;
+        if let Some(body) = shown.patch(version) {
+            self.writer.submit(WriteJob {
+                key: ObjectKey::cluster(Kind::BootOptions, object.name_any()),
+                uid: shown.uid.clone(),
+                resource_version: shown.resource_version.clone(),
+                target: Target::Status,
+                body,
+                version,
+                urgency: Urgency::Normal,
+                not_before: None,
+            });
+        }
+    }
+
+    /// A write of the options arrived; after a conflict the watch brings them again.
+    pub fn options_written(&mut self, outcome: &WriteOutcome, version: u64) {
+        match (outcome, self.options.as_mut()) {
+            (WriteOutcome::Written { resource_version, generation, .. }, Some(shown)) => {
+                shown.acknowledged(version, resource_version, *generation)
+            }
+            (WriteOutcome::Conflict { .. } | WriteOutcome::Gone | WriteOutcome::Refused { .. }, _) => self.options = None,
+            (WriteOutcome::Written { .. }, None) => {}
         }
     }
 

@@ -31,15 +31,19 @@ impl Task {
         }
     }
 
-    /// The options object.
-    pub fn set_options(&mut self, spec: &BootOptionsSpec) {
+    /// The options object, or the defaults where there is none.
+    pub fn set_options(&mut self, object: Option<&bos_crds::BootOptions>) {
+        let defaults = BootOptionsSpec::default();
+        let spec = object.map_or(&defaults, |object| &object.spec);
         let (options, problems) = convert::options(spec, &self.world.options);
         for problem in &problems {
             tracing::error!(problem, "BootOptions");
         }
         self.world.options = options;
+        if let Some(object) = object {
+            self.views.options_taken(object, problems, self.clock.now());
+        }
         // The schema's default leaves the operator's own configuration in force.
-        let defaults = BootOptionsSpec::default();
         for (service, value, default) in [
             (bos_services::Service::Bss, spec.bss_read_timeout_seconds, defaults.bss_read_timeout_seconds),
             (bos_services::Service::Cfs, spec.cfs_read_timeout_seconds, defaults.cfs_read_timeout_seconds),
@@ -47,8 +51,10 @@ impl Task {
             (bos_services::Service::Ims, spec.ims_read_timeout_seconds, defaults.ims_read_timeout_seconds),
             (bos_services::Service::Pcs, spec.pcs_read_timeout_seconds, defaults.pcs_read_timeout_seconds),
         ] {
-            if value != default {
-                self.services.timeouts.set(service, Duration::from_secs(u64::try_from(value).unwrap_or(20)));
+            let configured = self.configured_timeouts.get(&service).copied();
+            let asked = u64::try_from(value).ok().filter(|_| value != default).map(Duration::from_secs);
+            if let Some(limit) = asked.or(configured) {
+                self.services.timeouts.set(service, limit);
             }
         }
     }
@@ -56,12 +62,12 @@ impl Task {
     pub(super) fn fold_options(&mut self, seen: Seen<bos_crds::BootOptions>) {
         match seen {
             Seen::Reset { items, invalid } => match items.iter().find(|options| options.name_any() == bos_crds::OPTIONS_NAME) {
-                Some(options) => self.set_options(&options.spec),
-                None if invalid.is_empty() => self.set_options(&BootOptionsSpec::default()),
+                Some(options) => self.set_options(Some(options)),
+                None if invalid.is_empty() => self.set_options(None),
                 None => {}
             },
-            Seen::Applied(options) if options.name_any() == bos_crds::OPTIONS_NAME => self.set_options(&options.spec),
-            Seen::Deleted(options) if options.name_any() == bos_crds::OPTIONS_NAME => self.set_options(&BootOptionsSpec::default()),
+            Seen::Applied(options) if options.name_any() == bos_crds::OPTIONS_NAME => self.set_options(Some(&options)),
+            Seen::Deleted(options) if options.name_any() == bos_crds::OPTIONS_NAME => self.set_options(None),
             Seen::Invalid(bad) => tracing::error!(error = bad.error, "the BootOptions cannot be read; the last good values stay in force"),
             Seen::Applied(_) | Seen::Deleted(_) | Seen::InvalidDeleted(_) => {}
         }

@@ -68,6 +68,21 @@ impl Task {
         });
     }
 
+    /// Events about what holds sessions up. The same one twice is published once.
+    pub(super) fn announce(&self) {
+        for (service, outage) in self.world.services.outages().filter(|(_, outage)| outage.until.is_none()) {
+            let note = format!("{service} does not answer since {}; no attempt is used.", outage.since.clock());
+            for session in self.world.sessions.values().filter(|session| !matches!(session.stage, Stage::Ended(_))) {
+                self.publish(&session.uid, Severity::Warning, reasons::SERVICE_UNAVAILABLE, &note);
+            }
+        }
+        let silent = self.world.sessions.values().filter(|session| session.running().is_some_and(|run| run.mass_timeout.is_some()));
+        for session in silent {
+            let note = "Many nodes fell silent together; none is power-cycled. A person decides.";
+            self.publish(&session.uid, Severity::Warning, reasons::MASS_BOOT_TIMEOUT, note);
+        }
+    }
+
     fn publish_end(&self, uid: &SessionUid, end: &SessionEnd) {
         let well = matches!(end.outcome, SessionOutcome::Succeeded | SessionOutcome::Superseded);
         self.publish(uid, if well { Severity::Ended } else { Severity::EndedBadly }, reasons::COMPLETE, &end.message);
