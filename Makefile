@@ -5,6 +5,9 @@
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bos-operator
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
+# Built here, so that tests and demo start these and build nothing themselves.
+demo bench test verify: export BOS_OPERATOR_BIN := $(BIN)/bos-operator
+demo bench test verify: export BOS_SITE_BIN := $(BIN)/bos-site
 
 # Options of `make demo`; empty means the default of the program (see `make demo-help`).
 NODES ?=
@@ -45,6 +48,7 @@ bench: control-plane build ## Measure a boot: NODES, OPERATION, JSON=file, HARDW
 test: control-plane ## Build everything and run all tests
 	@echo "== building the programs and tests in $(CARGO_TARGET_DIR) (some minutes the first time)"
 	@cargo test --workspace --no-run
+	@test -x $(BIN)/bos-operator -a -x $(BIN)/bos-site
 	@echo "== testing"
 	@cargo test --workspace
 	@echo "== all tests passed"
