@@ -144,6 +144,18 @@ impl World {
         }
     }
 
+    /// Withdraws every call that has not left, because this process is about to end.
+    pub fn withdraw_unsent(&mut self) {
+        let unsent: Vec<Batch> = self.batches.values().filter(|batch| batch.state == BatchState::Recording).cloned().collect();
+        for batch in unsent {
+            for member in &batch.nodes {
+                self.withdraw_member(&batch, member);
+            }
+            self.batches.remove(&batch.id);
+            self.journal_due.insert(batch.session);
+        }
+    }
+
     fn withdraw_member(&mut self, batch: &Batch, member: &crate::batch::Member) {
         let Some(node) = self.node_mut(member.node).filter(|node| node.batch == Some(batch.id)) else { return };
         node.batch = None;
