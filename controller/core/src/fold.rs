@@ -198,6 +198,7 @@ impl World {
         let changed = !same || boots;
         let node = if changed { self.node_mut(id) } else { self.nodes.get_mut(id.0 as usize) };
         let Some(node) = node else { return ReportNeeds::Unknown };
+        node.heard = Some(now);
         let since = node.reported.as_ref().filter(|_| same).map_or(now, |report| report.since);
         node.reported = Some(Reported { token: token.clone(), artifacts, since, at: now });
         if let (Some(uid), Some(drive)) = (session, node.drive.as_mut()) {
@@ -228,7 +229,7 @@ impl World {
     pub fn fold_outcome(&mut self, id: BatchId, outcome: Outcome, now: Timestamp) {
         let Some(batch) = self.batches.get(&id) else { return };
         let (service, session, work) = (batch.work.service(), batch.session.clone(), batch.work);
-        self.journal_due.insert(session.clone());
+        self.journal_changed(&session);
         self.touched_sessions.insert(session.clone());
         match outcome {
             Outcome::NotSent { service, detail } => {
@@ -357,10 +358,17 @@ impl World {
 
     /// A transition is over, and the journal need not name it any more.
     fn over(&mut self, id: BatchId) {
-        if let Some(batch) = self.batches.get(&id) {
-            self.journal_due.insert(batch.session.clone());
+        if let Some(session) = self.batches.get(&id).map(|batch| batch.session.clone()) {
+            self.journal_changed(&session);
         }
         self.close(id, |_, _, _| ());
+    }
+
+    /// The journal of a session must be written; a session that is settled has none any more.
+    fn journal_changed(&mut self, uid: &SessionUid) {
+        if self.sessions.get(uid).is_some_and(|session| session.run().is_some()) {
+            self.journal_due.insert(uid.clone());
+        }
     }
 
     /// Ends a batch: every node left in it is free again.

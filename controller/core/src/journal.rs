@@ -99,6 +99,9 @@ struct IssuedRecord {
     boot_in_ms: i64,
     accepted: bool,
     failed: bool,
+    /// The instant by the wall clock, to compare with the times of reports in statuses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wall_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -253,6 +256,7 @@ impl Clock {
             boot_in_ms: self.remaining(issued.boot_by),
             accepted: issued.accepted,
             failed: issued.failed,
+            wall_ms: Some(issued.at.as_millis()),
         }
     }
 }
@@ -391,7 +395,7 @@ impl World {
         if state.end.as_ref().is_none_or(|end| end.kind != EndKind::Succeeded)
             && state.drive.as_ref().is_none_or(|drive| drive.booted_ms.is_none())
         {
-            self.drop_outdated_report(id, action);
+            self.drop_outdated_report(id, state.action);
         }
         let Some(slot) = self.sessions.get_mut(uid).and_then(Session::running_mut).and_then(|run| run.slots.get_mut(index as usize)) else {
             return;
@@ -432,9 +436,9 @@ impl World {
     }
 
     /// What a node ran before a power action of ours it does not run any more, whatever its status, which may lag, still says.
-    fn drop_outdated_report(&mut self, id: NodeId, action: Option<Issued>) {
-        let Some(issued) = action else { return };
-        if let Some(node) = self.node_mut(id).filter(|node| node.reported.as_ref().is_some_and(|report| report.at < issued.at)) {
+    fn drop_outdated_report(&mut self, id: NodeId, action: Option<IssuedRecord>) {
+        let Some(issued) = action.and_then(|record| record.wall_ms).map(Timestamp::from_millis) else { return };
+        if let Some(node) = self.node_mut(id).filter(|node| node.reported.as_ref().is_some_and(|report| report.since < issued)) {
             node.reported = None;
         }
     }

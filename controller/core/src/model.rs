@@ -308,6 +308,8 @@ pub struct Node {
     pub power: Option<PowerSeen>,
     /// Last report.
     pub reported: Option<Reported>,
+    /// When this process last heard it; a report that was read back from a status does not count.
+    pub heard: Option<Timestamp>,
     /// Last answer of CFS; kept only while driven.
     pub config: Option<ConfigSeen>,
     /// Present from set-up until the node's part in the session has ended.
@@ -357,6 +359,7 @@ impl Node {
             recorded: false,
             power: None,
             reported: None,
+            heard: None,
             config: None,
             drive: None,
             batch: None,
@@ -389,10 +392,16 @@ impl Node {
     /// An `off` that a report contradicts is unknown: PCS samples the BMCs only every 30 s (external services §2.3), so a node
     /// that spoke to us within that time may well be up (rule 2).
     fn believed(&self, seen: &PowerSeen) -> Power {
-        match (seen.power, &self.reported) {
-            (Power::Off, Some(report)) if report.at + PCS_SAMPLING > seen.at => Power::Unknown,
+        match (seen.power, self.heard) {
+            (Power::Off, Some(heard)) if heard + PCS_SAMPLING > seen.at => Power::Unknown,
             (power, _) => power,
         }
+    }
+
+    /// It reported at or after `since`, as far as this process or its status knows.
+    #[must_use]
+    pub fn spoke_since(&self, since: Timestamp) -> bool {
+        self.heard.is_some_and(|heard| heard >= since) || self.reported.as_ref().is_some_and(|report| report.since >= since)
     }
 }
 

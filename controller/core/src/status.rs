@@ -291,12 +291,8 @@ impl Case<'_> {
                 "Somebody powered it on after this session began, before our power-on, so it is left alone.",
             ));
         };
-        if self
-            .node
-            .reported
-            .as_ref()
-            .is_some_and(|report| report.at >= issued.at && self.run.boot_set_of(&report.token) == Some(self.drive.boot_set))
-        {
+        let ours = |token| self.run.boot_set_of(token) == Some(self.drive.boot_set);
+        if self.node.spoke_since(issued.at) && self.node.reported.as_ref().is_some_and(|report| ours(&report.token)) {
             return Some(Decision::AlreadyBooted);
         }
         if self.now >= issued.boot_by {
@@ -308,7 +304,7 @@ impl Case<'_> {
     /// On past its boot deadline, without a report of the image it should run.
     fn judge_silent(&self, issued: &Issued) -> Option<Decision> {
         let options = &self.world.options;
-        if self.node.reported.as_ref().is_some_and(|report| report.at >= issued.at) {
+        if self.node.spoke_since(issued.at) {
             let message = "It is up but reports an image we do not know; left on. See its kernel command line and BSS.";
             return Some(Decision::End(EndKind::Failed, reasons::BOOT_TIMEOUT.into(), message.into()));
         }

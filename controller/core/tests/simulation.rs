@@ -85,7 +85,7 @@ fn an_outage_burns_no_attempt() {
         let mut scenario = Scenario::calm(seed, 8);
         let services = [bos_core::health::Service::Pcs, bos_core::health::Service::Bss, bos_core::health::Service::Cfs];
         for service in services {
-            let from = sim::fixture::at(seed % 50);
+            let from = sim::fixture::at(1) + std::time::Duration::from_millis(seed * 40);
             scenario.outages.push(Outage { service, from, to: from + std::time::Duration::from_secs(300), way: Way::NotSent });
         }
         let sim = run(scenario);

@@ -24,6 +24,7 @@ use bos_core::plan::PlannedOperation;
 use bos_core::running::Order;
 use bos_core::session::SessionOutcome;
 use bos_core::session::Stage;
+use bos_core::want::Effect;
 use bos_crds::reasons;
 use std::time::Duration;
 
@@ -80,6 +81,31 @@ mod rule_11_ownership {
         desk.now = until;
         desk.power(0, Power::On);
         assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+    }
+}
+
+mod rule_11_after_a_restart {
+    use super::*;
+    use bos_core::journal::Journal;
+
+    #[test]
+    fn a_call_of_the_older_session_that_may_be_on_its_way_is_waited_out() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let _sent = desk.prepared();
+        let journal = snapshot(&desk.world, &desk.world.sessions[&desk.uid], desk.now).unwrap().encode().unwrap();
+        let until = desk.drive(0).action.unwrap().power_by;
+        desk.world = crate::fixture::world(1, desk.now);
+        let uid = run_plan(&mut desk.world, "first", plan(PlannedOperation::Boot, 1, "new", ""), desk.now);
+        run_plan(&mut desk.world, "second", plan(PlannedOperation::Reboot, 1, "newer", ""), desk.now);
+        desk.world.resume(&uid, Journal::decode(&journal).unwrap(), desk.now).unwrap();
+        desk.wait(SECOND);
+        desk.power(0, Power::Off);
+        assert!(desk.leaves().is_empty());
+        desk.now = until;
+        desk.power(0, Power::Off);
+        assert_eq!(desk.leaves().len(), 1);
     }
 }
 
@@ -221,6 +247,20 @@ mod rule_15_every_session_ends {
     }
 
     #[test]
+    fn nodes_that_have_reported_need_not_wait_until_their_power_on_is_confirmed() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let call = desk.prepared();
+        desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
+        let _ = desk.report(0, &token());
+        let _ = desk.pass();
+        assert!(matches!(desk.world.sessions[&desk.uid].stage, Stage::Ended(_)));
+        desk.wait(SECOND);
+        assert!(desk.pass().contains(&Effect::Follow(call.id)), "a newer session has to wait for it");
+    }
+
+    #[test]
     fn a_session_is_over_with_its_last_node() {
         let mut desk = boot(2);
         desk.powered_on();
@@ -299,5 +339,43 @@ mod rule_16_no_needless_work {
         let _ = desk.pass();
         let size = snapshot(&desk.world, &desk.world.sessions[&desk.uid], desk.now).unwrap().encode().unwrap().len();
         assert!(size < 60_000, "{size} bytes");
+    }
+}
+
+mod rule_12_statuses_may_lag {
+    use super::*;
+    use bos_core::model::{Reported, Token};
+
+    fn stale(desk: &mut Desk, token: &Token, artifacts: &str) {
+        let since = crate::fixture::START;
+        let artifacts = Some(crate::fixture::digest(artifacts));
+        desk.world.nodes[0].reported = Some(Reported { token: token.clone(), artifacts, since, at: desk.now });
+    }
+
+    #[test]
+    fn an_image_from_before_our_power_on_is_forgotten_when_we_start_again() {
+        let mut desk = boot(1);
+        desk.powered_on();
+        let journal = snapshot(&desk.world, &desk.world.sessions[&desk.uid], desk.now).unwrap();
+        desk.restart(SECOND);
+        stale(&mut desk, &Token("old".into()), "old");
+        let uid = desk.uid.clone();
+        desk.world.resume(&uid, journal, desk.now).unwrap();
+        assert_eq!(desk.world.nodes[0].reported, None);
+    }
+
+    #[test]
+    fn a_report_in_a_status_neither_contradicts_power_nor_proves_a_boot() {
+        let mut desk = boot(1);
+        desk.powered_on();
+        desk.restart(SECOND);
+        stale(&mut desk, &token(), "new");
+        desk.power(0, Power::On);
+        let _ = desk.pass();
+        assert_eq!(desk.drive(0).booted, None);
+        desk.wait(desk.world.options.max_power_on_wait);
+        desk.power(0, Power::Off);
+        let _ = desk.pass();
+        assert!(desk.drive(0).action.unwrap().failed, "off is off");
     }
 }

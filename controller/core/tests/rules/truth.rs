@@ -189,6 +189,21 @@ mod rule_04_deadlines {
     }
 
     #[test]
+    fn a_look_from_before_an_action_says_nothing_about_it() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let call = desk.prepared();
+        desk.answer(call.id, Outcome::Unknown { detail: "reset".into() });
+        desk.wait(desk.world.options.max_power_on_wait);
+        let _ = desk.pass();
+        assert!(!desk.drive(0).action.unwrap().failed);
+        desk.power(0, Power::Off);
+        let _ = desk.pass();
+        assert!(desk.drive(0).action.unwrap().failed);
+    }
+
+    #[test]
     fn a_fresh_look_precedes_every_escalation() {
         let mut desk = Desk::new(1, plan(PlannedOperation::Shutdown, 1, "", ""));
         let _ = desk.pass();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bos_core::journal::Journal;
+use bos_core::model::Reported;
 use bos_core::plan::Plan;
 
 use super::fixture::world;
@@ -36,7 +37,8 @@ impl Sim {
         world.options = self.scenario.options.clone();
         world.emergency_stop = self.stop;
         for (node, status) in world.nodes.iter_mut().zip(&self.statuses) {
-            node.reported.clone_from(status);
+            // As the engine does: the age of what a status says begins anew.
+            node.reported = status.clone().map(|report| Reported { at: self.now, ..report });
         }
         let mut objects: Vec<_> = self.objects.values().cloned().collect();
         objects.sort_by_key(|object| (object.created, object.uid.clone()));
