@@ -109,6 +109,7 @@ impl World {
 
     /// Power of nodes, asked at `asked`; `readings` may lack nodes the service does not know.
     pub fn fold_power(&mut self, nodes: &[NodeId], asked: Timestamp, read: Result<Vec<(NodeId, Power, Arc<str>)>, Fault>, now: Timestamp) {
+        self.power_reads.end();
         for id in nodes {
             if let Some(node) = self.nodes.get_mut(id.0 as usize) {
                 node.reading_power = false;
@@ -152,6 +153,7 @@ impl World {
 
     /// CFS records of nodes; nodes of `nodes` that are not in `records` are unknown to CFS.
     pub fn fold_config(&mut self, nodes: &[NodeId], asked: Timestamp, read: Result<Vec<(NodeId, ConfigRecord)>, Fault>, now: Timestamp) {
+        self.config_reads.end();
         for id in nodes {
             if let Some(node) = self.nodes.get_mut(id.0 as usize) {
                 node.reading_config = false;

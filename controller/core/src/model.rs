@@ -431,6 +431,35 @@ pub struct Discovery {
     pub fault: Option<Arc<str>>,
 }
 
+/// Keeps reads of one kind apart, so that nodes that come up one by one share a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReadPace {
+    under_way: u32,
+    last: Timestamp,
+}
+
+impl ReadPace {
+    /// Gathered at least this long.
+    const GATHERED: Duration = Duration::from_millis(150);
+
+    /// Whether reads may leave now.
+    #[must_use]
+    pub fn is_free(&self, now: Timestamp) -> bool {
+        self.under_way == 0 && now >= self.last + Self::GATHERED
+    }
+
+    /// A read leaves.
+    pub fn begin(&mut self, now: Timestamp) {
+        self.under_way = self.under_way.saturating_add(1);
+        self.last = now;
+    }
+
+    /// A read is answered.
+    pub fn end(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+}
+
 /// Everything the operator knows.
 #[derive(Debug, Default)]
 pub struct World {
@@ -452,6 +481,10 @@ pub struct World {
     pub artifacts: BTreeMap<Digest, Arc<ArtifactSet>>,
     /// Ability to hear the nodes.
     pub reports: ReportPath,
+    /// Reads of power.
+    pub power_reads: ReadPace,
+    /// Reads of configuration.
+    pub config_reads: ReadPace,
     /// Inventory reads.
     pub discovery: Discovery,
     /// The stop switch: no new power action leaves.

@@ -90,10 +90,12 @@ impl World {
             Want::EndSession(uid, end) => self.end_session(&uid, end),
             Want::ReadPower(nodes) => {
                 self.mark_reading(&nodes, |node| &mut node.reading_power);
+                self.power_reads.begin(now);
                 return Some(Effect::ReadPower(nodes));
             }
             Want::ReadConfiguration(nodes) => {
                 self.mark_reading(&nodes, |node| &mut node.reading_config);
+                self.config_reads.begin(now);
                 return Some(Effect::ReadConfiguration(nodes));
             }
             Want::Decide(node, decision) => self.decide(node, decision, now),

@@ -74,10 +74,10 @@ fn reads(world: &World, power: Vec<NodeId>, config: Vec<NodeId>, now: Timestamp)
     use crate::health::Service::{Cfs, Pcs};
     let size = world.options.batch_size.max(1);
     let mut wants = Vec::new();
-    if world.services.may_call(Pcs, now) {
+    if world.services.may_call(Pcs, now) && world.power_reads.is_free(now) {
         wants.extend(power.chunks(size).map(|nodes| Want::ReadPower(nodes.to_vec())));
     }
-    if world.services.may_call(Cfs, now) {
+    if world.services.may_call(Cfs, now) && world.config_reads.is_free(now) {
         wants.extend(config.chunks(size).map(|nodes| Want::ReadConfiguration(nodes.to_vec())));
     }
     wants
