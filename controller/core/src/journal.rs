@@ -376,7 +376,7 @@ impl World {
         if let Some(end) = journal.end {
             let end = session_end(end, clock);
             let Some(session) = self.sessions.get_mut(uid) else { return Ok(()) };
-            let stage = std::mem::replace(&mut session.stage, Stage::Ended(Box::new(Ended { end, run: None })));
+            let stage = std::mem::replace(&mut session.stage, Stage::Ended(Box::new(Ended { end, run: None, before_us: false })));
             if let (Stage::Running(run), Stage::Ended(ended)) = (stage, &mut session.stage) {
                 ended.run = Some(run);
             }

@@ -119,7 +119,7 @@ impl World {
 
     fn end_session(&mut self, uid: &SessionUid, end: SessionEnd) {
         let Some(session) = self.sessions.get_mut(uid) else { return };
-        let stage = std::mem::replace(&mut session.stage, Stage::Ended(Box::new(Ended { end, run: None })));
+        let stage = std::mem::replace(&mut session.stage, Stage::Ended(Box::new(Ended { end, run: None, before_us: false })));
         if let (Stage::Running(run), Stage::Ended(ended)) = (stage, &mut session.stage) {
             ended.run = Some(run);
         }

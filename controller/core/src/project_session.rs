@@ -25,6 +25,12 @@ const SAMPLE: usize = 240;
 pub fn session(world: &World, session: &Session, before: &SessionStatus, now: Timestamp) -> SessionStatus {
     let mut status = before.clone();
     status.observed_generation = session.generation;
+    if matches!(&session.stage, Stage::Ended(ended) if ended.before_us) {
+        for condition in &mut status.conditions {
+            condition.observed_generation = Some(session.generation);
+        }
+        return status;
+    }
     let end = match &session.stage {
         Stage::Ended(ended) => Some(&ended.end),
         Stage::Pending(_) | Stage::Recording(_) | Stage::Running(_) => None,

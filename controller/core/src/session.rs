@@ -134,6 +134,8 @@ pub struct Ended {
     pub end: SessionEnd,
     /// Its run, kept until every status is written and the records are removed; None where it never ran.
     pub run: Option<Box<Run>>,
+    /// It had ended before this process began: what its status says is all there is to know, and stays.
+    pub before_us: bool,
 }
 
 /// Counts of a run's nodes by the end of their part.
@@ -282,7 +284,7 @@ impl World {
         }
         let stage = if seen.complete {
             let end = SessionEnd { outcome: SessionOutcome::Succeeded, reason: "".into(), message: "".into(), at: now };
-            Stage::Ended(Box::new(Ended { end, run: None }))
+            Stage::Ended(Box::new(Ended { end, run: None, before_us: true }))
         } else {
             self.touched_sessions.insert(seen.uid.clone());
             Stage::Pending(Pending { since: now, reading: false, not_before: now, waiting: "".into() })
@@ -300,8 +302,11 @@ impl World {
             Stage::Ended(ended) => ended.run.is_none(),
         };
         session.deleted = true;
+        let name = (session.namespace.clone(), session.name.clone());
         if idle {
             self.sessions.remove(uid);
+            // The durable list of names is asked again when the name comes back.
+            self.ran.remove(&name);
         } else {
             self.touched_sessions.insert(uid.clone());
         }
