@@ -448,6 +448,10 @@ impl Task {
             }
             (WriteOutcome::Written { resource_version, generation, .. }, target) => {
                 self.views.component_written(id, target, ack.version, &resource_version, generation);
+                if target == Target::Spec {
+                    // The status has to say that it was judged on this generation.
+                    self.world.touched.insert(id);
+                }
             }
             (WriteOutcome::Conflict { current }, _) => match serde_json::from_value::<BootComponent>(*current) {
                 Ok(object) => {
