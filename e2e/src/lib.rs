@@ -1,6 +1,9 @@
 //! Control-plane harness, simulated site, scenarios, benchmark and demo.
 
+pub mod bench;
 pub mod control_plane;
+pub mod demo;
 pub mod proxy;
 pub mod rig;
+pub mod signals;
 pub mod site;

@@ -1,4 +1,4 @@
-//! The programs under test. They are built before they are run, so that nobody measures or tests the one of yesterday.
+//! The programs under test. Under cargo they are built before they are run, so that nobody measures or tests the one of yesterday.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -22,7 +22,8 @@ pub enum Profile {
     Release,
 }
 
-/// The operator: `BOS_OPERATOR_BIN`, otherwise built now (once in this process).
+/// The operator: `BOS_OPERATOR_BIN`; otherwise built now (once in this process) where cargo started us or another profile is wanted;
+/// otherwise the one beside our own program, as `make` has built them together.
 pub async fn operator_binary(profile: Profile) -> anyhow::Result<PathBuf> {
     static DEV: OnceCell<PathBuf> = OnceCell::const_new();
     static RELEASE: OnceCell<PathBuf> = OnceCell::const_new();
@@ -30,20 +31,32 @@ pub async fn operator_binary(profile: Profile) -> anyhow::Result<PathBuf> {
         Profile::Dev => (&DEV, &[]),
         Profile::Release => (&RELEASE, &["--release"]),
     };
-    built.get_or_try_init(|| find(OPERATOR, "bos-operator", "bos-operator", flags)).await.cloned()
+    built.get_or_try_init(|| find(OPERATOR, "bos-operator", flags)).await.cloned()
 }
 
-/// The simulated site: `BOS_SITE_BIN`, otherwise built now (once in this process).
+/// The simulated site: `BOS_SITE_BIN`, otherwise found as the operator is.
 pub async fn site_binary() -> anyhow::Result<PathBuf> {
     static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
-    BUILT.get_or_try_init(|| find(SITE, "bos-e2e", "bos-site", &[])).await.cloned()
+    BUILT.get_or_try_init(|| find(SITE, "bos-site", &[])).await.cloned()
 }
 
-async fn find(variable: &str, package: &'static str, name: &'static str, flags: &'static [&'static str]) -> anyhow::Result<PathBuf> {
+async fn find(variable: &str, name: &'static str, flags: &'static [&'static str]) -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) {
         return Ok(path.into());
     }
-    tokio::task::spawn_blocking(move || build(package, name, flags)).await.context("building")?
+    if let Some(path) = beside_us(name).filter(|_| flags.is_empty()) {
+        return Ok(path);
+    }
+    tokio::task::spawn_blocking(move || build(name, flags)).await.context("building")?
+}
+
+/// A program in our own folder. Not under cargo: it builds only what it was asked for, so the neighbour may be an old one.
+fn beside_us(name: &str) -> Option<PathBuf> {
+    if std::env::var_os("CARGO").is_some() {
+        return None;
+    }
+    let path = std::env::current_exe().ok()?.with_file_name(name);
+    path.is_file().then_some(path)
 }
 
 /// A line of cargo's answer, as far as we read it.
@@ -59,13 +72,14 @@ struct Target {
 }
 
 /// Builds a program with its progress on our stderr, and returns its path. Blocks.
-fn build(package: &str, name: &str, flags: &[&str]) -> anyhow::Result<PathBuf> {
+fn build(name: &str, flags: &[&str]) -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "-p", package, "--bin", name, "--message-format=json-render-diagnostics"]).args(flags);
+    // The whole workspace's choice of features, so that what `make` has built is not built once more in another form.
+    command.args(["build", "--workspace", "--bin", name, "--message-format=json-render-diagnostics"]).args(flags);
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = command.output().with_context(|| format!("running cargo build -p {package}"))?;
-    anyhow::ensure!(output.status.success(), "cargo build -p {package} failed; its messages are above");
+    let output = command.output().with_context(|| format!("running cargo build --bin {name}"))?;
+    anyhow::ensure!(output.status.success(), "cargo build --bin {name} failed; its messages are above");
     executable(&output.stdout, name).with_context(|| format!("cargo built no {name}"))
 }
 

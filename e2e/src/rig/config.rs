@@ -35,7 +35,7 @@ pub struct RigConfig {
     pub start_operator: bool,
     /// Whether the operator is started again when it ends, as the kubelet does it, after a short pause.
     pub supervise: bool,
-    /// The operator's binary; otherwise `BOS_OPERATOR_BIN`, otherwise it is built.
+    /// The operator's binary; otherwise see [`super::operator_binary`].
     pub operator_binary: Option<PathBuf>,
     /// In which profile the operator is built.
     pub profile: Profile,

@@ -24,6 +24,7 @@ mod install;
 mod operator;
 mod site_side;
 pub mod template;
+mod truth;
 mod wait;
 
 use std::path::PathBuf;
@@ -36,8 +37,10 @@ use serde_json::json;
 
 pub use binaries::{Profile, operator_binary, site_binary};
 pub use config::{RigConfig, SitePlace};
-pub use operator::{Exit, Operator};
-pub use site_side::{SiteClient, SiteSummary};
+pub use operator::{Exit, Killer, Operator};
+pub use site_side::{CallCounts, SiteClient, SiteSummary};
+pub use truth::{Truth, Wanted};
+pub use wait::watch_until;
 
 use crate::control_plane::{ControlPlane, free_port};
 use crate::proxy::Proxy;
@@ -150,6 +153,11 @@ impl Rig {
     /// Base URLs of the site's services.
     pub fn site_urls(&self) -> &Urls {
         self.site.urls()
+    }
+
+    /// The manifests that the rig applied, samples among them.
+    pub fn manifests() -> PathBuf {
+        install::manifests()
     }
 
     /// Folder with all logs.

@@ -127,6 +127,11 @@ impl Operator {
         }
     }
 
+    /// Something that kills it from a task of its own.
+    pub fn killer(&self) -> Killer {
+        Killer(self.shared.clone())
+    }
+
     /// Sends it a signal, such as STOP and CONT to freeze it for a while.
     pub fn signal(&self, signal: Signal) {
         if let Some(process) = self.process() {
@@ -183,6 +188,18 @@ impl Operator {
         let state = self.shared.state();
         let failed = state.exits.iter().rev().take_while(|exit| exit.status.code().is_some()).count();
         (ended && !state.supervise) || failed >= TOO_OFTEN
+    }
+}
+
+/// Kills the operator, whichever process it is by then.
+pub struct Killer(Arc<Shared>);
+
+impl Killer {
+    /// SIGKILL, if it runs: its process id.
+    pub fn kill(&self) -> Option<u32> {
+        let process = self.0.current.borrow().clone().filter(|process| process.exit_status().is_none())?;
+        process.kill();
+        Some(process.pid())
     }
 }
 

@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use super::NAMESPACE;
 use crate::site::ImageSpec;
 
+/// The CFS configuration of the templates here.
+pub const CONFIGURATION: &str = "cos-3.3.12";
+
 /// The `s3://` path of an image's manifest in the simulated object store.
 pub fn manifest_path(image: &ImageSpec) -> String {
     format!("s3://{}/{}/manifest.json", image.bucket, image.id)
@@ -21,7 +24,7 @@ pub fn with_boot_sets(name: &str, boot_sets: &Value) -> Value {
         "apiVersion": bos_crds::API_VERSION,
         "kind": "SessionTemplate",
         "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"cfs": {"configuration": "cos-3.3.12"}, "bootSets": boot_sets},
+        "spec": {"cfs": {"configuration": CONFIGURATION}, "bootSets": boot_sets},
     })
 }
 

@@ -1,0 +1,83 @@
+//! The command line of the benchmark.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+
+use crate::demo::{Operation, ProfileArg};
+
+const AFTER_HELP: &str = "\
+WHAT IS MEASURED
+  wall          from the start of `kubectl apply` of the Session until it is Complete. Discovery is over by then.
+  costs         CPU time from then until no more statuses are written; the peak of resident memory since the start.
+  API writes    of everybody, by the API server's own metrics, over the same time.
+  calls         of the operator, by service.
+  raw limit     in the same run, how long the same API server takes alone, with the operator stopped, for two status merge
+                patches a node on the same objects, 16 in flight; the median of some runs.
+
+MAKE
+  make bench [NODES=1000] [OPERATION=Boot] [JSON=out.json] [HARDWARE_SECONDS=3]
+
+EXIT CODE
+  0 if every node came to what was asked for; with --check only if the budgets were kept too.";
+
+/// Measures an operation on simulated nodes and a real control plane.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "bench", after_long_help = AFTER_HELP, max_term_width = 120)]
+pub struct Args {
+    /// How many nodes.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(super) nodes: usize,
+    /// What the Session does. Reboot and Shutdown boot the nodes first, before the clock starts.
+    #[arg(long, value_enum, ignore_case = true, default_value_t = Operation::Boot)]
+    pub(super) operation: Operation,
+    /// Seconds that the hardware takes: from power to report, from the command to off, or both together for a Reboot.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    pub(super) hardware_seconds: f64,
+    /// Write the figures to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+    /// Fail if a budget was not kept.
+    #[arg(long)]
+    pub(super) check: bool,
+    /// How often the raw limit is measured; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(super) raw_limit_runs: usize,
+    /// How long a Session may take, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 900.0)]
+    limit: f64,
+    /// Which operator is measured. BOS_OPERATOR_BIN=FILE measures that one.
+    #[arg(long, value_enum, default_value_t = ProfileArg::Dev)]
+    pub(super) profile: ProfileArg,
+}
+
+impl Args {
+    /// Reads the command line; ends the process for `--help` and mistakes.
+    pub fn from_process() -> Self {
+        Self::parse()
+    }
+
+    /// Where the figures go.
+    pub fn json(&self) -> Option<&std::path::Path> {
+        self.json.as_deref()
+    }
+
+    /// Whether budgets count.
+    pub fn check(&self) -> bool {
+        self.check
+    }
+
+    pub(super) fn hardware(&self) -> anyhow::Result<Duration> {
+        seconds("hardware-seconds", self.hardware_seconds)
+    }
+
+    pub(super) fn limit(&self) -> anyhow::Result<Duration> {
+        seconds("limit", self.limit)
+    }
+}
+
+fn seconds(flag: &str, value: f64) -> anyhow::Result<Duration> {
+    Duration::try_from_secs_f64(value).with_context(|| format!("--{flag}: {value} is not a number of seconds"))
+}

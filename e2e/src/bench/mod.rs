@@ -1,0 +1,109 @@
+//! The benchmark: how long an operation takes from `kubectl apply` to the end, and what it costs whom.
+
+mod args;
+mod costs;
+mod raw_limit;
+mod report;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bos_crds::Outcome;
+
+pub use args::Args;
+use costs::Costs;
+pub use report::{Cost, Report};
+
+use crate::demo::Operation;
+use crate::rig::{Rig, RigConfig, Truth, Wanted, template};
+use crate::signals;
+use crate::site::{ImageSpec, SiteConfig};
+
+const TEMPLATE: &str = "bench";
+const SESSION: &str = "bench";
+const BOOT_FIRST: &str = "bench-boot-first";
+/// How long discovery may take, and the writes that are left when a Session has ended.
+const SETTLE_LIMIT: Duration = Duration::from_secs(300);
+
+/// Measures once. The report says whether all budgets were kept.
+///
+/// # Errors
+/// When something cannot be started or measured, or not every node came to what was asked for.
+pub async fn run(args: Args) -> anyhow::Result<Report> {
+    tokio::select! {
+        result = measure(&args) => result,
+        () = signals::told_to_end() => anyhow::bail!("told to end"),
+    }
+}
+
+async fn measure(args: &Args) -> anyhow::Result<Report> {
+    let say = |text: &str| eprintln!("== {text}");
+    let rig = Rig::start_with(rig_config(args)?, say).await?;
+    say("discovery");
+    rig.wait_discovered(args.nodes, SETTLE_LIMIT).await?;
+    rig.apply(&template::simple(TEMPLATE)).await?;
+    if args.operation != Operation::Boot {
+        say("booting the nodes first");
+        timed_session(&rig, args, BOOT_FIRST, Operation::Boot).await?;
+    }
+    costs::wait_quiet(rig.control_plane(), SETTLE_LIMIT).await?;
+    rig.site().clear_calls().await?;
+    let before = Costs::of(&rig).await?;
+    say(&format!("{} of {} nodes on hardware that takes {} s", args.operation.name(), args.nodes, args.hardware_seconds));
+    let wall = timed_session(&rig, args, SESSION, args.operation).await?;
+    say("waiting for the last statuses");
+    costs::wait_quiet(rig.control_plane(), SETTLE_LIMIT).await?;
+    let costs = Costs::of(&rig).await?.since(&before);
+    let calls = rig.site().call_counts().await?.services;
+    check(&rig, args.operation).await?;
+    say("the raw limit: the same API server alone");
+    rig.operator().stop().await;
+    let raw_limit = raw_limit::median(&rig, args.raw_limit_runs).await?;
+    rig.stop().await;
+    Ok(Report::new(args, wall, raw_limit, costs, calls))
+}
+
+fn rig_config(args: &Args) -> anyhow::Result<RigConfig> {
+    let hardware = args.hardware()?;
+    let mut site = SiteConfig::with_nodes(args.nodes);
+    let settings = &mut site.settings;
+    settings.boot_time = hardware;
+    match args.operation {
+        Operation::Boot => {}
+        Operation::Shutdown => settings.off_delay = hardware,
+        // Down and up again together.
+        Operation::Reboot => {
+            settings.off_delay = hardware / 3;
+            settings.boot_time = hardware - hardware / 3;
+        }
+    }
+    // What it logs by default, and started once: figures of a second process would be lost.
+    let log = "info".to_owned();
+    Ok(RigConfig { site, profile: args.profile.into(), log, supervise: false, ..RigConfig::default() })
+}
+
+/// Applies a Session with kubectl and waits until it is complete.
+async fn timed_session(rig: &Rig, args: &Args, name: &str, operation: Operation) -> anyhow::Result<Duration> {
+    let manifest = template::session(name, TEMPLATE, operation.name());
+    let watched = rig.wait_session(name, Rig::is_complete, args.limit()?);
+    let begun = Instant::now();
+    // The watch is open before kubectl is done, so the end is seen when it happens.
+    let (ended, applied) = tokio::join!(async { watched.await.map(|session| (session, begun.elapsed())) }, rig.apply(&manifest));
+    applied.with_context(|| format!("applying Session {name}"))?;
+    let (session, wall) = ended?;
+    let status = session.status.unwrap_or_default();
+    anyhow::ensure!(status.outcome == Some(Outcome::Succeeded), "Session {name}: {:?}: {}", status.outcome, status.message);
+    Ok(wall)
+}
+
+/// Whether all nodes are as asked, at the site.
+async fn check(rig: &Rig, operation: Operation) -> anyhow::Result<()> {
+    let image = ImageSpec::default();
+    let wanted = match operation {
+        Operation::Shutdown => Wanted::Off,
+        Operation::Boot | Operation::Reboot => Wanted::Booted { image: &image, configuration: template::CONFIGURATION },
+    };
+    let truth = Truth::of(&rig.site().nodes().await?, wanted);
+    anyhow::ensure!(truth.wrong.is_empty(), "{} nodes are not as asked, the first: {}", truth.wrong.len(), truth.wrong[0]);
+    Ok(())
+}

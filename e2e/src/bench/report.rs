@@ -1,0 +1,183 @@
+//! The figures, for people and for programs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::args::Args;
+use super::costs::Costs;
+use crate::control_plane::ProcStat;
+use crate::demo::Operation;
+
+/// What one process has cost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cost {
+    /// User and system time during the operation.
+    pub cpu_seconds: f64,
+    /// The most memory that was ever resident.
+    #[serde(rename = "peakRssMiB")]
+    pub peak_rss_mib: f64,
+}
+
+impl From<ProcStat> for Cost {
+    fn from(stat: ProcStat) -> Self {
+        Self { cpu_seconds: rounded(stat.cpu_seconds, 2), peak_rss_mib: rounded(stat.peak_rss_mib(), 1) }
+    }
+}
+
+/// All figures of one run; the keys of the JSON file.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// How many nodes.
+    pub nodes: usize,
+    /// Boot, Reboot or Shutdown.
+    pub operation: String,
+    /// From the start of `kubectl apply` until the Session was Complete.
+    pub wall_seconds: f64,
+    /// What the simulated hardware takes.
+    pub hardware_seconds: f64,
+    /// What the API server takes alone for two status writes a node.
+    pub raw_limit_seconds: f64,
+    /// The operator.
+    pub operator: Cost,
+    /// kube-apiserver.
+    pub api_server: Cost,
+    /// etcd.
+    pub etcd: Cost,
+    /// The simulated site and its nodes.
+    pub site: Cost,
+    /// All writes to the API server, divided by the nodes.
+    pub api_writes_per_node: f64,
+    /// Writes by verb and resource.
+    pub api_writes: BTreeMap<String, u64>,
+    /// The operator's calls by service.
+    pub service_calls: BTreeMap<String, u64>,
+}
+
+impl Report {
+    pub(super) fn new(args: &Args, wall: Duration, raw_limit: Duration, costs: Costs, calls: BTreeMap<String, u64>) -> Self {
+        let api_writes = costs.writes.0.iter().map(|(kind, count)| (format!("{} {}", kind.verb, kind.resource), *count)).collect();
+        Self {
+            nodes: args.nodes,
+            operation: args.operation.name().to_owned(),
+            wall_seconds: rounded(wall.as_secs_f64(), 3),
+            hardware_seconds: args.hardware_seconds,
+            raw_limit_seconds: rounded(raw_limit.as_secs_f64(), 3),
+            operator: costs.operator.into(),
+            api_server: costs.api_server.into(),
+            etcd: costs.etcd.into(),
+            site: costs.site.into(),
+            api_writes_per_node: rounded(costs.writes.sum() as f64 / args.nodes.max(1) as f64, 3),
+            api_writes,
+            service_calls: calls,
+        }
+    }
+
+    /// What the wall time must stay within: hardware and raw limit with half as much again, and two seconds.
+    pub fn wall_budget_seconds(&self) -> f64 {
+        1.5 * (self.hardware_seconds + self.raw_limit_seconds) + 2.0
+    }
+
+    /// How many writes a node may cost.
+    pub fn write_budget(&self) -> f64 {
+        match self.operation.as_str() {
+            name if name == Operation::Reboot.name() => 5.0,
+            name if name == Operation::Shutdown.name() => 3.0,
+            _ => 4.0,
+        }
+    }
+
+    /// Whether both budgets were kept.
+    pub fn is_within_budgets(&self) -> bool {
+        self.wall_seconds <= self.wall_budget_seconds() && self.api_writes_per_node <= self.write_budget()
+    }
+
+    /// The figures for a person.
+    pub fn table(&self) -> String {
+        let mut lines = vec![
+            format!("{} of {} nodes", self.operation, self.nodes),
+            format!("  wall time          {:8.2} s   (budget {:.2} s)", self.wall_seconds, self.wall_budget_seconds()),
+            format!("  hardware           {:8.2} s", self.hardware_seconds),
+            format!("  raw limit          {:8.2} s   two status writes a node, API server alone", self.raw_limit_seconds),
+            format!("  API writes a node  {:8.2}     (budget {:.0})", self.api_writes_per_node, self.write_budget()),
+            String::from("  costs                CPU s   peak MiB"),
+        ];
+        let costs = [("operator", self.operator), ("kube-apiserver", self.api_server), ("etcd", self.etcd), ("site", self.site)];
+        lines.extend(costs.iter().map(|(name, cost)| format!("    {name:<16} {:8.2}   {:8.1}", cost.cpu_seconds, cost.peak_rss_mib)));
+        lines.push(String::from("  API writes"));
+        lines.extend(counted(&self.api_writes));
+        lines.push(String::from("  calls of services"));
+        lines.extend(counted(&self.service_calls));
+        lines.push(String::from(if self.is_within_budgets() { "Within the budgets." } else { "A BUDGET IS EXCEEDED." }));
+        lines.join("\n")
+    }
+}
+
+fn counted(counts: &BTreeMap<String, u64>) -> impl Iterator<Item = String> {
+    let mut largest_first: Vec<(&String, &u64)> = counts.iter().collect();
+    largest_first.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    largest_first.into_iter().map(|(name, count)| format!("    {name:<32} {count:8}"))
+}
+
+fn rounded(value: f64, digits: i32) -> f64 {
+    let factor = 10_f64.powi(digits);
+    (value * factor).round() / factor
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(operation: &str, wall: f64, writes: f64) -> Report {
+        let cost = Cost { cpu_seconds: 1.0, peak_rss_mib: 100.0 };
+        Report {
+            nodes: 1000,
+            operation: operation.to_owned(),
+            wall_seconds: wall,
+            hardware_seconds: 3.0,
+            raw_limit_seconds: 3.0,
+            operator: cost,
+            api_server: cost,
+            etcd: cost,
+            site: cost,
+            api_writes_per_node: writes,
+            api_writes: BTreeMap::from([("patch bootcomponents/status".to_owned(), 3000)]),
+            service_calls: BTreeMap::from([("pcs".to_owned(), 5)]),
+        }
+    }
+
+    #[test]
+    fn budgets_depend_on_the_operation() {
+        assert!(report("Boot", 11.0, 4.0).is_within_budgets());
+        assert!(!report("Boot", 11.1, 4.0).is_within_budgets());
+        assert!(!report("Boot", 11.0, 4.1).is_within_budgets());
+        assert!(report("Reboot", 11.0, 5.0).is_within_budgets());
+        assert!(!report("Shutdown", 11.0, 3.1).is_within_budgets());
+    }
+
+    #[test]
+    fn the_file_has_the_agreed_keys() {
+        let value = serde_json::to_value(report("Boot", 5.0, 3.0)).unwrap();
+        let mut keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        let agreed = [
+            "apiServer",
+            "apiWrites",
+            "apiWritesPerNode",
+            "etcd",
+            "hardwareSeconds",
+            "nodes",
+            "operation",
+            "operator",
+            "rawLimitSeconds",
+            "serviceCalls",
+            "site",
+            "wallSeconds",
+        ];
+        assert_eq!(keys, agreed);
+        assert_eq!(value["apiServer"], serde_json::json!({"cpuSeconds": 1.0, "peakRssMiB": 100.0}));
+    }
+}

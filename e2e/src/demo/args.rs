@@ -1,0 +1,142 @@
+//! The command line of the demo.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, ValueEnum};
+
+use super::faults::Fault;
+use crate::rig::Profile;
+
+const AFTER_HELP: &str = "\
+FAULTS (--faults, separated by commas; N nodes from the first one on, S seconds)
+  never-reports=N     N nodes come up but send no report: cycled within the retry budget, then Failed (BootTimeout) and left on
+  never-powers-on=N   N nodes take the power-on command and stay off
+  fails-first-boot=N  N nodes die once before they fetch their boot script
+  late=N              N nodes report only after the deadline of their first attempt
+  bmc-unknown=N       the BMCs of N nodes do not answer: held, never cycled, then Failed (PowerUnknown)
+  stuck=N             N nodes do not react to a graceful power-off (Reboot and Shutdown)
+  cfs-fails=N         CFS cannot configure N nodes
+  outage=NAME:S[:KIND]  HSM, PCS, BSS, CFS, IMS or S3 fails for S seconds from the start of the Session. KIND: unavailable
+                      (default), internal-error, hang, reset, refuse, garbage, html, empty, store-down
+  latency=S           every call of a service takes S seconds longer
+  errors=SHARE        this share of all calls, 0 to 1, is answered 503
+  kill=S              the operator is killed with -9 every S seconds while the Session runs
+  Faults of nodes make the operator wait for deadlines, which the demo shortens to the boot time and ten seconds (--boot-wait).
+
+MAKE
+  make demo [NODES=100] [ONCE=1] [BOOT_TIME=3] [FAULTS=...] [OPERATION=Boot]
+  make demo NODES=20 FAULTS=never-reports=1,outage=PCS:10 ONCE=1
+
+EXIT CODE
+  0 only if every node came to what was asked for, as the simulated site itself knows it, and the Session Succeeded.
+  BOS_E2E_KEEP_LOGS=1 keeps the folder with all logs. KUBEBUILDER_ASSETS names a folder with a ready-made control plane.";
+
+/// Boots virtual nodes on a real control plane and shows it.
+///
+/// Starts etcd and kube-apiserver, installs our manifests with kubectl, starts a simulated site (HSM, PCS, BSS, CFS, IMS, S3 and
+/// its nodes) and the operator, applies a SessionTemplate and a Session, and follows the nodes. Nothing outside a temporary folder
+/// and loopback ports is touched, and all of it ends with this program.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "demo", after_long_help = AFTER_HELP, max_term_width = 120)]
+pub struct Args {
+    /// How many nodes.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(super) nodes: usize,
+    /// End after the Session has ended, instead of staying up until Ctrl-C.
+    #[arg(long)]
+    pub(super) once: bool,
+    /// What the Session does. Reboot and Shutdown boot the nodes first.
+    #[arg(long, value_enum, ignore_case = true, default_value_t = Operation::Boot)]
+    pub(super) operation: Operation,
+    /// Seconds that a node takes from power to its report.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    pub(super) boot_time: f64,
+    /// How unlike the nodes are: the slowest takes this share of the boot time longer.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    pub(super) spread: f64,
+    /// What goes wrong, see FAULTS below.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(super) faults: Vec<Fault>,
+    /// How long the operator waits for a node at each step, in seconds. Default: that of the options, unless nodes have faults.
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) boot_wait: Option<f64>,
+    /// How long the Session may take, in seconds; then the demo fails.
+    #[arg(long, value_name = "SECONDS", default_value_t = 900.0)]
+    limit: f64,
+    /// Run a kube-controller-manager too.
+    #[arg(long)]
+    pub(super) controller_manager: bool,
+    /// Which operator is run.
+    #[arg(long, value_enum, default_value_t = ProfileArg::Dev)]
+    pub(super) profile: ProfileArg,
+}
+
+impl Args {
+    /// Reads the command line; ends the process for `--help` and mistakes.
+    pub fn from_process() -> Self {
+        Self::parse()
+    }
+
+    pub(super) fn boot_time(&self) -> anyhow::Result<Duration> {
+        seconds("boot-time", self.boot_time)
+    }
+
+    pub(super) fn limit(&self) -> anyhow::Result<Duration> {
+        seconds("limit", self.limit)
+    }
+}
+
+fn seconds(flag: &str, value: f64) -> anyhow::Result<Duration> {
+    Duration::try_from_secs_f64(value).with_context(|| format!("--{flag}: {value} is not a number of seconds"))
+}
+
+/// What a Session does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum Operation {
+    /// Bring nodes up.
+    Boot,
+    /// Power nodes off and bring them up.
+    Reboot,
+    /// Power nodes off.
+    Shutdown,
+}
+
+impl Operation {
+    /// Its name in a Session.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Boot => "Boot",
+            Self::Reboot => "Reboot",
+            Self::Shutdown => "Shutdown",
+        }
+    }
+
+    /// What its nodes are afterwards.
+    pub(super) fn done(self) -> &'static str {
+        match self {
+            Self::Boot => "booted",
+            Self::Reboot => "rebooted",
+            Self::Shutdown => "off",
+        }
+    }
+}
+
+/// How the operator is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProfileArg {
+    /// As for tests.
+    Dev,
+    /// As it is shipped.
+    Release,
+}
+
+impl From<ProfileArg> for Profile {
+    fn from(arg: ProfileArg) -> Self {
+        match arg {
+            ProfileArg::Dev => Self::Dev,
+            ProfileArg::Release => Self::Release,
+        }
+    }
+}

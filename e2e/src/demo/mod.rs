@@ -1,0 +1,126 @@
+//! The demo: boots virtual nodes on a real control plane and shows what a person would see.
+
+mod args;
+mod faults;
+mod show;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bos_crds::{Outcome, Session};
+use serde_json::json;
+
+pub use args::{Args, Operation, ProfileArg};
+use faults::Trouble;
+use show::Show;
+
+use crate::rig::{Rig, RigConfig, Truth, Wanted, template};
+use crate::signals;
+use crate::site::{ImageSpec, SiteConfig};
+
+/// The template of `manifests/samples`, which is right for the simulated site too.
+const TEMPLATE: &str = "cos-3.3.12";
+/// Name of the Session that is shown.
+const SESSION: &str = "demo";
+/// Name of the Session that boots nodes which are then rebooted or shut down.
+const BOOT_FIRST: &str = "demo-boot-first";
+/// How long discovery may take.
+const DISCOVERY_LIMIT: Duration = Duration::from_secs(120);
+/// Node faults make the operator wait for its deadline; this much beyond the boot time keeps the demo short.
+const BOOT_WAIT_MARGIN: f64 = 10.0;
+
+/// Runs the demo. True if every node came to what was asked for.
+///
+/// # Errors
+/// When a part cannot be started or the Session does not end in time.
+pub async fn run(args: Args) -> anyhow::Result<bool> {
+    tokio::select! {
+        result = play(&args) => result,
+        () = signals::told_to_end() => {
+            println!("\nTold to end; everything is stopped.");
+            Ok(false)
+        }
+    }
+}
+
+async fn play(args: &Args) -> anyhow::Result<bool> {
+    let trouble = Trouble::of(&args.faults);
+    let started = Instant::now();
+    let rig = Rig::start_with(rig_config(args, &trouble)?, show::step).await?;
+    let show = Show::new(&rig, args.nodes).await?;
+    show.where_things_are(started.elapsed());
+    show::step(&format!("waiting until the operator has discovered {} nodes in HSM", args.nodes));
+    rig.wait_discovered(args.nodes, DISCOVERY_LIMIT).await?;
+    let good = operate(&rig, args, &trouble, &show).await?;
+    if args.once {
+        rig.stop().await;
+        return Ok(good);
+    }
+    show.what_to_try(SESSION);
+    signals::told_to_end().await;
+    println!("\nStopping.");
+    rig.stop().await;
+    Ok(good)
+}
+
+fn rig_config(args: &Args, trouble: &Trouble) -> anyhow::Result<RigConfig> {
+    let boot_time = args.boot_time()?;
+    let mut site = SiteConfig::with_nodes(args.nodes);
+    site.settings.boot_time = boot_time;
+    // Not all at once: it looks like a machine room, and the progress can be followed.
+    site.settings.boot_spread = boot_time.mul_f64(args.spread);
+    site.settings.cfs_delay = boot_time.mul_f64(args.spread / 2.0);
+    let mut config = RigConfig { site, controller_manager: args.controller_manager, profile: args.profile.into(), ..RigConfig::default() };
+    config.log = "info".to_owned();
+    let wait = args.boot_wait.or_else(|| trouble.hurts_nodes().then_some(args.boot_time * (1.0 + args.spread) + BOOT_WAIT_MARGIN));
+    if let Some(seconds) = wait {
+        let seconds = seconds.ceil();
+        config.options = json!({
+            "maxBootWaitTimeSeconds": seconds,
+            "maxPowerOffWaitTimeSeconds": seconds,
+            "maxPowerOnWaitTimeSeconds": seconds,
+            "configurationWaitTimeSeconds": seconds,
+        });
+    }
+    Ok(config)
+}
+
+/// The Sessions, and what became of the nodes.
+async fn operate(rig: &Rig, args: &Args, trouble: &Trouble, show: &Show<'_>) -> anyhow::Result<bool> {
+    show::step("kubectl apply -f manifests/samples/template.yaml");
+    let sample = Rig::manifests().join("samples/template.yaml");
+    let sample = sample.to_str().context("the path of the samples is not UTF-8")?;
+    show::indented(&rig.kubectl(&["apply", "-f", sample]).await?);
+    if args.operation != Operation::Boot {
+        show::step("booting the nodes first");
+        run_session(rig, args, show, BOOT_FIRST, Operation::Boot).await?;
+    }
+    trouble.begin(rig.site(), args.nodes).await?;
+    let _killer = trouble.kills.map(|every| show::kill_now_and_then(rig, every));
+    let session = run_session(rig, args, show, SESSION, args.operation).await?;
+    show.summary(&session).await?;
+    let truth = truth(rig, args.operation).await?;
+    show::truth(&truth, args.operation);
+    let outcome = session.status.and_then(|status| status.outcome);
+    let good = truth.wrong.is_empty() && outcome == Some(Outcome::Succeeded);
+    if !good {
+        println!("\nNot every node is {}; outcome {}.", args.operation.done(), outcome.map_or("unknown", Outcome::as_str));
+    }
+    Ok(good)
+}
+
+async fn run_session(rig: &Rig, args: &Args, show: &Show<'_>, name: &str, operation: Operation) -> anyhow::Result<Session> {
+    let session = template::session(name, TEMPLATE, operation.name());
+    show::step(&format!("kubectl apply -f - <<< '{session}'"));
+    show::indented(&rig.apply(&session).await?);
+    show.follow(name, args.limit()?).await
+}
+
+async fn truth(rig: &Rig, operation: Operation) -> anyhow::Result<Truth> {
+    let image = ImageSpec::default();
+    let wanted = match operation {
+        Operation::Shutdown => Wanted::Off,
+        Operation::Boot | Operation::Reboot => Wanted::Booted { image: &image, configuration: template::CONFIGURATION },
+    };
+    Ok(Truth::of(&rig.site().nodes().await?, wanted))
+}
