@@ -262,6 +262,12 @@ impl StatusWriter {
         self.shared.queue().len()
     }
 
+    /// Objects whose write waits for nothing but its turn: what an API server that is saturated has before it.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.shared.queue().ready_len()
+    }
+
     /// How long the longest waiting write has waited, of those that may leave.
     #[must_use]
     pub fn oldest_age(&self) -> Duration {

@@ -79,6 +79,11 @@ pub(super) struct Taken {
 }
 
 impl Queue {
+    /// Objects whose write waits for nothing but its turn.
+    pub(super) fn ready_len(&self) -> usize {
+        self.ready.len()
+    }
+
     /// Adds a write; true when it replaced one.
     pub(super) fn submit(&mut self, mut job: WriteJob, now: Instant) -> bool {
         self.advance(&mut job);
