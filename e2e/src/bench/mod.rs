@@ -29,9 +29,9 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 /// When something cannot be started or measured, or not every node came to what was asked for.
-pub async fn run(args: Args) -> anyhow::Result<Report> {
+pub async fn run(args: &Args) -> anyhow::Result<Report> {
     tokio::select! {
-        result = measure(&args) => result,
+        result = measure(args) => result,
         () = signals::told_to_end() => anyhow::bail!("told to end"),
     }
 }

@@ -80,6 +80,7 @@ fn rig_config(args: &Args, trouble: &Trouble) -> anyhow::Result<RigConfig> {
             "maxPowerOffWaitTimeSeconds": seconds,
             "maxPowerOnWaitTimeSeconds": seconds,
             "configurationWaitTimeSeconds": seconds,
+            "powerUnknownWaitTimeSeconds": seconds,
         });
     }
     Ok(config)

@@ -16,6 +16,9 @@ const SAMPLE: usize = 8;
 /// Tables are shown when so many per cent of the nodes are done for the first time.
 const MILESTONES: [i32; 3] = [1, 50, 90];
 
+/// A line that has not changed is repeated after so long, to show that somebody is there.
+const REPEAT: Duration = Duration::from_secs(10);
+
 /// A step that begins.
 pub(super) fn step(text: &str) {
     line(&format!("== {text}"));
@@ -41,6 +44,10 @@ impl Drop for Aborted {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+fn timed(started: Instant, text: &str) {
+    line(&format!("{:6.1} s  {text}", started.elapsed().as_secs_f64()));
 }
 
 /// Kills the operator again and again until the answer is dropped. The rig starts it again, as the kubelet would.
@@ -84,7 +91,7 @@ impl<'a> Show<'a> {
         }
     }
 
-    /// Follows a Session to its end: a line each second, tables at milestones.
+    /// Follows a Session to its end: a line each second in which something changed, tables at milestones.
     pub(super) async fn follow(&self, name: &str, limit: Duration) -> anyhow::Result<Session> {
         let started = Instant::now();
         let latest: Mutex<Option<SessionStatus>> = Mutex::new(None);
@@ -95,17 +102,23 @@ impl<'a> Show<'a> {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut milestones = MILESTONES.iter().peekable();
+        let mut shown = (String::new(), started);
         loop {
             tokio::select! {
                 ended = &mut end => {
                     let session = ended?;
-                    self.progress(started, session.status.as_ref()).await;
+                    let now = self.progress(session.status.as_ref()).await;
+                    timed(started, &now);
                     return Ok(session);
                 }
                 _ = tick.tick() => {}
             }
             let status = latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            self.progress(started, status.as_ref()).await;
+            let now = self.progress(status.as_ref()).await;
+            if now != shown.0 || shown.1.elapsed() >= REPEAT {
+                timed(started, &now);
+                shown = (now, Instant::now());
+            }
             let done = status.as_ref().map_or(0, |status| status.counts.done * 100 / status.counts.nodes.max(1));
             let mut reached = false;
             while milestones.next_if(|percent| done >= **percent).is_some() {
@@ -118,13 +131,13 @@ impl<'a> Show<'a> {
     }
 
     /// The site's own truth beside what our Session says.
-    async fn progress(&self, started: Instant, status: Option<&SessionStatus>) {
+    async fn progress(&self, status: Option<&SessionStatus>) -> String {
         let site = match self.rig.site().summary().await {
             Ok(summary) => said(&summary),
             Err(error) => format!("(the site does not answer: {error:#})"),
         };
         let session = status.map_or_else(|| "not seen yet".to_owned(), session_line);
-        line(&format!("{:6.1} s  {site} | {session}", started.elapsed().as_secs_f64()));
+        format!("{site} | {session}")
     }
 
     async fn tables(&self) {
@@ -138,7 +151,7 @@ impl<'a> Show<'a> {
     async fn kubectl(&self, args: &[&str]) {
         line(&format!("\n$ kubectl -n {NAMESPACE} {}", args.join(" ")));
         match self.rig.kubectl(args).await {
-            Ok(text) => line(&text),
+            Ok(text) => line(text.trim_end()),
             Err(error) => line(&format!("{error:#}")),
         }
     }
@@ -147,7 +160,7 @@ impl<'a> Show<'a> {
     pub(super) async fn summary(&self, session: &Session) -> anyhow::Result<()> {
         self.tables().await;
         let name = session.metadata.name.as_deref().unwrap_or_default();
-        line(&format!("$ kubectl -n {NAMESPACE} describe session {name}"));
+        line(&format!("\n$ kubectl -n {NAMESPACE} describe session {name}"));
         let text = self.rig.kubectl(&["describe", "sessions.bos.hpe.com", name]).await?;
         // What stands before the status is what was applied above.
         line(text.find("Status:").map_or(text.as_str(), |at| &text[at..]));

@@ -14,7 +14,7 @@ use crate::site::Urls;
 
 /// The operator's name in the lease: always the same, as a StatefulSet's pod would have, so that a killed one need not be waited for.
 const IDENTITY: &str = "bos-operator-0";
-/// Pause before a restart; doubled each time it ends young.
+/// Pause before a restart; doubled each time it ends young by itself.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -241,7 +241,9 @@ impl Shared {
                 _ = changes.changed() => continue,
             };
             self.state().exits.push(Exit { pid: process.pid(), status });
-            pause = if since.elapsed() < YOUNG { (pause * 2).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
+            // One that a test has killed is not one that cannot start.
+            let failed_young = status.code().is_some() && since.elapsed() < YOUNG;
+            pause = if failed_young { (pause * 2).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = changes.changed() => continue,

@@ -38,7 +38,7 @@ impl Rig {
             is_right(session).then(|| session.clone())
         };
         let found = watch_until(api, watcher::Config::default().fields(&format!("metadata.name={name}")), limit, find).await;
-        found.with_context(|| format!("waiting for Session {name}; it was last: {:?}", last.map(|session| session.status)))
+        found.with_context(|| format!("waiting for Session {name}; {}", last.map_or_else(|| "it was not seen".to_owned(), said)))
     }
 
     /// Waits until the predicate holds for all BootComponents together, by name.
@@ -74,6 +74,12 @@ impl Rig {
         let api: Api<Session> = Api::namespaced(self.client(), NAMESPACE);
         api.get_opt(name).await.with_context(|| format!("reading Session {name}"))
     }
+}
+
+/// What a Session says of itself, for an error message.
+fn said(session: Session) -> String {
+    let status = session.status.unwrap_or_default();
+    format!("it last said: {:?} {:?} {} {:?}", status.phase, status.outcome, status.message, status.counts)
 }
 
 /// Keeps all objects of a watch and asks after each change whether they are what is waited for.
