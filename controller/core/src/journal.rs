@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, BatchId, BatchState, Member, Work};
 use crate::model::{
-    Attempts, Drive, End, EndKind, Hold, HoldReason, Issued, LastRun, NodeId, Phase, PowerAction, Prepared, SessionUid, Token, World,
+    Attempts, Drive, End, EndKind, Hold, HoldReason, Issued, LastRun, Node, NodeId, Phase, PowerAction, Prepared, Reported, SessionUid,
+    Token, World,
 };
 use crate::ranges;
 use crate::session::{Ended, Run, Session, SessionEnd, SessionOutcome, Stage};
@@ -61,6 +62,9 @@ struct State {
     power_cycled: bool,
     attempts: Attempts,
     phase: Phase,
+    /// Which of the journal's tokens the node has reported: an answered report is nowhere else until its status is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     action: Option<IssuedRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,7 +168,7 @@ pub fn snapshot(world: &World, session: &Session, now: Timestamp) -> Option<Jour
     let clock = Clock(now);
     let mut groups: BTreeMap<State, Vec<u32>> = BTreeMap::new();
     for (index, slot) in (0_u32..).zip(&run.slots) {
-        if let Some(state) = state_of(world, session, slot, clock) {
+        if let Some(state) = state_of(world, session, run, slot, clock) {
             groups.entry(state).or_default().push(index);
         }
     }
@@ -261,7 +265,13 @@ impl Clock {
     }
 }
 
-fn state_of(world: &World, session: &Session, slot: &crate::session::Slot, clock: Clock) -> Option<State> {
+/// The place of the token that a node has reported among those of the run.
+fn token_of(run: &Run, node: &Node) -> Option<u16> {
+    let reported = &node.reported.as_ref()?.token;
+    run.tokens.iter().position(|(token, _)| token == reported).and_then(|place| u16::try_from(place).ok())
+}
+
+fn state_of(world: &World, session: &Session, run: &Run, slot: &crate::session::Slot, clock: Clock) -> Option<State> {
     let node = world.node(slot.node)?;
     if let Some(end) = &slot.end {
         let last = node.last.as_ref().filter(|last| last.session == session.uid);
@@ -275,6 +285,7 @@ fn state_of(world: &World, session: &Session, slot: &crate::session::Slot, clock
             power_cycled: slot.power_cycled,
             attempts: last.map(|last| last.attempts).unwrap_or_default(),
             phase: last.map_or(Phase::None, |last| last.phase),
+            token: token_of(run, node),
             action: last.and_then(|last| last.action).map(|issued| clock.record(issued)),
             drive: None,
             end: Some(end),
@@ -285,6 +296,7 @@ fn state_of(world: &World, session: &Session, slot: &crate::session::Slot, clock
         power_cycled: slot.power_cycled,
         attempts: drive.attempts,
         phase: drive.phase,
+        token: drive.booted.and_then(|_| token_of(run, node)),
         action: drive.action.map(|issued| clock.record(issued)),
         drive: Some(DriveRecord {
             params: drive.params,
@@ -397,6 +409,7 @@ impl World {
         {
             self.drop_outdated_report(id, state.action);
         }
+        self.resume_report(uid, id, state, clock);
         let Some(slot) = self.sessions.get_mut(uid).and_then(Session::running_mut).and_then(|run| run.slots.get_mut(index as usize)) else {
             return;
         };
@@ -405,6 +418,11 @@ impl World {
                 End { kind: record.kind, reason: record.reason.clone(), message: record.message.clone(), at: clock.past(record.age_ms) };
             slot.end = Some(end.clone());
             let Some(limit) = self.node(id).map(|node| self.retry_limit(node)) else { return };
+            let configuration = self
+                .node(id)
+                .and_then(|node| node.drive.as_ref())
+                .filter(|_| end.kind == EndKind::Succeeded)
+                .and_then(|drive| self.sessions.get(&drive.session)?.configuration_of(drive.boot_set));
             let Some(node) = self.node_mut(id) else { return };
             if node.drive.as_ref().is_none_or(|drive| drive.session == *uid) {
                 node.drive = None;
@@ -417,6 +435,7 @@ impl World {
                     limit,
                     action,
                     phase: state.phase,
+                    configuration,
                 });
             }
             return;
@@ -440,6 +459,22 @@ impl World {
         let Some(issued) = action.and_then(|record| record.wall_ms).map(Timestamp::from_millis) else { return };
         if let Some(node) = self.node_mut(id).filter(|node| node.reported.as_ref().is_some_and(|report| report.since < issued)) {
             node.reported = None;
+        }
+    }
+
+    /// What a node reported and was answered 200 to, where its status did not get that far.
+    fn resume_report(&mut self, uid: &SessionUid, id: NodeId, state: &State, clock: Clock) {
+        let run = self.sessions.get(uid).and_then(Session::run);
+        let place = state.token.map(usize::from);
+        let Some((run, (token, boot_set))) = run.zip(place).and_then(|(run, place)| Some((run, run.tokens.get(place)?.clone()))) else {
+            return;
+        };
+        let artifacts = run.plan.boot_set(boot_set).and_then(|set| set.artifacts.clone());
+        // It came up with this token by our power-on; only what it said later than that is newer.
+        let since = state.action.and_then(|record| record.wall_ms).map_or(clock.0, Timestamp::from_millis).min(clock.0);
+        let Some(node) = self.node_mut(id) else { return };
+        if node.reported.as_ref().is_none_or(|known| known.token != token && known.since <= since) {
+            node.reported = Some(Reported { token, artifacts, since, at: clock.0 });
         }
     }
 

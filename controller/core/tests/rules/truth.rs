@@ -8,12 +8,14 @@ use crate::desk::Desk;
 use crate::desk::is_power;
 use crate::desk::token;
 use crate::fixture::at;
+use crate::fixture::digest;
 use crate::fixture::plan;
 use crate::fixture::seen;
 use crate::fixture::world;
 use bos_core::batch::Outcome;
 use bos_core::batch::Task;
 use bos_core::fold::ReportNeeds;
+use bos_core::model::Digest;
 use bos_core::model::EndKind;
 use bos_core::model::HoldReason;
 use bos_core::model::NodeId;
@@ -148,6 +150,39 @@ mod rule_03_booted_on_evidence {
         desk.power_of_all(Power::On);
         assert_eq!(desk.one().nodes.len(), 2);
         assert_eq!(desk.end(4), Some((EndKind::LeftRunning, reasons::MAX_POWER_CYCLED)));
+    }
+}
+
+mod rule_03_after_a_restart {
+    use super::*;
+
+    fn reported(desk: &Desk) -> Option<(Token, Option<Digest>)> {
+        desk.world.nodes[0].reported.as_ref().map(|report| (report.token.clone(), report.artifacts.clone()))
+    }
+
+    #[test]
+    fn an_answered_report_is_known_though_no_status_shows_it() {
+        let mut desk = boot(1);
+        desk.powered_on();
+        desk.wait(SECOND);
+        desk.report(0, &token());
+        let known = reported(&desk);
+        assert_eq!(known, Some((token(), Some(digest("new")))));
+        desk.restart(SECOND);
+        assert_eq!(reported(&desk), known);
+    }
+
+    #[test]
+    fn so_is_that_of_a_node_which_is_done() {
+        let mut desk = boot(1);
+        desk.powered_on();
+        desk.wait(SECOND);
+        desk.report(0, &token());
+        let _ = desk.pass();
+        assert_eq!(desk.end(0), Some((EndKind::Succeeded, "")));
+        let known = reported(&desk);
+        desk.restart(SECOND);
+        assert_eq!(reported(&desk), known);
     }
 }
 
