@@ -10,7 +10,8 @@ use crate::rig::Profile;
 
 const AFTER_HELP: &str = "\
 FAULTS (--faults, separated by commas; N nodes from the first one on, S seconds)
-  never-reports=N     N nodes come up but send no report: cycled within the retry budget, then Failed (BootTimeout) and left on
+  never-reports=N     N nodes come up but send no report: cycled within the retry budget, then Failed (BootTimeout) and left on;
+                      where no other node was heard meanwhile they are not cycled, as reports may be lost (ReportPathDown)
   never-powers-on=N   N nodes take the power-on command and stay off
   fails-first-boot=N  N nodes die once before they fetch their boot script
   late=N              N nodes report only after the deadline of their first attempt

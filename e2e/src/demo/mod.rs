@@ -34,16 +34,23 @@ const BOOT_WAIT_MARGIN: f64 = 10.0;
 /// # Errors
 /// When a part cannot be started or the Session does not end in time.
 pub async fn run(args: Args) -> anyhow::Result<bool> {
-    tokio::select! {
-        result = play(&args) => result,
+    let (rig, good) = tokio::select! {
+        result = play(&args) => result?,
         () = signals::told_to_end() => {
-            println!("\nTold to end; everything is stopped.");
-            Ok(false)
+            println!("\nTold to end before the nodes were done; everything is stopped.");
+            return Ok(false);
         }
+    };
+    if !args.once {
+        signals::told_to_end().await;
+        println!("\nStopping.");
     }
+    rig.stop().await;
+    Ok(good)
 }
 
-async fn play(args: &Args) -> anyhow::Result<bool> {
+/// Everything up to the point where there is nothing left to show.
+async fn play(args: &Args) -> anyhow::Result<(Rig, bool)> {
     let trouble = Trouble::of(&args.faults);
     let started = Instant::now();
     let rig = Rig::start_with(rig_config(args, &trouble)?, show::step).await?;
@@ -52,15 +59,11 @@ async fn play(args: &Args) -> anyhow::Result<bool> {
     show::step(&format!("waiting until the operator has discovered {} nodes in HSM", args.nodes));
     rig.wait_discovered(args.nodes, DISCOVERY_LIMIT).await?;
     let good = operate(&rig, args, &trouble, &show).await?;
-    if args.once {
-        rig.stop().await;
-        return Ok(good);
+    if !args.once {
+        show.what_to_try(SESSION);
     }
-    show.what_to_try(SESSION);
-    signals::told_to_end().await;
-    println!("\nStopping.");
-    rig.stop().await;
-    Ok(good)
+    drop(show);
+    Ok((rig, good))
 }
 
 fn rig_config(args: &Args, trouble: &Trouble) -> anyhow::Result<RigConfig> {
