@@ -141,6 +141,10 @@ impl World {
         let at = seen.at;
         let node = if changed { self.node_mut(id) } else { self.nodes.get_mut(id.0 as usize) };
         let Some(node) = node else { return };
+        if off && node.switched_off_by_us(at) {
+            // What it said before says nothing against it.
+            node.heard = None;
+        }
         node.power = Some(seen);
         // What a node ran ends when it is off; an off that a report contradicts does not count.
         if off && node.power_since(at) == Some(Power::Off) {

@@ -347,6 +347,8 @@ pub struct LastRun {
     pub action: Option<Issued>,
     /// Phase at the end, shown for failures.
     pub phase: Phase,
+    /// The configuration it was brought to; None where it did not succeed or none was wanted.
+    pub configuration: Option<Arc<str>>,
 }
 
 impl Node {
@@ -396,6 +398,15 @@ impl Node {
             (Power::Off, Some(heard)) if heard + PCS_SAMPLING > seen.at => Power::Unknown,
             (power, _) => power,
         }
+    }
+
+    /// It has been switched off by an action of ours that was accepted before `at` and after the node was last heard: an `off`
+    /// is expected then, and what the node said before does not contradict it.
+    #[must_use]
+    pub fn switched_off_by_us(&self, at: Timestamp) -> bool {
+        let Some(issued) = self.drive.as_ref().and_then(|drive| drive.action) else { return false };
+        let after = self.heard.is_none_or(|heard| heard < issued.at);
+        issued.action != PowerAction::On && issued.accepted && !issued.failed && issued.at <= at && after
     }
 
     /// It reported at or after `since`, as far as this process or its status knows.

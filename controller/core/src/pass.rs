@@ -176,6 +176,7 @@ impl World {
         self.journal_due.insert(uid.clone());
         let Some(session) = self.sessions.get_mut(&uid) else { return };
         let (namespace, name) = (session.namespace.clone(), session.name.clone());
+        let configuration = (end.kind == EndKind::Succeeded).then(|| session.configuration_of(drive.boot_set)).flatten();
         if let Some(slot) = session.running_mut().and_then(|run| run.slots.get_mut(drive.index as usize)) {
             // Decided, but let go before anything was sent.
             slot.power_cycled &= end.kind != EndKind::LeftRunning;
@@ -184,7 +185,7 @@ impl World {
         let Some(node) = self.node_mut(id) else { return };
         node.config = None;
         let Drive { attempts, action, phase, .. } = drive;
-        node.last = Some(crate::model::LastRun { session: uid, namespace, name, end, attempts, limit, action, phase });
+        node.last = Some(crate::model::LastRun { session: uid, namespace, name, end, attempts, limit, action, phase, configuration });
     }
 
     fn open(&mut self, session: SessionUid, boot_set: u16, work: Work, nodes: Vec<NodeId>, now: Timestamp) -> Option<Effect> {

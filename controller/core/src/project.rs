@@ -132,6 +132,9 @@ fn rested(last: &LastRun, status: &mut BootComponentStatus) {
         EndKind::Cancelled => "Cancelled",
     };
     status.enabled = false;
+    if let (Some(actual), Some(configuration)) = (&mut status.actual_state, &last.configuration) {
+        actual.configuration = Some(configuration.to_string());
+    }
     status.run = Some(last.session.0.to_string());
     status.last_session = Some(last_session(last.session.0.as_ref(), &last.namespace, &last.name, outcome));
     if let Some(issued) = last.action {

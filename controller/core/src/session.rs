@@ -205,6 +205,13 @@ impl Session {
         self.stopping() || self.spec.suspend
     }
 
+    /// The configuration a boot set of its plan asks for, if any.
+    #[must_use]
+    pub fn configuration_of(&self, boot_set: u16) -> Option<Arc<str>> {
+        let set = self.run()?.plan.boot_set(boot_set)?;
+        (!set.configuration.is_empty()).then(|| set.configuration.clone())
+    }
+
     /// The order of sessions: creation, then uid (BOS takes hash order, §21.2 no. 13).
     #[must_use]
     pub fn order(&self) -> (Timestamp, &SessionUid) {
