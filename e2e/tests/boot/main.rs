@@ -1,0 +1,80 @@
+//! Boot Sessions end to end: real API server, real operator, simulated site. What people see, what reaches the nodes, and what must not.
+//!
+//! Each test is one rig with many cases, as a control plane takes longer to start than a case to run. `BOS_CASE=text` runs only the
+//! cases with this in their name. What happened to nodes is asserted from the site's own history.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic too")]
+
+#[allow(dead_code, reason = "shared with other targets; each uses its part")]
+mod bench;
+mod refused;
+mod shown;
+mod story;
+mod switches;
+mod trouble;
+
+use std::time::Duration;
+
+use bench::{Bench, Cases, Result};
+use bos_e2e::rig::RigConfig;
+use bos_e2e::site::NodeBlock;
+use serde_json::json;
+
+/// One Session after the other on the same nodes; the order matters.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_is_booted_and_nothing_is_started_again() -> Result {
+    let mut config = RigConfig::with_nodes(30).boot_time(Duration::from_millis(400));
+    config.site.blocks.push(NodeBlock {
+        count: 2,
+        cabinet: 3000,
+        role: "Application".into(),
+        sub_role: Some("UAN".into()),
+        ..NodeBlock::default()
+    });
+    let bench = Bench::start(config).await?;
+    let mut cases = Cases::default();
+    cases.run("two boot sets are booted", story::two_boot_sets(&bench)).await;
+    cases.run("what kubectl shows", shown::everything(&bench)).await;
+    cases.run("the same image again", story::same_image(&bench)).await;
+    cases.run("another image", story::another_image(&bench)).await;
+    cases.run("applied twice, deleted and created again", story::created_again(&bench)).await;
+    cases.run("restored without status", story::restored(&bench)).await;
+    bench.rig.stop().await;
+    cases.verdict()
+}
+
+/// Nodes and Sessions in trouble, at the same time, each on nodes of its own; then what concerns the whole site.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trouble_is_met_as_the_rules_say() -> Result {
+    let config = RigConfig::with_nodes(80).boot_time(Duration::from_millis(300)).options(json!({
+        "defaultRetryPolicy": 2,
+        "maxBootWaitTimeSeconds": 5,
+        "maxPowerOffWaitTimeSeconds": 3,
+        "maxPowerOnWaitTimeSeconds": 5,
+        "powerUnknownWaitTimeSeconds": 3,
+        "templateWaitTimeSeconds": 15,
+        "discoveryFrequencySeconds": 1,
+    }));
+    let bench = Bench::start(config).await?;
+    let mut cases = Cases::default();
+    cases
+        .together(vec![
+            ("a node that never comes up", Box::pin(trouble::never_up(&bench, 0..10))),
+            ("many silent nodes", Box::pin(trouble::many_silent(&bench, 10..40))),
+            ("an unknown image", Box::pin(trouble::unknown_image(&bench, 40..44))),
+            ("a dead controller", Box::pin(trouble::dead_controller(&bench, 44..48))),
+            ("a stuck shutdown", Box::pin(trouble::stuck_shutdown(&bench, 48..51))),
+            ("a newer Session", Box::pin(switches::newer_session(&bench, 51..55))),
+            ("suspended", Box::pin(switches::suspended(&bench, 55..58))),
+            ("cancelled", Box::pin(switches::cancelled(&bench, 58..62))),
+            ("bad templates", Box::pin(refused::bad_templates(&bench, 62..64))),
+            ("a template that comes late", Box::pin(refused::late_template(&bench, 64..66))),
+            ("a template that never comes", Box::pin(refused::no_template(&bench))),
+            ("too late or tracked", Box::pin(refused::too_late_or_tracked(&bench, 66..68))),
+        ])
+        .await;
+    cases.run("the stop switch", switches::stop_switch(&bench, 68..76)).await;
+    cases.run("an empty and a halved inventory", switches::inventory(&bench, 76..80)).await;
+    bench.rig.stop().await;
+    cases.verdict()
+}

@@ -1,0 +1,122 @@
+//! The life of a site: boot, boot again, another image, and all the ways in which something must not start.
+
+use bos_crds::BootComponent;
+use bos_e2e::rig::template;
+use bos_e2e::site::ImageSpec;
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, Commands, LIMIT, Result, outcome};
+
+/// Boot set `compute` and boot set `uan`, which has a configuration of its own.
+fn boot_sets(compute: &ImageSpec) -> Value {
+    let mut uan = template::compute(&ImageSpec::default());
+    uan["name"] = json!("uan");
+    uan["nodeRolesGroups"] = json!(["Application_UAN"]);
+    uan["cfs"] = json!({"configuration": "uan-3.3.12"});
+    json!([template::compute(compute), uan])
+}
+
+/// What must hold of every node after a boot that went well.
+fn assert_stable(components: &[BootComponent]) {
+    for component in components {
+        let status = serde_json::to_value(&component.status).unwrap();
+        let name = component.metadata.name.as_deref().unwrap_or_default();
+        assert_eq!(
+            (&status["status"], &status["power"], &status["enabled"]),
+            (&json!("Stable"), &json!("On"), &json!(false)),
+            "{name}: {status}"
+        );
+    }
+}
+
+pub async fn two_boot_sets(bench: &Bench) -> Result {
+    let (mark, before) = (bench.mark(), bench.rig.control_plane().request_totals().await?);
+    bench.rig.apply(&template::with_boot_sets("cos-3.3.12", &boot_sets(&ImageSpec::default())).to_string()).await?;
+    let ended = bench.boot("boot-1", "cos-3.3.12").await?;
+    assert_eq!(outcome(&ended), "Succeeded/Succeeded");
+    let status = ended.status.unwrap();
+    assert_eq!((status.counts.nodes, status.counts.done, status.counts.succeeded, status.counts.failed), (32, 32, 32, 0));
+    assert_eq!((status.counts.power_cycled, status.counts.left_running, status.progress.as_str()), (0, 0, "100%"));
+    let sets: Vec<_> = status.boot_sets.iter().map(|set| (set.name.as_str(), set.configuration.as_str(), set.nodes)).collect();
+    assert_eq!(sets, [("compute", "cos-3.3.12", 30), ("uan", "uan-3.3.12", 2)]);
+    bench.assert_commands(&mark, &bench.site.xnames(), Commands::ONE_ON);
+    for node in bench.site.nodes() {
+        let expected = if node.xname.starts_with("x3000") { "uan-3.3.12" } else { "cos-3.3.12" };
+        assert_eq!((node.cfs_desired.as_deref(), node.cfs_status.as_deref()), (Some(expected), Some("configured")), "{}", node.xname);
+    }
+    let components = bench.rig.components().await?;
+    assert_stable(&components);
+    let writes = bench.rig.control_plane().request_totals().await?.since(&before).writes();
+    let of_nodes: u64 = writes.0.iter().filter(|(kind, _)| kind.resource.starts_with("bootcomponents")).map(|(_, count)| count).sum();
+    println!("   {of_nodes} writes of BootComponents for 32 nodes: {writes:?}");
+    assert!(of_nodes <= 4 * 32, "{writes:?}");
+    Ok(())
+}
+
+pub async fn same_image(bench: &Bench) -> Result {
+    let mark = bench.mark();
+    let ended = bench.boot("boot-2", "cos-3.3.12").await?;
+    assert_eq!(outcome(&ended), "Succeeded/Succeeded");
+    let counts = ended.status.unwrap().counts;
+    assert_eq!((counts.succeeded, counts.power_cycled, counts.left_running), (32, 0, 0));
+    bench.assert_commands(&mark, &bench.site.xnames(), Commands::NONE);
+    Ok(())
+}
+
+pub async fn another_image(bench: &Bench) -> Result {
+    let newer = ImageSpec { id: "8a1b3a52-1d4f-4c7e-9a51-0b8f6a2d9e11".into(), name: "cos-3.3.13".into(), ..ImageSpec::default() };
+    bench.site.add_image(&newer);
+    bench.rig.apply(&template::with_boot_sets("cos-3.3.13", &boot_sets(&newer)).to_string()).await?;
+    let mark = bench.mark();
+    let ended = bench.boot("boot-3", "cos-3.3.13").await?;
+    assert_eq!(outcome(&ended), "Succeeded/Succeeded");
+    let counts = ended.status.unwrap().counts;
+    assert_eq!((counts.succeeded, counts.power_cycled), (32, 30));
+    bench.assert_commands(&mark, &bench.nodes(0..30), Commands::ONE_CYCLE);
+    bench.assert_commands(&mark, &bench.nodes(30..32), Commands::NONE);
+    let kernels: Vec<_> = bench.site.nodes().into_iter().take(30).map(|node| node.kernel).collect();
+    assert!(kernels.iter().all(|kernel| kernel.as_deref().is_some_and(|kernel| kernel.contains(&newer.id))), "{kernels:?}");
+    assert_stable(&bench.rig.components().await?);
+    Ok(())
+}
+
+pub async fn created_again(bench: &Bench) -> Result {
+    bench.site.power(&bench.nodes(0..4), false);
+    let mark = bench.mark();
+    let again = bench.rig.apply(&template::session("boot-1", "cos-3.3.12", "Boot")).await?;
+    assert!(again.contains("unchanged"), "{again}");
+    bench.rig.kubectl(&["delete", "sessions.bos.hpe.com", "boot-1"]).await?;
+    let ended = bench.boot("boot-1", "cos-3.3.12").await?;
+    assert_eq!(outcome(&ended), "NotStarted/AlreadyRan");
+    assert!(crate::bench::message(&ended).contains("give it a new name"), "{}", crate::bench::message(&ended));
+    assert_eq!(bench.changing_calls(&mark).len(), 0, "{:?}", bench.changing_calls(&mark));
+    bench.assert_commands(&mark, &bench.site.xnames(), Commands::NONE);
+    Ok(())
+}
+
+/// A backup knows no status: everything comes back as if it had never been looked at.
+pub async fn restored(bench: &Bench) -> Result {
+    let kinds = "sessiontemplates.bos.hpe.com,sessions.bos.hpe.com,bootcomponents.bos.hpe.com";
+    let mut backup: Value = serde_json::from_str(&bench.rig.kubectl(&["get", kinds, "-o", "json"]).await?)?;
+    for item in backup["items"].as_array_mut().unwrap() {
+        item.as_object_mut().unwrap().remove("status");
+        for field in ["uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"] {
+            item["metadata"].as_object_mut().unwrap().remove(field);
+        }
+    }
+    bench.site.power(&bench.nodes(0..4), false);
+    let mark = bench.mark();
+    bench.rig.operator().stop().await;
+    bench.rig.kubectl(&["delete", kinds, "--all"]).await?;
+    bench.rig.apply(&backup.to_string()).await?;
+    bench.rig.start_operator().await?;
+    for name in ["boot-1", "boot-2", "boot-3"] {
+        assert_eq!(outcome(&bench.ended(name).await?), "NotStarted/AlreadyRan", "{name}");
+    }
+    // All have been looked at, and none is driven.
+    let observed = |component: &BootComponent| component.status.as_ref().is_some_and(|status| status.is_observed() && !status.enabled);
+    bench.rig.wait_components(|all| all.len() == 32 && all.values().all(observed), LIMIT).await?;
+    assert_eq!(bench.changing_calls(&mark).len(), 0, "{:?}", bench.changing_calls(&mark));
+    bench.assert_commands(&mark, &bench.site.xnames(), Commands::NONE);
+    Ok(())
+}
