@@ -17,6 +17,10 @@ WHAT IS MEASURED
   raw limit     in the same run, how long the same API server takes alone, with the operator stopped, for two status merge
                 patches a node on the same objects, 16 in flight; the median of some runs.
 
+BUDGETS
+  wall          1.5 times (hardware + raw limit), plus 2 s
+  API writes    of BootComponents, per node: Boot 4, Reboot 5, Shutdown 3
+
 MAKE
   make bench [NODES=1000] [OPERATION=Boot] [JSON=out.json] [HARDWARE_SECONDS=3]
 

@@ -81,7 +81,14 @@ impl Report {
         1.5 * (self.hardware_seconds + self.raw_limit_seconds) + 2.0
     }
 
-    /// How many writes a node may cost.
+    /// Writes of BootComponents alone. What a Session costs whatever its size (its own status, plan and journal) is left out.
+    pub fn component_writes_per_node(&self) -> f64 {
+        let of_components = |name: &str| name.split([' ', '/']).nth(1) == Some("bootcomponents");
+        let writes: u64 = self.api_writes.iter().filter(|(name, _)| of_components(name)).map(|(_, count)| count).sum();
+        rounded(writes as f64 / self.nodes.max(1) as f64, 3)
+    }
+
+    /// How often a node's BootComponent may be written.
     pub fn write_budget(&self) -> f64 {
         match self.operation.as_str() {
             name if name == Operation::Reboot.name() => 5.0,
@@ -92,7 +99,7 @@ impl Report {
 
     /// Whether both budgets were kept.
     pub fn is_within_budgets(&self) -> bool {
-        self.wall_seconds <= self.wall_budget_seconds() && self.api_writes_per_node <= self.write_budget()
+        self.wall_seconds <= self.wall_budget_seconds() && self.component_writes_per_node() <= self.write_budget()
     }
 
     /// The figures for a person.
@@ -102,7 +109,8 @@ impl Report {
             format!("  wall time          {:8.2} s   (budget {:.2} s)", self.wall_seconds, self.wall_budget_seconds()),
             format!("  hardware           {:8.2} s", self.hardware_seconds),
             format!("  raw limit          {:8.2} s   two status writes a node, API server alone", self.raw_limit_seconds),
-            format!("  API writes a node  {:8.2}     (budget {:.0})", self.api_writes_per_node, self.write_budget()),
+            format!("  API writes a node  {:8.2}     all of them, of everybody", self.api_writes_per_node),
+            format!("    of BootComponents{:8.2}     (budget {:.0})", self.component_writes_per_node(), self.write_budget()),
             String::from("  costs                CPU s   peak MiB"),
         ];
         let costs = [("operator", self.operator), ("kube-apiserver", self.api_server), ("etcd", self.etcd), ("site", self.site)];
@@ -131,7 +139,7 @@ fn rounded(value: f64, digits: i32) -> f64 {
 mod tests {
     use super::*;
 
-    fn report(operation: &str, wall: f64, writes: f64) -> Report {
+    fn report(operation: &str, wall: f64, writes: u64) -> Report {
         let cost = Cost { cpu_seconds: 1.0, peak_rss_mib: 100.0 };
         Report {
             nodes: 1000,
@@ -143,24 +151,28 @@ mod tests {
             api_server: cost,
             etcd: cost,
             site: cost,
-            api_writes_per_node: writes,
-            api_writes: BTreeMap::from([("patch bootcomponents/status".to_owned(), 3000)]),
+            api_writes_per_node: 6.0,
+            api_writes: BTreeMap::from([
+                ("patch bootcomponents/status".to_owned(), writes - 1000),
+                ("patch bootcomponents".to_owned(), 1000),
+                ("update configmaps".to_owned(), 900),
+            ]),
             service_calls: BTreeMap::from([("pcs".to_owned(), 5)]),
         }
     }
 
     #[test]
     fn budgets_depend_on_the_operation() {
-        assert!(report("Boot", 11.0, 4.0).is_within_budgets());
-        assert!(!report("Boot", 11.1, 4.0).is_within_budgets());
-        assert!(!report("Boot", 11.0, 4.1).is_within_budgets());
-        assert!(report("Reboot", 11.0, 5.0).is_within_budgets());
-        assert!(!report("Shutdown", 11.0, 3.1).is_within_budgets());
+        assert!(report("Boot", 11.0, 4000).is_within_budgets());
+        assert!(!report("Boot", 11.1, 4000).is_within_budgets());
+        assert!(!report("Boot", 11.0, 4100).is_within_budgets());
+        assert!(report("Reboot", 11.0, 5000).is_within_budgets());
+        assert!(!report("Shutdown", 11.0, 3100).is_within_budgets());
     }
 
     #[test]
     fn the_file_has_the_agreed_keys() {
-        let value = serde_json::to_value(report("Boot", 5.0, 3.0)).unwrap();
+        let value = serde_json::to_value(report("Boot", 5.0, 3000)).unwrap();
         let mut keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
         keys.sort_unstable();
         let agreed = [
