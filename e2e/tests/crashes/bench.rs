@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 /// Only a guard against hanging for ever, far above what anything here takes.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How a case ends: with what was wrong, each in words.
 pub type Problems = Vec<String>;

@@ -23,7 +23,7 @@ fn writes() -> Vec<(&'static str, Which)> {
         ("journal-update-4", |rule| rule.kind("update", "configmaps").path_contains("bos-journal-").nth(4)),
         ("node-spec", |rule| rule.kind("patch", "bootcomponents")),
         ("node-status-1", |rule| rule.kind("patch", "bootcomponents/status")),
-        ("node-status-8", |rule| rule.kind("patch", "bootcomponents/status").nth(8)),
+        ("node-status-4", |rule| rule.kind("patch", "bootcomponents/status").nth(4)),
         ("session-status-1", |rule| rule.kind("patch", "sessions/status")),
         ("session-status-2", |rule| rule.kind("patch", "sessions/status").nth(2)),
         ("session-end", |rule| rule.kind("patch", "sessions/status").body_contains("endTime")),
