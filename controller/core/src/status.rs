@@ -308,9 +308,11 @@ impl Case<'_> {
             let message = "It is up but reports an image we do not know; left on. See its kernel command line and BSS.";
             return Some(Decision::End(EndKind::Failed, reasons::BOOT_TIMEOUT.into(), message.into()));
         }
-        if self.world.reports.listening_since.is_none_or(|since| self.now < since + REPORT_RETRY) {
+        // A site that waits less than that for a boot is as impatient here.
+        let retry = REPORT_RETRY.min(options.max_boot_wait);
+        if self.world.reports.listening_since.is_none_or(|since| self.now < since + retry) {
             // Until it has had time to be heard; only an endpoint that stays closed makes this end in failure.
-            return self.hold_or_fail(HoldReason::ReportPathDown, options.max_boot_wait.max(2 * REPORT_RETRY));
+            return self.hold_or_fail(HoldReason::ReportPathDown, options.max_boot_wait.max(2 * retry));
         }
         if self.run.mass_timeout.is_some() || self.silent > options.mass_timeout_limit(self.run.slots.len()) {
             return self.hold_or_fail(HoldReason::MassBootTimeout, options.max_boot_wait);
