@@ -199,6 +199,11 @@ fn message(session: &Session, end: Option<&SessionEnd>, waiting: Option<String>)
 
 fn set_conditions(world: &World, session: &Session, end: Option<&SessionEnd>, status: &mut SessionStatus, now: Timestamp) {
     let generation = Some(session.generation);
+    // What it showed last, within the pace of its writes, may be an outage that was over before it ended.
+    let down = status
+        .conditions
+        .iter()
+        .any(|known| known.type_ == conditions::SERVICES_AVAILABLE && known.status == ConditionStatus::False.as_str());
     let mut set = |type_, truth: ConditionStatus, reason: &'static str, message: &str| {
         let new = NewCondition { type_, status: truth, reason, message: message.to_owned(), observed_generation: generation };
         set_condition(&mut status.conditions, &new, now.wall());
@@ -224,9 +229,11 @@ fn set_conditions(world: &World, session: &Session, end: Option<&SessionEnd>, st
             set(conditions::STALLED, ConditionStatus::False, reason, "Nothing stops it.");
         }
     }
-    if end.is_none() {
+    if end.is_none() || down {
         let (truth, reason, message) = services(world, session, now);
         set(conditions::SERVICES_AVAILABLE, truth, reason, &message);
+    }
+    if end.is_none() {
         if session.run().is_some_and(|run| run.mass_timeout.is_some()) {
             let message =
                 "Many nodes fell silent together, so none is power-cycled. A person decides: cancel the Session, or wait for reports.";

@@ -1,0 +1,123 @@
+//! One service fails in one way, at the beginning of a Session or in its middle.
+
+use bos_crds::Session;
+use bos_e2e::rig::{Rig, template};
+use bos_e2e::site::{CallFilter, OutageKind, OutageSpec, PowerEvent, Service, SiteHandle};
+use serde_json::json;
+
+use crate::bench::{Bench, Commands, LIMIT, Result, condition, outcome};
+
+/// When the service fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Before the Session is created.
+    Beginning,
+    /// After power-ons have been accepted: while they are followed (PCS), before nodes have loaded their boot script (BSS), or when
+    /// the first node is up (CFS).
+    Middle,
+}
+
+/// One case.
+#[derive(Debug, Clone, Copy)]
+pub struct Trial {
+    pub service: Service,
+    pub kind: OutageKind,
+    pub moment: Moment,
+}
+
+impl Trial {
+    pub fn name(&self) -> String {
+        let kind = serde_json::to_value(self.kind).unwrap_or_default();
+        format!("{}-{}-{:?}", self.service.name(), kind.as_str().unwrap_or_default(), self.moment).to_lowercase()
+    }
+
+    /// Whether the operator must notice: it does not call IMS for a boot, nor BSS once nodes have power.
+    fn must_be_shown(&self) -> bool {
+        match self.moment {
+            Moment::Beginning => self.service != Service::Ims,
+            Moment::Middle => self.service == Service::Cfs,
+        }
+    }
+
+    fn shown(&self, session: &Session) -> bool {
+        condition(session, "ServicesAvailable") == ("False".to_owned(), format!("{}Unavailable", self.service.name().to_uppercase()))
+    }
+
+    /// Whether the middle of a Session has come.
+    fn is_middle(&self, site: &SiteHandle, nodes: &[String], since: u64) -> bool {
+        match self.service {
+            Service::Cfs => nodes.iter().filter_map(|xname| site.node(xname)).any(|node| node.up),
+            Service::Pcs => {
+                let filter = CallFilter {
+                    method: Some("POST".into()),
+                    path: Some("/transitions".into()),
+                    since: Some(since),
+                    ..CallFilter::service(Service::Pcs)
+                };
+                site.calls(&filter).iter().any(|call| call.processed && call.ended.is_some())
+            }
+            _ => nodes.iter().filter_map(|xname| site.node(xname)).any(|node| node.power),
+        }
+    }
+}
+
+/// Boots these nodes, which have never been on: one that reported a moment ago is held when it is off without our doing.
+pub async fn run(bench: &Bench, trial: &Trial, nodes: &[String]) -> Result {
+    let name = trial.name();
+    bench.template(&name, nodes, |_| {}).await?;
+    let (mark, newest) = (bench.mark(), bench.site.calls(&CallFilter { limit: Some(1), ..CallFilter::default() }));
+    let since = newest.last().map_or(0, |call| call.seq);
+    let outage = OutageSpec::new(trial.service, trial.kind);
+    if trial.moment == Moment::Beginning {
+        bench.site.add_outage(outage.clone());
+    }
+    bench.rig.apply(&template::session(&name, &name, "Boot")).await?;
+    if trial.moment == Moment::Middle {
+        bench.at_site("the middle has come", |site| trial.is_middle(site, nodes, since)).await?;
+        bench.site.add_outage(outage);
+    }
+    let result = lasting(bench, trial, &name, nodes).await;
+    bench.site.clear_outages();
+    result?;
+    let ended = bench.ended(&name).await?;
+    assert_eq!(outcome(&ended), "Succeeded/Succeeded", "{:?}", ended.status);
+    let counts = ended.status.as_ref().unwrap().counts;
+    assert_eq!((counts.succeeded, counts.failed, counts.power_cycled), (4, 0, 0));
+    if trial.must_be_shown() {
+        // In the end it is over, and the condition still tells of it.
+        let status = json!(ended.status);
+        let said =
+            status["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == "ServicesAvailable").unwrap().clone();
+        assert!(said["message"].as_str().unwrap().contains(&trial.service.name().to_uppercase()), "{said}");
+        assert_eq!(said["status"], "True", "{said}");
+    }
+    bench.assert_commands(&mark, nodes, Commands::ONE_ON);
+    for component in bench.components(nodes).await? {
+        let status = json!(component.status);
+        assert_eq!(
+            (&status["attempts"]["powerOn"], &status["status"]),
+            (&json!(1), &json!("Stable")),
+            "{:?}: {status}",
+            component.metadata.name
+        );
+    }
+    Ok(())
+}
+
+/// Waits until the outage has been felt.
+async fn lasting(bench: &Bench, trial: &Trial, name: &str, nodes: &[String]) -> Result {
+    if trial.must_be_shown() {
+        let seen = bench.rig.wait_session(name, |session| trial.shown(session) || Rig::is_complete(session), LIMIT).await?;
+        anyhow::ensure!(trial.shown(&seen), "the Session ended without showing the outage: {:?}", seen.status);
+    } else if trial.service == Service::Bss {
+        let failed = |site: &SiteHandle, xname: &String| {
+            let missed = |event: &PowerEvent| matches!(event, PowerEvent::BootFailed { .. } | PowerEvent::Up { .. });
+            site.history(xname).iter().any(|record| missed(&record.event))
+        };
+        bench.at_site("nodes missed their boot script", |site| nodes.iter().all(|xname| failed(site, xname))).await?;
+    } else {
+        // Nobody needs the service any more: the Session ends while it is away.
+        bench.ended(name).await?;
+    }
+    Ok(())
+}
