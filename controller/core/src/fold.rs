@@ -40,6 +40,9 @@ pub enum ReportNeeds {
     Unknown,
 }
 
+/// PCS ends every transition some minutes after its deadline.
+const ENDLESS: Duration = Duration::from_secs(600);
+
 /// A node CFS does not know may be added by its hardware sync, which runs every ten seconds.
 const UNKNOWN_TO_CFS_PAUSE: Duration = Duration::from_secs(10);
 
@@ -217,9 +220,10 @@ impl World {
         // A repeat of what the journal has to hold waits for the journal as well: the first answer may have been lost.
         let waiting = node.drive.as_ref().filter(|drive| drive.booted.is_some()).map(|drive| drive.session.clone());
         match waiting.filter(|uid| self.journal_due.contains(uid)) {
-            Some(uid) => ReportNeeds::Journal(uid),
-            None if changed => ReportNeeds::Status(id),
-            None => ReportNeeds::Nothing,
+            Some(uid) if !changed => ReportNeeds::Journal(uid),
+            // What the journal does not hold, a token of somebody else's, is durable with the status.
+            _ if changed => ReportNeeds::Status(id),
+            _ => ReportNeeds::Nothing,
         }
     }
 
@@ -307,8 +311,9 @@ impl World {
                 for (node, task) in tasks {
                     self.fold_task(id, node, task, asked, now);
                 }
-                // A node the transition does not name is looked at, like one whose task is open in a finished transition.
-                if done {
+                // A node the transition does not name is looked at, like one whose task is open in a finished transition; and so
+                // are all of them when a transition goes on for longer than PCS keeps any.
+                if done || now.since(opened) > self.options.max_power_off_wait.max(self.options.max_power_on_wait) + ENDLESS {
                     self.over(id);
                 }
             }
@@ -345,7 +350,10 @@ impl World {
                 self.with_drive(node, &session, |drive| {
                     drive.error = detail.clone();
                 });
-                if self.node(node).and_then(|seen| seen.drive.as_ref()).is_some_and(|drive| drive.session == session) {
+                // PCS gives up on a graceful power-off after its own minute; the node has all of ours (rule 4).
+                let graceful = work == Work::Power(PowerAction::SoftOff);
+                let driver = self.node(node).and_then(|seen| seen.drive.as_ref());
+                if !graceful && driver.is_some_and(|drive| drive.session == session) {
                     self.decide(node, Decision::ActionFailed { refund: false, error: detail }, now);
                 }
             }

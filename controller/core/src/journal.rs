@@ -197,6 +197,27 @@ impl Journal {
         serde_json::to_vec(self).map_err(|error| JournalError::Unreadable(error.to_string()))
     }
 
+    /// The stored bytes, at most `limit` of them: where per-node texts of services would make it longer, they are left out.
+    /// What decides is kept; a journal that cannot be written would stop every Session of the site (rule 15).
+    ///
+    /// # Errors
+    /// As [`Journal::encode`].
+    pub fn encode_within(mut self, limit: usize) -> Result<Vec<u8>, JournalError> {
+        let whole = self.encode()?;
+        if whole.len() <= limit {
+            return Ok(whole);
+        }
+        for group in &mut self.groups {
+            if let Some(drive) = &mut group.state.drive {
+                drive.error = "".into();
+            }
+            if let Some(end) = &mut group.state.end {
+                end.message = "See the log of the operator.".into();
+            }
+        }
+        self.encode()
+    }
+
     /// Reads stored bytes.
     ///
     /// # Errors
@@ -245,6 +266,7 @@ impl Clock {
         Issued {
             action: record.action,
             at: self.past(record.age_ms),
+            decided: record.wall_ms.map_or_else(|| self.past(record.age_ms), Timestamp::from_millis),
             power_by: self.future(record.power_in_ms),
             boot_by: self.future(record.boot_in_ms),
             accepted: record.accepted,
@@ -260,7 +282,7 @@ impl Clock {
             boot_in_ms: self.remaining(issued.boot_by),
             accepted: issued.accepted,
             failed: issued.failed,
-            wall_ms: Some(issued.at.as_millis()),
+            wall_ms: Some(issued.decided.as_millis()),
         }
     }
 }

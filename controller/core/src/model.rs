@@ -142,8 +142,11 @@ pub enum PowerAction {
 pub struct Issued {
     /// What was asked.
     pub action: PowerAction,
-    /// When the call was decided; it left after this was durable.
+    /// When the call was decided, or left; moved on by our own downtime like the deadlines below. For comparisons with looks at
+    /// the power service.
     pub at: Timestamp,
+    /// The same instant as it was, for comparisons with the times of reports: those are not moved by a restart.
+    pub decided: Timestamp,
     /// When the power must have followed; fixed when the action starts (rule 4).
     pub power_by: Timestamp,
     /// For On: when the node must have reported; fixed when the action starts.
@@ -326,6 +329,8 @@ pub struct Node {
     pub suspended: bool,
     /// The last session that had the node, and its end, for display.
     pub last: Option<LastRun>,
+    /// Creation and uid of the newest session that ever owned the node: it never moves to an older one (rule 11).
+    pub owner: Option<(Timestamp, SessionUid)>,
 }
 
 /// What remains for display of a node's last run.
@@ -370,6 +375,7 @@ impl Node {
             retry_policy: None,
             suspended: false,
             last: None,
+            owner: None,
         }
     }
 

@@ -203,7 +203,8 @@ impl World {
             node.batch = Some(id);
             if let Work::Power(action) = work {
                 let power_by = now + if action == PowerAction::On { spans.0 } else { spans.2 };
-                drive.action = Some(Issued { action, at: now, power_by, boot_by: now + spans.1, accepted: false, failed: false });
+                drive.action =
+                    Some(Issued { action, at: now, decided: now, power_by, boot_by: now + spans.1, accepted: false, failed: false });
                 let attempts = drive.attempts.of(action);
                 *attempts = attempts.saturating_add(1);
                 drive.since = now;
@@ -226,8 +227,10 @@ impl World {
 
     /// The node is given to a session: it is observed anew, from `now` on, before anything is done to it.
     pub(crate) fn take(&mut self, id: NodeId, session: &SessionUid, index: u32, boot_set: u16, now: Timestamp) {
+        let created = self.sessions.get(session).map(|session| session.created);
         let Some(node) = self.node_mut(id) else { return };
         node.config = None;
+        node.owner = created.map(|created| (created, session.clone())).max(node.owner.take());
         node.drive = Some(Drive {
             session: session.clone(),
             index,

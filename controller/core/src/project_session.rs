@@ -233,12 +233,10 @@ fn set_conditions(world: &World, session: &Session, end: Option<&SessionEnd>, st
         let (truth, reason, message) = services(world, session, now);
         set(conditions::SERVICES_AVAILABLE, truth, reason, &message);
     }
-    if end.is_none() {
-        if session.run().is_some_and(|run| run.mass_timeout.is_some()) {
-            let message =
-                "Many nodes fell silent together, so none is power-cycled. A person decides: cancel the Session, or wait for reports.";
-            set(conditions::MASS_BOOT_TIMEOUT, ConditionStatus::True, reasons::MASS_BOOT_TIMEOUT, message);
-        }
+    if end.is_none() && session.run().is_some_and(|run| run.mass_timeout.is_some()) {
+        let message =
+            "Many nodes fell silent together, so none is power-cycled. A person decides: cancel the Session, or wait for reports.";
+        set(conditions::MASS_BOOT_TIMEOUT, ConditionStatus::True, reasons::MASS_BOOT_TIMEOUT, message);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::batch::{Batch, BatchId, BatchState, Work};
-use crate::model::{Digest, Drive, NodeId, PowerAction, Prepared, SessionUid, World};
+use crate::model::{Digest, Drive, End, EndKind, Node, NodeId, Power, PowerAction, Prepared, SessionUid, World};
 use crate::plan::Plan;
 use crate::session::{Run, Slot, Stage};
 use crate::time::Timestamp;
@@ -70,27 +70,24 @@ impl World {
     }
 
     fn claim(&mut self, uid: &SessionUid, index: u32, boot_set: u16, id: NodeId, now: Timestamp) {
-        let owner = self.node(id).and_then(|node| node.drive.as_ref()).map(|drive| drive.session.clone());
-        let Some(owner) = owner.filter(|owner| owner != uid) else {
-            return self.take(id, uid, index, boot_set, now);
-        };
-        let order = |uid: &SessionUid| self.sessions.get(uid).map(|session| (session.created, session.uid.clone()));
-        let title = |uid: &SessionUid| self.sessions.get(uid).map_or_else(|| uid.to_string(), |session| session.title());
-        if order(&owner) > order(uid) {
+        let Some(session) = self.sessions.get(uid) else { return };
+        let (ours, stopping) = ((session.created, session.uid.clone()), session.stopping());
+        let Some(node) = self.node(id) else { return };
+        let driver = node.drive.as_ref().map(|drive| drive.session.clone()).filter(|driver| driver != uid);
+        let newer = node.owner.clone().filter(|owner| *owner > ours);
+        let title =
+            |uid: &SessionUid| self.sessions.get(uid).map_or_else(|| format!("the Session with uid {uid}"), |session| session.title());
+        if let Some((_, owner)) = newer {
             // A node never moves to an older session: this one loses it before it began.
-            let message: Arc<str> = format!("Owned by {}, a newer session.", title(&owner)).into();
-            let end = crate::model::End {
-                kind: crate::model::EndKind::Superseded,
-                reason: bos_crds::reasons::SUPERSEDED.into(),
-                message,
-                at: now,
-            };
-            if let Some(slot) =
-                self.sessions.get_mut(uid).and_then(|session| session.running_mut()).and_then(|run| run.slots.get_mut(index as usize))
-            {
-                slot.end = Some(end);
-            }
-            return;
+            let message = format!("Owned by {}, a newer session.", title(&owner));
+            return self.never_taken(uid, index, EndKind::Superseded, bos_crds::reasons::SUPERSEDED, &message, now);
+        }
+        if stopping && driver.is_some() {
+            let message = "Cancelled before the node was taken.";
+            return self.never_taken(uid, index, EndKind::Cancelled, bos_crds::reasons::CANCELLED, message, now);
+        }
+        if driver.is_none() {
+            return self.take(id, uid, index, boot_set, now);
         }
         let by = title(uid);
         let unsettled = self
@@ -102,6 +99,13 @@ impl World {
         self.take(id, uid, index, boot_set, unsettled.map_or(now, |issued| issued.power_by.max(now)));
     }
 
+    fn never_taken(&mut self, uid: &SessionUid, index: u32, kind: EndKind, reason: &str, message: &str, now: Timestamp) {
+        let run = self.sessions.get_mut(uid).and_then(|session| session.running_mut());
+        if let Some(slot) = run.and_then(|run| run.slots.get_mut(index as usize)) {
+            slot.end = Some(End { kind, reason: reason.into(), message: message.into(), at: now });
+        }
+    }
+
     /// The journal that names this batch is durable: what of it may leave. A node that is no longer this session's, that a
     /// person holds, or that has come up meanwhile is withdrawn first.
     pub fn release(&mut self, id: BatchId, now: Timestamp) -> Option<Dispatch> {
@@ -111,7 +115,8 @@ impl World {
         let (stay, go): (Vec<_>, Vec<_>) = batch.nodes.iter().copied().partition(|member| {
             let node = self.node(member.node);
             let drive = node.and_then(|node| node.drive.as_ref()).filter(|drive| drive.session == batch.session);
-            !halted && !stopped && node.is_some_and(|node| !node.suspended) && drive.is_some_and(|drive| still_wanted(drive, &batch))
+            let justified = node.is_some_and(|node| !node.suspended && still_justified(node, &batch, now));
+            !halted && !stopped && justified && drive.is_some_and(|drive| still_wanted(drive, &batch))
         });
         for member in &go {
             self.withdraw_member(&batch, member);
@@ -138,6 +143,7 @@ impl World {
         for member in members {
             if let Some(issued) = self.node_mut(member.node).and_then(|node| node.drive.as_mut()).and_then(|drive| drive.action.as_mut()) {
                 issued.at = issued.at + span;
+                issued.decided = issued.decided + span;
                 issued.power_by = issued.power_by + span;
                 issued.boot_by = issued.boot_by + span;
             }
@@ -178,6 +184,15 @@ impl World {
             Work::Power(action) => Order::Power(action),
         })
     }
+}
+
+/// Whether a power action still rests on a fresh look when it is about to leave: its record may have taken long to become
+/// durable, and meanwhile somebody may have switched or booted the node (rules 4 and 7). It is looked at anew otherwise.
+fn still_justified(node: &Node, batch: &Batch, now: Timestamp) -> bool {
+    let Work::Power(action) = batch.work else { return true };
+    let wanted = if action == PowerAction::On { Power::Off } else { Power::On };
+    let booted_since = node.reported.as_ref().is_some_and(|report| report.since > batch.opened);
+    node.power_fresh(Timestamp::default(), now) == Some(wanted) && !booted_since
 }
 
 /// Whether the reason for a call still holds when it is about to leave.

@@ -138,6 +138,12 @@ impl World {
         let session = self.sessions.get(uid)?;
         let Stage::Pending(pending) = &session.stage else { return None };
         let waited = now.since(pending.since);
+        if session.stopping() {
+            if let Stage::Pending(pending) = &mut self.sessions.get_mut(uid)?.stage {
+                pending.reading = false;
+            }
+            return None;
+        }
         self.touched_sessions.insert(uid.clone());
         let planned = match read {
             Ok(read) => {

@@ -116,7 +116,9 @@ impl Case<'_> {
     /// Outer None: the node is free to be judged. Inner None: it is occupied and there is nothing to say.
     fn judge_occupied(&self) -> Option<Option<Decision>> {
         let Some(batch) = self.node.batch else {
-            return self.session.stopping().then(|| Some(self.cancelled()));
+            // A call whose answer was lost may still take effect: the node is not given away before it has been waited out.
+            let unsettled = self.drive.action.is_some_and(|issued| !issued.accepted && !issued.failed && self.now < issued.power_by);
+            return self.session.stopping().then(|| (!unsettled).then(|| self.cancelled()));
         };
         let ours = self.world.batches.get(&batch).is_none_or(|open| open.session == self.session.uid);
         let held = matches!(self.drive.hold, Some(hold) if hold.reason == HoldReason::PreviousOperation);
@@ -292,7 +294,7 @@ impl Case<'_> {
             ));
         };
         let ours = |token| self.run.boot_set_of(token) == Some(self.drive.boot_set);
-        if self.node.spoke_since(issued.at) && self.node.reported.as_ref().is_some_and(|report| ours(&report.token)) {
+        if self.node.spoke_since(issued.decided) && self.node.reported.as_ref().is_some_and(|report| ours(&report.token)) {
             return Some(Decision::AlreadyBooted);
         }
         if self.now >= issued.boot_by {
@@ -304,7 +306,7 @@ impl Case<'_> {
     /// On past its boot deadline, without a report of the image it should run.
     fn judge_silent(&self, issued: &Issued) -> Option<Decision> {
         let options = &self.world.options;
-        if self.node.spoke_since(issued.at) {
+        if self.node.spoke_since(issued.decided) {
             let message = "It is up but reports an image we do not know; left on. See its kernel command line and BSS.";
             return Some(Decision::End(EndKind::Failed, reasons::BOOT_TIMEOUT.into(), message.into()));
         }

@@ -95,6 +95,7 @@ impl Scene {
             other => panic!("standing {other}"),
         };
         self.drive().action = Some(Issued {
+            decided: now - age,
             action: kind,
             at: now - age,
             power_by: now + power_in,

@@ -40,6 +40,9 @@ pub fn component(world: &mut World, object: &BootComponent, loading: bool, now: 
     let node = world.nodes.get_mut(id.0 as usize)?;
     let changed = !node.recorded || node.suspended != suspended || node.retry_policy != retry_policy;
     node.recorded = true;
+    if let Some(owner) = &object.spec.session {
+        node.owner = Some((Timestamp::from(owner.created_at.0), SessionUid(owner.uid.as_str().into()))).max(node.owner.take());
+    }
     node.suspended = suspended;
     node.retry_policy = retry_policy;
     if loading {

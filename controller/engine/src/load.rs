@@ -24,6 +24,8 @@ use crate::watches::{News, Seen};
 pub struct Lists {
     templates: Option<Vec<SessionTemplate>>,
     sessions: Option<Vec<Session>>,
+    /// Sessions that are there and cannot be read.
+    unreadable: Vec<String>,
     components: Option<Vec<BootComponent>>,
     options: Option<Vec<BootOptions>>,
     emergency_stop: Option<bool>,
@@ -43,7 +45,10 @@ impl Lists {
     fn take(&mut self, news: News) {
         match news {
             News::Template(Seen::Reset { items, .. }) if self.templates.is_none() => self.templates = Some(items),
-            News::Session(Seen::Reset { items, .. }) if self.sessions.is_none() => self.sessions = Some(items),
+            News::Session(Seen::Reset { items, invalid }) if self.sessions.is_none() => {
+                self.unreadable = invalid.into_iter().map(|bad| bad.uid).collect();
+                self.sessions = Some(items);
+            }
             News::Component(Seen::Reset { items, .. }) if self.components.is_none() => self.components = Some(items),
             News::Options(Seen::Reset { items, .. }) if self.options.is_none() => self.options = Some(items),
             News::EmergencyStop(set) if self.emergency_stop.is_none() => self.emergency_stop = Some(set),
@@ -93,14 +98,20 @@ pub async fn restore(task: &mut Task, stored: Loaded, lists: Lists) -> Result<()
         tracing::error!(session_uid = uid, "a journal has no plan any more: somebody removed it; its Session is not continued");
         task.records.remove_session(&uid).await?;
     }
-    sessions(task, stored.sessions, lists.sessions.unwrap_or_default(), now).await?;
+    sessions(task, stored.sessions, lists.sessions.unwrap_or_default(), &lists.unreadable, now).await?;
     for later in lists.later {
         task.fold_news(later);
     }
     Ok(())
 }
 
-async fn sessions(task: &mut Task, stored: Vec<StoredSession>, objects: Vec<Session>, now: Timestamp) -> Result<(), EngineError> {
+async fn sessions(
+    task: &mut Task,
+    stored: Vec<StoredSession>,
+    objects: Vec<Session>,
+    unreadable: &[String],
+    now: Timestamp,
+) -> Result<(), EngineError> {
     let mut plans: HashMap<SessionUid, StoredSession> =
         stored.into_iter().map(|stored| (SessionUid::from(stored.uid.as_str()), stored)).collect();
     for object in &objects {
@@ -114,7 +125,7 @@ async fn sessions(task: &mut Task, stored: Vec<StoredSession>, objects: Vec<Sess
         }
         if alive.is_none() {
             // Deleted while we were away: its nodes are released as they are (rule 10).
-            task.world.fold_session(deleted(uid, stored, now), now);
+            task.world.fold_session(gone(uid, stored), now);
         }
         order.push((task.world.sessions.get(uid).map_or(now, |session| session.created), uid.clone()));
     }
@@ -124,14 +135,19 @@ async fn sessions(task: &mut Task, stored: Vec<StoredSession>, objects: Vec<Sess
         match serde_json::from_slice::<Plan>(&stored.plan) {
             Ok(plan) if plan.version <= bos_core::plan::PLAN_VERSION => {
                 let created = task.world.sessions.get(uid).map_or(now, |session| session.created);
-                remember(task, stored, created).await?;
+                if !remember(task, stored, created).await? {
+                    // Another Session of this name ran first: this one never may (rule 5), and its plan goes.
+                    continue;
+                }
                 task.world.restore(uid, Arc::new(plan), now);
             }
             Ok(plan) => return unusable(stored, &format!("plan version {} is newer than this operator", plan.version)),
             Err(error) => return unusable(stored, &error.to_string()),
         }
     }
-    let known: Vec<SessionUid> = objects.iter().filter_map(|object| Some(SessionUid(object.metadata.uid.as_deref()?.into()))).collect();
+    let mut known: Vec<SessionUid> = objects.iter().filter_map(|object| Some(SessionUid(object.metadata.uid.as_deref()?.into()))).collect();
+    known.extend(unreadable.iter().map(|uid| SessionUid::from(uid.as_str())));
+    order.retain(|(_, uid)| task.world.sessions.get(uid).is_some_and(|session| session.run().is_some()));
     for (_, uid) in order {
         if let Some(bytes) = plans.get(&uid).and_then(|stored| stored.journal.as_ref()) {
             let resumed = Journal::decode(bytes).and_then(|journal| task.world.resume(&uid, journal, now));
@@ -161,23 +177,31 @@ fn unusable(stored: &StoredSession, why: &str) -> Result<(), EngineError> {
     Err(EngineError::Records(RecordError::Refused { name, message: format!("{why}. Delete the Session's two ConfigMaps to give it up") }))
 }
 
-async fn remember(task: &Task, stored: &StoredSession, created: Timestamp) -> Result<(), EngineError> {
+/// False when the name belongs to another Session.
+async fn remember(task: &mut Task, stored: &StoredSession, created: Timestamp) -> Result<bool, EngineError> {
     match task.records.remember(&stored.key, &stored.uid, &created.wall().to_string()).await {
-        Ok(()) | Err(RecordError::AlreadyRan { .. }) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(RecordError::AlreadyRan { key, uid }) => {
+            task.world.ran.insert((key.namespace.into(), key.name.into()), SessionUid::from(uid.as_str()));
+            Ok(false)
+        }
         Err(error) => Err(error.into()),
     }
 }
 
-fn deleted(uid: &SessionUid, stored: &StoredSession, now: Timestamp) -> SessionSeen {
+/// A Session that is not there any more, or cannot be read. It is older than any that is: it takes no node from one (rule 11),
+/// and it sends nothing.
+fn gone(uid: &SessionUid, stored: &StoredSession) -> SessionSeen {
+    let spec = SessionSpec { suspend: true, ..SessionSpec::new(Operation::Boot, "") };
     let SessionKey { namespace, name } = stored.key.clone();
     SessionSeen {
         uid: uid.clone(),
         namespace: namespace.into(),
         name: name.into(),
-        created: now,
+        created: Timestamp::default(),
         generation: 0,
         tracked: false,
-        spec: SessionSpec::new(Operation::Boot, ""),
+        spec,
         complete: false,
     }
 }

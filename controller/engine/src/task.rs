@@ -29,7 +29,7 @@ use crate::dispatch::{self, Named};
 use crate::engine::{EngineError, Settings};
 use crate::events::{SessionEvents, SessionSubject, Severity};
 use crate::journals::Journals;
-use crate::records::{RecordError, Records, SessionKey};
+use crate::records::{MAX_RECORD_BYTES, RecordError, Records, SessionKey};
 use crate::reports::{Report, ReportAnswer};
 use crate::telemetry::Telemetry;
 use crate::views::Views;
@@ -193,8 +193,12 @@ impl Task {
             self.journals.changed(&uid);
         }
         while Instant::now() < until {
+            for uid in std::mem::take(&mut self.world.journal_due) {
+                self.journals.changed(&uid);
+            }
+            let sent = self.world.batches.values().any(|batch| batch.state == BatchState::Sent);
             let uids: Vec<SessionUid> = self.world.sessions.keys().cloned().collect();
-            if uids.iter().all(|uid| self.journals.is_settled(uid)) {
+            if !sent && uids.iter().all(|uid| self.journals.is_settled(uid)) {
                 return;
             }
             for uid in self.journals.due(Instant::now()) {
@@ -226,11 +230,17 @@ impl Task {
             self.write_journal(uid);
         }
         self.refresh();
+        let mut answered = Vec::new();
+        for (id, answer) in std::mem::take(&mut self.reported) {
+            // Before the status is submitted: one that a node waits for is not put off.
+            self.views.await_status(id, answer);
+            answered.push(id);
+        }
         for id in std::mem::take(&mut self.world.touched) {
             self.views.update_component(&self.world, id, now);
         }
-        for (id, answer) in std::mem::take(&mut self.reported) {
-            self.views.answer_when_written(id, answer);
+        for id in answered {
+            self.views.answer_settled(id);
         }
         self.announce();
         self.update_sessions(now);
@@ -307,9 +317,13 @@ impl Task {
 
     fn write_journal(&mut self, uid: SessionUid) {
         let now = self.now();
+        if self.removing.contains(&uid) {
+            // Its records are being removed; another write would leave an orphan behind.
+            return self.journals.forget(&uid);
+        }
         let Some(session) = self.world.sessions.get(&uid) else { return self.journals.forget(&uid) };
         let key = SessionKey::new(&*session.namespace, &*session.name);
-        let encoded = journal::snapshot(&self.world, session, now).map(|journal| journal.encode());
+        let encoded = journal::snapshot(&self.world, session, now).map(|journal| journal.encode_within(MAX_RECORD_BYTES));
         let Some(Ok(bytes)) = encoded else { return self.journals.forget(&uid) };
         self.journals.begin(&uid, Instant::now());
         let records = Arc::clone(&self.records);
@@ -419,7 +433,8 @@ impl Task {
             ReportNeeds::Nothing => {
                 let id = self.world.by_name.get(&report.xname).copied();
                 let drive = id.and_then(|id| self.world.node(id)?.drive.as_ref());
-                match (drive.map(|drive| drive.session.clone()), id) {
+                // Only what proves a boot is in the journal; every other report is durable with the status.
+                match (drive.filter(|drive| drive.booted.is_some()).map(|drive| drive.session.clone()), id) {
                     (Some(uid), _) => self.journals.repeat_report(Some(&uid), report.answer),
                     (None, Some(id)) => self.reported.push((id, report.answer)),
                     (None, None) => drop(report.answer.send(ReportAnswer::UnknownNode)),
@@ -479,11 +494,9 @@ impl Task {
     }
 
     fn session_ack(&mut self, ack: WriteAck) {
-        let found = self
-            .world
-            .sessions
-            .values()
-            .find(|session| *session.name == *ack.key.name && Some(&*session.namespace) == ack.key.namespace.as_deref());
+        let found = self.world.sessions.values().find(|session| {
+            !session.deleted && *session.name == *ack.key.name && Some(&*session.namespace) == ack.key.namespace.as_deref()
+        });
         let Some(uid) = found.map(|session| session.uid.clone()) else { return };
         match ack.outcome {
             WriteOutcome::Written { resource_version, generation, .. } => {

@@ -254,16 +254,21 @@ impl Views {
         }
     }
 
-    /// A report is answered once the node's status is written; at once when it is.
-    pub fn answer_when_written(&mut self, id: NodeId, answer: oneshot::Sender<ReportAnswer>) {
+    /// A report is answered once the node's status is written. Call [`Views::answer_settled`] after the projection.
+    pub fn await_status(&mut self, id: NodeId, answer: oneshot::Sender<ReportAnswer>) {
         match self.components.get_mut(&id) {
-            Some(component) if component.shown.is_current() => {
-                let _ = answer.send(ReportAnswer::Stored);
-            }
             Some(component) => component.reports.push(answer),
             None => {
                 let _ = answer.send(ReportAnswer::UnknownNode);
             }
+        }
+    }
+
+    /// Answers the reports of a node whose status is written.
+    pub fn answer_settled(&mut self, id: NodeId) {
+        let Some(component) = self.components.get_mut(&id).filter(|component| component.shown.is_current()) else { return };
+        for answer in component.reports.drain(..) {
+            let _ = answer.send(ReportAnswer::Stored);
         }
     }
 
@@ -278,11 +283,7 @@ impl Views {
                 component.shown.generation = component.shown.generation.max(generation);
             }
         }
-        if component.shown.is_current() {
-            for answer in component.reports.drain(..) {
-                let _ = answer.send(ReportAnswer::Stored);
-            }
-        }
+        self.answer_settled(id);
     }
 
     /// Whether everything about a node is on the server. A node without BootComponent has nothing to be written.

@@ -303,7 +303,7 @@ fn parse_transition(body: &[u8]) -> Result<Transition, Malformed> {
     let mut tasks = Vec::with_capacity(wire.tasks.len());
     for task in wire.tasks {
         let Ok(xname) = Xname::parse(&task.xname) else { continue };
-        let state = match task_state(task)? {
+        let state = match task_state(task) {
             TaskState::Open if done => TaskState::Failed { error: ending.to_owned(), kind: TaskFailure::Other },
             state => state,
         };
@@ -323,19 +323,20 @@ const fn rank(state: &TaskState) -> u8 {
     }
 }
 
-fn task_state(task: TaskWire) -> Result<TaskState, Malformed> {
+/// A word that PCS may learn one day says nothing yet: the node is open, and the others are read (rule 13).
+fn task_state(task: TaskWire) -> TaskState {
     let status = task.task_status.to_ascii_lowercase();
     let unsupported = match status.as_str() {
-        "new" | "in-progress" => return Ok(TaskState::Open),
-        "succeeded" => return Ok(TaskState::Succeeded),
+        "new" | "in-progress" => return TaskState::Open,
+        "succeeded" => return TaskState::Succeeded,
         "failed" => false,
         // The tasks say it in one word, the counts in two.
         "unsupported" | "un-supported" => true,
-        other => return Err(Malformed(format!("unknown taskStatus {other:?} of {}", task.xname))),
+        _ => return TaskState::Open,
     };
     let said = [task.error, task.task_status_description].into_iter().find(|text| !text.is_empty()).unwrap_or(status);
     let kind = if unsupported { TaskFailure::Unsupported } else { task_failure(&said) };
-    Ok(TaskState::Failed { error: crate::error::tidy(&said), kind })
+    TaskState::Failed { error: crate::error::tidy(&said), kind }
 }
 
 /// PCS tells failures apart by their texts only.
@@ -465,14 +466,21 @@ mod tests {
 
     #[test]
     fn an_answer_that_we_do_not_understand_is_an_error() {
-        for body in [
-            &b"{}"[..],
-            br#"{"transitionStatus":"paused"}"#,
-            br#"{"transitionStatus":"completed","tasks":[{"xname":"x1c0s0b0n0","taskStatus":"maybe"}]}"#,
-            br#"{"transitionStatus":"completed","tasks":[{"xname":"x1c0s0b0n0"}]}"#,
-            br#"{"transitions":[]}"#,
-        ] {
+        for body in [&b"{}"[..], br#"{"transitionStatus":"paused"}"#, br#"{"transitions":[]}"#] {
             assert!(parse_transition(body).is_err(), "{}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn a_task_that_we_do_not_understand_is_that_node_s_alone() {
+        for (transition, open) in [("in-progress", true), ("completed", false)] {
+            let body = format!(
+                r#"{{"transitionStatus":"{transition}","tasks":[{{"xname":"x1c0s0b0n0","taskStatus":"maybe"}},{{"xname":"x1c0s0b0n1","taskStatus":"succeeded"}}]}}"#
+            );
+            let tasks = parse_transition(body.as_bytes()).unwrap().tasks;
+            let [(_, odd), (_, good)] = tasks.as_slice() else { panic!("{tasks:?}") };
+            assert_eq!(matches!(odd, TaskState::Open), open, "never a success: {odd:?}");
+            assert_eq!(*good, TaskState::Succeeded);
         }
     }
 

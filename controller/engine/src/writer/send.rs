@@ -97,7 +97,9 @@ fn judge(error: &CallError) -> Sent {
     match error.verdict() {
         Verdict::NotFound => Sent::Settled(WriteOutcome::Gone),
         Verdict::Invalid if is_other_uid(error) => Sent::Settled(WriteOutcome::Gone),
-        Verdict::Invalid | Verdict::Forbidden => Sent::Settled(WriteOutcome::Refused { message: error.message() }),
+        Verdict::Invalid => Sent::Settled(WriteOutcome::Refused { message: error.message() }),
+        // Roles are applied a little late, and come back: what was to be shown still is.
+        Verdict::Forbidden => Sent::Again { retry_after: None, server: true, uncertain: false },
         Verdict::Transient { retry_after, server } => Sent::Again { retry_after, server, uncertain: !is_busy(error) },
         Verdict::Conflict | Verdict::AlreadyExists | Verdict::Expired => Sent::Again { retry_after: None, server: false, uncertain: false },
     }
