@@ -6,13 +6,18 @@ use crate::boot;
 use crate::desk::Desk;
 use crate::desk::is_power;
 use crate::desk::token;
+use crate::fixture::at;
 use crate::fixture::plan;
 use crate::fixture::run_plan;
+use crate::fixture::seen;
+use crate::fixture::setup;
 use bos_core::batch::Outcome;
+use bos_core::batch::Progress;
 use bos_core::batch::Task;
 use bos_core::fold::Fault;
 use bos_core::fold::ReportNeeds;
 use bos_core::health::Service;
+use bos_core::journal::Journal;
 use bos_core::journal::snapshot;
 use bos_core::model::ConfigStatus;
 use bos_core::model::EndKind;
@@ -20,11 +25,14 @@ use bos_core::model::HoldReason;
 use bos_core::model::NodeId;
 use bos_core::model::Power;
 use bos_core::model::PowerAction;
+use bos_core::model::SessionUid;
 use bos_core::plan::PlannedOperation;
 use bos_core::running::Order;
 use bos_core::session::SessionOutcome;
 use bos_core::session::Stage;
 use bos_core::want::Effect;
+use bos_crds::Operation;
+use bos_crds::SessionSpec;
 use bos_crds::reasons;
 use std::time::Duration;
 
@@ -47,6 +55,48 @@ mod rule_11_ownership {
         let older = desk.now - MINUTE;
         run_plan(&mut desk.world, "older", plan(PlannedOperation::Boot, 1, "newer", ""), older);
         assert_eq!(desk.drive(0).session, desk.uid);
+    }
+
+    /// An older Session gets its plan only now; says how its part in the first node ended.
+    fn late_start(desk: &mut Desk) -> (EndKind, String) {
+        let uid: SessionUid = "older".into();
+        let planned = desk.world.fold_setup(&uid, Ok(setup(1, "newer", "", &[0])), desk.now);
+        assert_eq!(planned, Some(uid.clone()));
+        desk.world.start_session(&uid, desk.now);
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        assert!(desk.world.nodes[0].drive.is_none());
+        let session = &desk.world.sessions[&uid];
+        assert!(matches!(&session.stage, Stage::Ended(ended) if ended.end.outcome == SessionOutcome::Superseded));
+        let end = session.run().unwrap().slots[0].end.clone().unwrap();
+        assert_eq!(&*end.reason, reasons::SUPERSEDED);
+        (end.kind, end.message.to_string())
+    }
+
+    #[test]
+    fn an_older_session_that_starts_after_a_newer_one_has_finished_gets_none_of_its_nodes() {
+        let mut desk = boot(1);
+        let older = seen("older", at(60), SessionSpec::new(Operation::Reboot, "template"));
+        desk.world.fold_session(older, desk.now);
+        desk.powered_on();
+        let _ = desk.report(0, &token());
+        let _ = desk.pass();
+        assert_eq!(desk.end(0), Some((EndKind::Succeeded, "")));
+        let (kind, message) = late_start(&mut desk);
+        assert_eq!(kind, EndKind::Superseded);
+        assert!(message.contains("bos/name-of-first"), "{message}");
+    }
+
+    #[test]
+    fn even_if_only_the_record_of_the_node_remembers_the_newer_one() {
+        let mut desk = boot(1);
+        desk.world = crate::fixture::world(1, desk.now);
+        desk.world.nodes[0].owner = Some((at(120), desk.uid.clone()));
+        let older = seen("older", at(60), SessionSpec::new(Operation::Reboot, "template"));
+        desk.world.fold_session(older, desk.now);
+        let (kind, message) = late_start(&mut desk);
+        assert_eq!(kind, EndKind::Superseded);
+        assert!(message.contains("uid first"), "{message}");
     }
 
     #[test]
@@ -86,7 +136,6 @@ mod rule_11_ownership {
 
 mod rule_11_after_a_restart {
     use super::*;
-    use bos_core::journal::Journal;
 
     #[test]
     fn a_call_of_the_older_session_that_may_be_on_its_way_is_waited_out() {
@@ -229,6 +278,27 @@ mod rule_15_every_session_ends {
         }
         assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::POWER_ON_TIMEOUT)));
         assert!(desk.run().slots[0].end.as_ref().unwrap().message.contains("reserved"));
+    }
+
+    #[test]
+    fn a_transition_that_never_ends_is_given_up_and_its_nodes_are_judged_again() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let call = desk.prepared();
+        desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
+        let goes_on = || Progress::Tasks { done: false, tasks: vec![(NodeId(0), Task::Open)] };
+        desk.wait(desk.world.options.max_power_off_wait + 10 * MINUTE);
+        desk.world.fold_progress(call.id, desk.now, goes_on(), desk.now);
+        desk.power(0, Power::Off);
+        assert!(desk.leaves().is_empty());
+        assert!(!desk.drive(0).action.unwrap().failed, "it is followed, whatever the deadline of the action");
+        desk.wait(SECOND);
+        desk.world.fold_progress(call.id, desk.now, goes_on(), desk.now);
+        desk.power(0, Power::Off);
+        let again = desk.prepared();
+        assert_eq!(again.order, Order::Power(PowerAction::On));
+        assert_eq!(desk.drive(0).attempts.on, 2);
     }
 
     #[test]

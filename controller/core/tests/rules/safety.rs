@@ -8,19 +8,26 @@ use crate::desk::is_power;
 use crate::desk::token;
 use crate::fixture::at;
 use crate::fixture::plan;
+use crate::fixture::run_plan;
 use crate::fixture::seen;
 use crate::fixture::setup;
 use crate::fixture::snapshot as inventory;
 use crate::fixture::world;
 use bos_core::batch::Outcome;
+use bos_core::batch::Task;
 use bos_core::fold::ReportNeeds;
+use bos_core::journal::Journal;
+use bos_core::journal::snapshot as journal_of;
 use bos_core::model::EndKind;
 use bos_core::model::HoldReason;
+use bos_core::model::NodeId;
 use bos_core::model::Power;
 use bos_core::model::PowerAction;
+use bos_core::model::SessionUid;
 use bos_core::model::Token;
 use bos_core::plan::PlannedOperation;
 use bos_core::running::Order;
+use bos_core::session::SessionOutcome;
 use bos_core::session::Stage;
 use bos_core::want::Effect;
 use bos_crds::Operation;
@@ -86,6 +93,39 @@ mod rule_07_no_second_power_cycle {
     }
 
     #[test]
+    fn a_power_off_of_a_node_that_somebody_boots_meanwhile_is_withdrawn() {
+        let mut desk = boot(1);
+        desk.runs(0, "old");
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        let effects = desk.pass();
+        let Some(Effect::Record(batch)) = effects.last().cloned() else { panic!("{effects:?}") };
+        desk.wait(SECOND);
+        assert_eq!(desk.report(0, &Token("somebody's".into())), ReportNeeds::Status(NodeId(0)));
+        assert_eq!(desk.world.release(batch, desk.now), None);
+        assert_eq!((desk.drive(0).attempts.graceful, desk.drive(0).action, desk.world.nodes[0].batch), (0, None, None));
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.end(0), Some((EndKind::LeftRunning, reasons::LEFT_RUNNING)));
+    }
+
+    #[test]
+    fn nor_is_one_powered_on_that_somebody_switches_on_meanwhile() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let call = desk.one();
+        desk.answer(call.id, Outcome::Stored { token: token() });
+        let effects = desk.pass();
+        let Some(Effect::Record(batch)) = effects.last().cloned() else { panic!("{effects:?}") };
+        desk.wait(SECOND);
+        desk.power(0, Power::On);
+        assert_eq!(desk.world.release(batch, desk.now), None);
+        assert_eq!((desk.drive(0).attempts.on, desk.drive(0).action), (0, None));
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.end(0), Some((EndKind::LeftRunning, reasons::LEFT_RUNNING)));
+    }
+
+    #[test]
     fn a_shutdown_that_may_never_have_been_heard_is_asked_for_again_and_not_forced() {
         let mut desk = Desk::new(1, plan(PlannedOperation::Shutdown, 1, "", ""));
         let _ = desk.pass();
@@ -148,6 +188,27 @@ mod rule_08_silence {
         desk.power(0, Power::On);
         assert!(desk.leaves().is_empty());
         assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::BOOT_TIMEOUT)));
+    }
+
+    #[test]
+    fn even_if_only_its_status_says_so_after_a_restart() {
+        let mut desk = boot(1);
+        desk.powered_on();
+        let journal = journal_of(&desk.world, &desk.world.sessions[&desk.uid], desk.now).unwrap().encode().unwrap();
+        desk.wait(30 * SECOND);
+        assert_eq!(desk.report(0, &Token("its own".into())), ReportNeeds::Status(NodeId(0)));
+        let status = desk.world.nodes[0].reported.clone();
+        desk.wait(10 * MINUTE);
+        desk.world = world(1, desk.now);
+        desk.world.nodes[0].reported = status;
+        let uid = run_plan(&mut desk.world, "first", desk.plan.clone(), desk.now);
+        desk.world.resume(&uid, Journal::decode(&journal).unwrap(), desk.now).unwrap();
+        desk.now = desk.drive(0).action.unwrap().boot_by;
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::BOOT_TIMEOUT)));
+        let message = desk.run().slots[0].end.as_ref().unwrap().message.clone();
+        assert!(message.contains("image we do not know"), "{message}");
     }
 
     #[test]
@@ -250,5 +311,62 @@ mod rule_10_stopping {
         desk.wait(SECOND);
         assert!(desk.pass().contains(&Effect::Follow(call.id)));
         assert_eq!(desk.end(0), None);
+    }
+    #[test]
+    fn cancel_does_not_give_a_node_away_while_a_call_may_still_take_effect() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let call = desk.prepared();
+        desk.answer(call.id, Outcome::Unknown { detail: "reset".into() });
+        edit(&mut desk, |spec| spec.cancel = true);
+        let until = desk.drive(0).action.unwrap().power_by;
+        desk.now = until - SECOND;
+        desk.power(0, Power::Off);
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.end(0), None);
+        desk.now = until;
+        desk.power(0, Power::Off);
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.end(0), Some((EndKind::Cancelled, reasons::CANCELLED)));
+    }
+
+    /// A newer Session over a node that is being booted, stopped before its plan was durable.
+    fn stopped_before_it_began(stop: impl Fn(&mut Desk, &SessionUid), planned_first: bool) {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let call = desk.prepared();
+        desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
+        desk.wait(SECOND);
+        let uid: SessionUid = "second".into();
+        desk.world.fold_session(seen("second", desk.now, SessionSpec::new(Operation::Reboot, "template")), desk.now);
+        assert!(desk.pass().contains(&Effect::SetUp(uid.clone())));
+        let read = || Ok(setup(1, "newer", "", &[0]));
+        if planned_first {
+            assert_eq!(desk.world.fold_setup(&uid, read(), desk.now), Some(uid.clone()));
+            stop(&mut desk, &uid);
+            desk.world.start_session(&uid, desk.now);
+        } else {
+            stop(&mut desk, &uid);
+            assert_eq!(desk.world.fold_setup(&uid, read(), desk.now), None);
+        }
+        let _ = desk.pass();
+        assert_eq!((&desk.drive(0).session, desk.end(0)), (&desk.uid, None));
+        let stage = desk.world.sessions.get(&uid).map(|session| &session.stage);
+        assert!(stage.is_none_or(|stage| matches!(stage, Stage::Ended(ended) if ended.end.outcome == SessionOutcome::Cancelled)));
+        desk.tasks(&call, Task::Succeeded);
+        let _ = desk.report(0, &token());
+        let _ = desk.pass();
+        assert_eq!(desk.end(0), Some((EndKind::Succeeded, "")));
+    }
+
+    #[test]
+    fn a_session_cancelled_while_it_is_set_up_or_recorded_takes_no_node_from_a_running_one() {
+        for planned_first in [false, true] {
+            let cancel = |desk: &mut Desk, uid: &SessionUid| desk.world.sessions.get_mut(uid).unwrap().spec.cancel = true;
+            stopped_before_it_began(cancel, planned_first);
+            stopped_before_it_began(|desk, uid| desk.world.fold_session_gone(uid), planned_first);
+        }
     }
 }

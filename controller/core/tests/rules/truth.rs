@@ -19,6 +19,7 @@ use bos_core::model::Digest;
 use bos_core::model::EndKind;
 use bos_core::model::HoldReason;
 use bos_core::model::NodeId;
+use bos_core::model::POWER_FRESH;
 use bos_core::model::Phase;
 use bos_core::model::Power;
 use bos_core::model::PowerAction;
@@ -251,6 +252,45 @@ mod rule_04_deadlines {
         assert!(desk.leaves().is_empty(), "its last look at the node is older than the deadline");
         desk.power(0, Power::On);
         assert_eq!(desk.one().order, Order::Power(PowerAction::ForceOff));
+    }
+
+    #[test]
+    fn a_graceful_power_off_that_pcs_gave_up_on_has_all_of_its_own_time() {
+        let mut desk = Desk::new(1, plan(PlannedOperation::Shutdown, 1, "", ""));
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        let call = desk.one();
+        desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
+        let until = desk.drive(0).action.unwrap().power_by;
+        desk.wait(MINUTE);
+        desk.tasks(&call, Task::Failed { detail: "failed to achieve desired power state".into() });
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        desk.now = until - SECOND;
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        assert_eq!((desk.drive(0).attempts.graceful, desk.drive(0).attempts.forceful), (1, 0));
+        desk.now = until;
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::ForceOff));
+    }
+
+    #[test]
+    fn a_power_action_whose_look_grew_old_while_it_was_recorded_is_withdrawn() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let call = desk.one();
+        desk.answer(call.id, Outcome::Stored { token: token() });
+        let effects = desk.pass();
+        let Some(Effect::Record(batch)) = effects.last().cloned() else { panic!("{effects:?}") };
+        desk.wait(POWER_FRESH + SECOND);
+        assert_eq!(desk.world.release(batch, desk.now), None);
+        assert_eq!((desk.drive(0).attempts.on, desk.drive(0).action, desk.world.nodes[0].batch), (0, None, None));
+        assert!(desk.pass().contains(&Effect::ReadPower(vec![NodeId(0)])), "it is looked at anew");
+        desk.power(0, Power::Off);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::On));
+        assert_eq!(desk.drive(0).attempts.on, 1);
     }
 
     #[test]
