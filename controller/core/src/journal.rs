@@ -207,14 +207,25 @@ impl Journal {
         if whole.len() <= limit {
             return Ok(whole);
         }
-        for group in &mut self.groups {
-            if let Some(drive) = &mut group.state.drive {
+        let mut merged: BTreeMap<State, Vec<u32>> = BTreeMap::new();
+        for Group { mut state, nodes } in std::mem::take(&mut self.groups) {
+            if let Some(drive) = &mut state.drive {
                 drive.error = "".into();
             }
-            if let Some(end) = &mut group.state.end {
+            if let Some(end) = &mut state.end {
                 end.message = "See the log of the operator.".into();
             }
+            // Nodes that differed in their texts alone share an entry again: one entry each would still be too long.
+            let nodes = ranges::decode(&nodes, u32::MAX).ok_or(JournalError::Positions(nodes))?;
+            merged.entry(state).or_default().extend(nodes);
         }
+        self.groups = merged
+            .into_iter()
+            .map(|(state, mut nodes)| {
+                nodes.sort_unstable();
+                Group { state, nodes: ranges::encode(&nodes) }
+            })
+            .collect();
         self.encode()
     }
 

@@ -301,6 +301,55 @@ mod rule_15_every_session_ends {
         assert_eq!(desk.drive(0).attempts.on, 2);
     }
 
+    /// All that a journal keeps of a node, but for the texts.
+    fn kept(desk: &Desk, index: usize) -> String {
+        let node = &desk.world.nodes[index];
+        let drive = node.drive.clone().map(|drive| bos_core::model::Drive { error: "".into(), ..drive });
+        format!("{drive:?} {:?} {:?}", desk.end(index), node.last.as_ref().map(|last| (last.attempts, last.action, last.phase)))
+    }
+
+    #[test]
+    fn thousands_of_texts_do_not_make_a_journal_too_long_to_be_written() {
+        const NODES: u32 = 6000;
+        const LIMIT: usize = 100_000;
+        let mut desk = boot(NODES as usize);
+        desk.world.options.batch_size = NODES as usize;
+        desk.powered_on();
+        for id in (0..NODES).map(NodeId) {
+            let text = format!("{id:?}: {}", "the controller said something long. ".repeat(8));
+            let drive = desk.world.nodes[id.0 as usize].drive.as_mut().unwrap();
+            drive.error = text.as_str().into();
+            drive.attempts.on = 1 + u16::from(id.0 % 3 == 0);
+        }
+        // Every other node has ended, with a text of its own as well.
+        let uid = desk.uid.clone();
+        for index in (0..NODES as usize).step_by(2) {
+            let _ = desk.world.nodes[index].drive.take();
+            let session = desk.world.sessions.get_mut(&uid).unwrap();
+            let end = bos_core::model::End {
+                kind: EndKind::Failed,
+                reason: reasons::POWER_REFUSED.into(),
+                message: format!("{index}: {}", "refused, and here is why. ".repeat(8)).as_str().into(),
+                at: desk.now,
+            };
+            session.running_mut().unwrap().slots[index].end = Some(end);
+        }
+        let journal = snapshot(&desk.world, &desk.world.sessions[&uid], desk.now).unwrap();
+        let whole = journal.encode().unwrap();
+        assert!(whole.len() > LIMIT);
+        let short = journal.clone().encode_within(LIMIT).unwrap();
+        assert!(short.len() <= LIMIT, "{} bytes", short.len());
+        let resumed = |bytes: &[u8]| {
+            let world = crate::fixture::world(NODES as usize, desk.now);
+            let mut other = Desk { world, now: desk.now, uid: uid.clone(), plan: desk.plan.clone() };
+            run_plan(&mut other.world, "first", desk.plan.clone(), desk.now);
+            other.world.resume(&uid, Journal::decode(bytes).unwrap(), desk.now).unwrap();
+            (0..NODES as usize).map(|index| kept(&other, index)).collect::<Vec<_>>()
+        };
+        assert!(resumed(&short) == resumed(&whole), "it decides as the whole one would");
+        assert_eq!(journal.clone().encode_within(whole.len()).unwrap(), whole, "one that fits keeps its texts");
+    }
+
     #[test]
     fn configuration_has_a_deadline() {
         let mut desk = Desk::new(1, plan(PlannedOperation::Boot, 1, "new", "conf"));
