@@ -31,10 +31,11 @@ impl Trial {
         format!("{}-{}-{:?}", self.service.name(), kind.as_str().unwrap_or_default(), self.moment).to_lowercase()
     }
 
-    /// Whether the operator must notice: it does not call IMS for a boot, nor BSS once nodes have power.
+    /// Whether the operator must notice: it does not call BSS once nodes have power. IMS is called before every boot from an image
+    /// that nodes mount by SBPS, to tag it.
     fn must_be_shown(&self) -> bool {
         match self.moment {
-            Moment::Beginning => self.service != Service::Ims,
+            Moment::Beginning => true,
             Moment::Middle => self.service == Service::Cfs,
         }
     }
