@@ -236,8 +236,10 @@ impl Task {
             self.views.await_status(id, answer);
             answered.push(id);
         }
-        for id in std::mem::take(&mut self.world.touched) {
-            self.views.update_component(&self.world, id, now);
+        let touched = std::mem::take(&mut self.world.touched);
+        let crowd = touched.len();
+        for id in touched {
+            self.views.update_component(&self.world, id, crowd, now);
         }
         for id in answered {
             self.views.answer_settled(id);

@@ -28,7 +28,7 @@ const LASTING: Duration = Duration::from_secs(2);
 
 /// While writes are saturated, a status that may be passing waits for about as long as the queue takes, so that the next one
 /// takes its place: towards two writes a node instead of four. An API server takes 500 to 900 a second.
-const PER_QUEUED_WRITE: Duration = Duration::from_millis(2);
+const PER_QUEUED_WRITE: Duration = Duration::from_millis(3);
 
 /// Session statuses are written at most this often.
 const SESSION_PACE: Duration = Duration::from_secs(1);
@@ -206,7 +206,9 @@ impl Views {
     }
 
     /// Projects a node and submits what has changed, spec first.
-    pub fn update_component(&mut self, world: &World, id: NodeId, now: Timestamp) {
+    ///
+    /// `crowd` is how many nodes change together with this one: their writes are about to be queued too.
+    pub fn update_component(&mut self, world: &World, id: NodeId, crowd: usize, now: Timestamp) {
         let version = self.next_version();
         let Some(component) = self.components.get_mut(&id) else { return };
         let Some(node) = world.node(id) else { return };
@@ -239,7 +241,7 @@ impl Views {
         let passing =
             component.shown.wanted.enabled && component.shown.wanted.status != Some(NodeStatus::OnHold) && component.reports.is_empty();
         let first = component.shown.wanted.enabled && !component.shown.written.enabled;
-        let queued = u32::try_from(self.writer.backlog()).unwrap_or(u32::MAX);
+        let queued = u32::try_from(self.writer.backlog().max(crowd)).unwrap_or(u32::MAX);
         if let Some(body) = component.shown.patch(version) {
             self.writer.submit(WriteJob {
                 key,
