@@ -457,7 +457,9 @@ impl World {
                 .filter(|_| end.kind == EndKind::Succeeded)
                 .and_then(|drive| self.sessions.get(&drive.session)?.configuration_of(drive.boot_set));
             let Some(node) = self.node_mut(id) else { return };
-            if node.drive.as_ref().is_none_or(|drive| drive.session == *uid) {
+            // What a newer session, over already, made of the node is in its status, and stays.
+            let newest = node.owner.as_ref().is_none_or(|(_, owner)| owner == uid);
+            if newest && node.drive.as_ref().is_none_or(|drive| drive.session == *uid) {
                 node.drive = None;
                 node.last = Some(LastRun {
                     session: uid.clone(),
