@@ -244,7 +244,7 @@ impl World {
         match outcome {
             Outcome::NotSent { service, detail } => {
                 self.fold_fault(&Fault { service, detail }, now);
-                self.close(id, |world, member, _| world.withdraw(member, work));
+                self.close(id, |world, member, session| world.withdraw(member, session, work));
             }
             Outcome::Unknown { detail } => {
                 self.fold_fault(&Fault { service, detail: detail.clone() }, now);
@@ -397,14 +397,15 @@ impl World {
     }
 
     /// Undoes the record of a call that did not reach its service: no attempt.
-    fn withdraw(&mut self, member: &Member, work: Work) {
+    pub(crate) fn withdraw(&mut self, member: &Member, session: &SessionUid, work: Work) {
         let Work::Power(action) = work else { return };
-        let Some(drive) = self.node_mut(member.node).and_then(|node| node.drive.as_mut()) else { return };
-        if drive.action.is_some_and(|issued| issued.action == action) {
-            drive.action = member.before;
-            let attempts = drive.attempts.of(action);
-            *attempts = attempts.saturating_sub(1);
-        }
+        self.with_drive(member.node, session, |drive| {
+            if drive.action.is_some_and(|issued| issued.action == action) {
+                drive.action = member.before;
+                let attempts = drive.attempts.of(action);
+                *attempts = attempts.saturating_sub(1);
+            }
+        });
     }
 
     /// A node was refused without being touched. The attempt is given back, but not for ever: a node that stays reserved by
@@ -419,7 +420,7 @@ impl World {
             return;
         };
         if refunds < MAX_REFUNDS {
-            self.withdraw(member, work);
+            self.withdraw(member, session, work);
         } else {
             self.decide(member.node, Decision::ActionFailed { refund: false, error: detail.clone() }, now);
         }
@@ -443,7 +444,7 @@ impl World {
         let (final_word, work) = (all || batch.nodes.len() == 1, batch.work);
         let half = u32::try_from(batch.nodes.len().div_ceil(2)).unwrap_or(1);
         self.close(id, |world, member, session| {
-            world.withdraw(member, work);
+            world.withdraw(member, session, work);
             world.with_drive(member.node, session, |drive| {
                 drive.together = half;
                 drive.error = detail.clone();

@@ -80,8 +80,6 @@ struct DriveRecord {
     config: Prepared,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     booted_ms: Option<i64>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    cycled: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     configured_in_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -335,7 +333,6 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &crate::session::
             params: drive.params,
             config: drive.config,
             booted_ms: drive.booted.map(|at| clock.coarse_age(at, MINUTE_MS)),
-            cycled: drive.cycled,
             configured_in_ms: drive.configured_by.map(|at| clock.coarse_remaining(at, MINUTE_MS)),
             hold: drive.hold.map(|hold| (hold.reason, clock.age(hold.since), clock.remaining(hold.until))),
             together: drive.together,
@@ -551,7 +548,6 @@ fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: 
     drive.params = record.params;
     drive.config = record.config;
     drive.booted = record.booted_ms.map(|age| clock.past(age));
-    drive.cycled = record.cycled;
     drive.configured_by = record.configured_in_ms.map(|remaining| clock.future(remaining));
     drive.hold = record.hold.map(|(reason, age, remaining)| Hold {
         reason,

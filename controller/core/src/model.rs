@@ -272,8 +272,6 @@ pub struct Drive {
     pub config: Prepared,
     /// The node runs the desired image, on evidence, since then.
     pub booted: Option<Timestamp>,
-    /// This run has switched the node off.
-    pub cycled: bool,
     /// Deadline of the phase Configuring.
     pub configured_by: Option<Timestamp>,
     /// Why it waits.

@@ -104,7 +104,6 @@ impl World {
                 self.touched_sessions.insert(uid);
             }
             Want::Open { session, boot_set, work, nodes } => return self.open(session, boot_set, work, nodes, now),
-            Want::Follow(batch) => return Some(Effect::Follow(batch)),
         }
         None
     }
@@ -242,7 +241,6 @@ impl World {
             params: Prepared::No,
             config: Prepared::No,
             booted: None,
-            cycled: false,
             configured_by: None,
             hold: None,
             together: 0,
@@ -285,7 +283,6 @@ impl Drive {
                 self.action = None;
             }
             Phase::PoweringOff => {
-                self.cycled = true;
                 self.booted = None;
                 // The boot that did not come up is judged; what follows is the power-off.
                 self.action = None;

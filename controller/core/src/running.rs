@@ -165,12 +165,7 @@ impl World {
     fn withdraw_member(&mut self, batch: &Batch, member: &crate::batch::Member) {
         let Some(node) = self.node_mut(member.node).filter(|node| node.batch == Some(batch.id)) else { return };
         node.batch = None;
-        let ours = node.drive.as_mut().filter(|drive| drive.session == batch.session);
-        if let (Some(drive), Work::Power(action)) = (ours, batch.work) {
-            drive.action = member.before;
-            let attempts = drive.attempts.of(action);
-            *attempts = attempts.saturating_sub(1);
-        }
+        self.withdraw(member, &batch.session, batch.work);
     }
 
     fn order(&self, batch: &Batch, first: NodeId) -> Option<Order> {

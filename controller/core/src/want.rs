@@ -37,8 +37,6 @@ pub enum Want {
         /// With which nodes.
         nodes: Vec<NodeId>,
     },
-    /// Look at a transition.
-    Follow(BatchId),
 }
 
 /// A decision about one node, made by the status operator alone.

@@ -41,7 +41,9 @@ pub fn detail(error: &ServiceError) -> String {
     }
 }
 
-fn fault(error: &ServiceError) -> Fault {
+/// The fault of a read that failed.
+#[must_use]
+pub fn fault(error: &ServiceError) -> Fault {
     Fault { service: core_service(error.service), detail: detail(error).into() }
 }
 
@@ -192,10 +194,4 @@ pub async fn read_configuration(services: &Clients, nodes: &[(NodeId, Xname)]) -
         },
     };
     Ok(nodes.iter().filter_map(|(id, xname)| Some((*id, record(readings.get(xname)?)))).collect())
-}
-
-/// The fault of a failed inventory read.
-#[must_use]
-pub fn inventory_fault(error: &ServiceError) -> Fault {
-    fault(error)
 }

@@ -11,7 +11,7 @@ use bos_crds::{BootSet, SessionTemplateSpec, reasons};
 use bos_services::{Clients, S3Error, S3ErrorKind, ServiceError};
 use futures::future::{try_join, try_join_all};
 
-use crate::dispatch::core_service;
+use crate::dispatch;
 
 /// BOS refuses larger manifests too (§7.5).
 const MANIFEST_BYTES: usize = 1024 * 1024;
@@ -131,16 +131,7 @@ fn refused(reason: &'static str, message: String) -> SetupFault {
 }
 
 fn unavailable(error: &ServiceError) -> SetupFault {
-    if error.is_transient() {
-        SetupFault::Unavailable(Fault { service: core_service(error.service), detail: error_text(error).into() })
-    } else {
-        refused(reasons::SETUP_FAILED, error.to_string())
-    }
-}
-
-/// What a service answered, without its name, which stands beside it.
-fn error_text(error: &ServiceError) -> String {
-    crate::dispatch::detail(error)
+    if error.is_transient() { SetupFault::Unavailable(dispatch::fault(error)) } else { refused(reasons::SETUP_FAILED, error.to_string()) }
 }
 
 fn object(error: &S3Error, what: &str, path: &S3Path) -> SetupFault {

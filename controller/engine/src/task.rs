@@ -278,9 +278,7 @@ impl Task {
         let services = self.services.clone();
         match effect {
             Effect::ReadInventory => {
-                self.spawn(
-                    async move { Done::Inventory(setup::inventory(&services).await.map_err(|error| dispatch::inventory_fault(&error))) },
-                )
+                self.spawn(async move { Done::Inventory(setup::inventory(&services).await.map_err(|error| dispatch::fault(&error))) })
             }
             Effect::SetUp(uid) => self.set_up(uid, services),
             Effect::ReadPower(nodes) => {
