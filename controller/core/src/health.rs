@@ -25,6 +25,22 @@ pub enum Service {
 }
 
 impl Service {
+    /// Every service, in the order in which configuration and reports name them.
+    pub const ALL: [Self; 6] = [Self::Hsm, Self::Pcs, Self::Bss, Self::Cfs, Self::Ims, Self::S3];
+
+    /// The name in metric labels and configuration keys.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Hsm => "hsm",
+            Self::Pcs => "pcs",
+            Self::Bss => "bss",
+            Self::Cfs => "cfs",
+            Self::Ims => "ims",
+            Self::S3 => "s3",
+        }
+    }
+
     /// Its name as people say it.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -18,19 +18,6 @@ use bos_services::{
 /// Nodes with their names.
 pub type Named = Vec<(NodeId, Xname)>;
 
-/// The service of the model.
-#[must_use]
-pub const fn core_service(service: bos_services::Service) -> Service {
-    match service {
-        bos_services::Service::Hsm => Service::Hsm,
-        bos_services::Service::Pcs => Service::Pcs,
-        bos_services::Service::Bss => Service::Bss,
-        bos_services::Service::Cfs => Service::Cfs,
-        bos_services::Service::Ims => Service::Ims,
-        bos_services::Service::S3 => Service::S3,
-    }
-}
-
 /// An error in words, without the name of the service.
 #[must_use]
 pub fn detail(error: &ServiceError) -> String {
@@ -44,7 +31,7 @@ pub fn detail(error: &ServiceError) -> String {
 /// The fault of a read that failed.
 #[must_use]
 pub fn fault(error: &ServiceError) -> Fault {
-    Fault { service: core_service(error.service), detail: detail(error).into() }
+    Fault { service: error.service, detail: detail(error).into() }
 }
 
 /// What a failed effect means (rule 14).
@@ -52,7 +39,7 @@ fn failed(error: &ServiceError) -> Outcome {
     let detail: Arc<str> = detail(error).into();
     match (error.reached, error.is_transient()) {
         (_, false) => Outcome::Rejected { detail },
-        (Reached::No, true) => Outcome::NotSent { service: core_service(error.service), detail },
+        (Reached::No, true) => Outcome::NotSent { service: error.service, detail },
         (Reached::Unknown | Reached::Yes, true) => Outcome::Unknown { detail },
     }
 }

@@ -9,59 +9,7 @@ use std::fmt;
 /// The longest [`ServiceError::detail`], in characters.
 pub const MAX_DETAIL: usize = 300;
 
-/// An outside service that the operator calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Service {
-    /// Hardware State Manager: the inventory.
-    Hsm,
-    /// Power Control Service.
-    Pcs,
-    /// Boot Script Service: boot parameters.
-    Bss,
-    /// Configuration Framework Service.
-    Cfs,
-    /// Image Management Service.
-    Ims,
-    /// The object store that holds boot images.
-    S3,
-}
-
-impl Service {
-    /// Every service, in the order in which configuration and reports name them.
-    pub const ALL: [Self; 6] = [Self::Hsm, Self::Pcs, Self::Bss, Self::Cfs, Self::Ims, Self::S3];
-
-    /// The short name for people, as the field writes it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hsm => "HSM",
-            Self::Pcs => "PCS",
-            Self::Bss => "BSS",
-            Self::Cfs => "CFS",
-            Self::Ims => "IMS",
-            Self::S3 => "S3",
-        }
-    }
-
-    /// The name in metric labels and configuration keys.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Hsm => "hsm",
-            Self::Pcs => "pcs",
-            Self::Bss => "bss",
-            Self::Cfs => "cfs",
-            Self::Ims => "ims",
-            Self::S3 => "s3",
-        }
-    }
-}
-
-impl fmt::Display for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+pub use bos_core::health::Service;
 
 /// Whether the service got the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
