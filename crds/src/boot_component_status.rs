@@ -129,6 +129,7 @@ pub struct BootComponentStatus {
 
     /// What the node runs, as it reported itself. Left out: unknown, which is not the same as something else than wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub actual_state: Option<ActualState>,
 
     /// On, Off or Unknown, as PCS last said. Unknown is neither on nor off.
@@ -145,6 +146,7 @@ pub struct BootComponentStatus {
 
     /// How often each power action was sent in this run.
     #[serde(default, skip_serializing_if = "Attempts::is_empty")]
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub attempts: Attempts,
 
     /// Attempts of the action at hand, of how many, for example "1/3".
@@ -160,6 +162,7 @@ pub struct BootComponentStatus {
 
     /// The last Session that drove the node and how that went for this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub last_session: Option<LastSession>,
 
     /// Node id from HSM.

@@ -180,7 +180,7 @@ fn with_managed_fields(component: &BootComponent) -> Value {
         "name": "x1000c0s0b0n0", "uid": "6b1c7e0e-0000-4000-8000-000000000000", "resourceVersion": "1234567", "generation": 3,
         "creationTimestamp": "2026-11-23T14:00:00Z",
         "managedFields": [
-            {"manager": "bos-session-setup", "operation": "Update", "apiVersion": bos_crds::API_VERSION, "time": "2026-11-23T14:00:00Z",
+            {"manager": "bos-operator", "operation": "Update", "apiVersion": bos_crds::API_VERSION, "time": "2026-11-23T14:00:00Z",
              "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {".": {}, "f:desiredState": {}, "f:run": {}, "f:session": {}}}},
             {"manager": "bos-operator-status", "operation": "Update", "apiVersion": bos_crds::API_VERSION, "time": "2026-11-23T14:00:00Z",
              "fieldsType": "FieldsV1", "fieldsV1": {"f:status": {}}, "subresource": "status"}

@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 
 use bos_crds::{
-    ActualState, Attempts, BootComponentStatus, LastAction, LastSession, NodePhase, NodeStatus, PowerState, Time, Transition, bounded,
-    reasons,
-    schema::{COMPONENT_MESSAGE_MAX, TRANSITIONS_MAX},
+    ActualState, Attempts, BootComponentStatus, LastAction, LastSession, NodePhase, NodeStatus, PowerState, Time, bounded, reasons,
+    schema::COMPONENT_MESSAGE_MAX,
 };
 
 use crate::model::{Drive, EndKind, HoldReason, Issued, LastRun, Node, NodeId, Phase, Power, PowerAction, Prepared, World};
@@ -40,25 +39,16 @@ pub fn component(world: &World, id: NodeId, before: &BootComponentStatus, genera
             show_rested(last)
         }),
     };
-    let Some(shown) = shown.or_else(|| newly_discovered(before)) else { return status };
+    let Some(shown) = shown.or_else(|| newly_discovered(before)).or_else(|| records_lost(&mut status)) else { return status };
     if before.status != Some(shown.status) {
         let at = node.drive.as_ref().map_or(now, |drive| drive.since.max(Timestamp::from_millis(0)));
-        note_transition(&mut status, before, &shown, at);
-        status.since = Some(time(at));
+        status.change_status(shown.status, &shown.reason, time(at));
     }
-    status.status = Some(shown.status);
     status.phase = shown.phase;
     status.reason = shown.reason.into_owned();
     status.message = bounded(&shown.message, COMPONENT_MESSAGE_MAX);
     status.next = bounded(&shown.next, COMPONENT_MESSAGE_MAX);
     status
-}
-
-fn note_transition(status: &mut BootComponentStatus, before: &BootComponentStatus, shown: &Shown, at: Timestamp) {
-    let from = before.status.map(|status| status.to_string()).unwrap_or_default();
-    status.transitions.push(Transition { time: time(at), from, to: shown.status.to_string(), reason: shown.reason.to_string() });
-    let surplus = status.transitions.len().saturating_sub(TRANSITIONS_MAX);
-    status.transitions.drain(..surplus);
 }
 
 fn time(at: Timestamp) -> Time {
@@ -178,6 +168,17 @@ fn newly_discovered(before: &BootComponentStatus) -> Option<Shown> {
         phase: None,
         reason: "".into(),
         message: "Discovered; no Session has acted on it.".to_owned(),
+        next: String::new(),
+    })
+}
+
+/// Shown as driven, although no record of a run names it: somebody deleted the record.
+fn records_lost(status: &mut BootComponentStatus) -> Option<Shown> {
+    std::mem::replace(&mut status.enabled, false).then(|| Shown {
+        status: NodeStatus::Failed,
+        phase: status.phase,
+        reason: reasons::RECORDS_LOST.into(),
+        message: reasons::describe(reasons::RECORDS_LOST).unwrap_or_default().to_owned(),
         next: String::new(),
     })
 }

@@ -190,8 +190,7 @@ fn request(job: &WriteJob, version: Option<&str>) -> Built {
 
 fn manager(target: Target) -> &'static str {
     match target {
-        Target::Create => labels::MANAGER_DISCOVERY,
-        Target::Spec => labels::MANAGER_SESSION_SETUP,
+        Target::Create | Target::Spec => labels::MANAGER_OPERATOR,
         Target::Status => labels::MANAGER_STATUS,
     }
 }
