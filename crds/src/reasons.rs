@@ -53,6 +53,9 @@ reasons! {
 
     // Nodes that ended.
 
+    /// Somebody deleted the record of what was done, so the node is left as it is. Look at it, then use a new Session.
+    RECORDS_LOST = "RecordsLost";
+
     /// The node has what is wanted.
     REACHED = "Reached";
     /// Nothing is wanted of the node.

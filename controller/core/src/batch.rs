@@ -93,6 +93,8 @@ pub enum Outcome {
         /// Why, for people.
         detail: Arc<str>,
     },
+    /// Held back at the last moment, because a person said stop: no attempt, and nothing is wrong with the service.
+    HeldBack,
     /// May have been carried out: waited out, never repeated in doubt.
     Unknown {
         /// Why, for people.

@@ -246,6 +246,7 @@ impl World {
                 self.fold_fault(&Fault { service, detail }, now);
                 self.close(id, |world, member, session| world.withdraw(member, session, work));
             }
+            Outcome::HeldBack => self.close(id, |world, member, session| world.withdraw(member, session, work)),
             Outcome::Unknown { detail } => {
                 self.fold_fault(&Fault { service, detail: detail.clone() }, now);
                 // Boot parameters and configuration are set again, which is harmless; a power action is waited out.

@@ -30,7 +30,7 @@ pub(crate) fn open_power_offs(world: &World, now: Timestamp, action: PowerAction
             let ours = drive.session == session.uid && drive.phase == Phase::PoweringOff && drive.booted.is_none() && drive.hold.is_none();
             let free = node.batch.is_none() && !node.suspended && now >= drive.not_before;
             let budget = drive.attempts.used(action) < world.retry_limit(node);
-            let on = node.power_fresh(fresh_since(drive, now), now) == Some(Power::On);
+            let on = node.power_fresh(drive.evidence_since(now), now) == Some(Power::On);
             if ours && free && budget && on && due(node, drive) {
                 batches.entry(drive.together).or_default().push(id);
             }
@@ -41,10 +41,4 @@ pub(crate) fn open_power_offs(world: &World, now: Timestamp, action: PowerAction
         }
     }
     wants
-}
-
-/// The observation that must precede a power-off: newer than the session's hold on the node and than any passed deadline.
-fn fresh_since(drive: &Drive, now: Timestamp) -> Timestamp {
-    let deadline = drive.action.map(|issued| if issued.power_by <= now { issued.power_by } else { issued.at });
-    deadline.unwrap_or(drive.held_since).max(drive.held_since)
 }

@@ -25,6 +25,7 @@ pub mod project;
 pub mod project_session;
 pub mod ranges;
 pub mod resolve;
+pub mod resume;
 pub mod running;
 pub mod session;
 pub mod session_completion;

@@ -289,6 +289,16 @@ pub struct Drive {
 }
 
 impl Drive {
+    /// The oldest observation of power that may be believed now: newer than the session's hold on the node, than its last
+    /// action, and than any deadline of it that has passed, for a fresh observation precedes every escalation (rule 4).
+    #[must_use]
+    pub fn evidence_since(&self, now: Timestamp) -> Timestamp {
+        let Some(issued) = self.action else { return self.held_since };
+        let boot_by = Some(issued.boot_by).filter(|_| issued.action == PowerAction::On);
+        let passed = [Some(issued.power_by), boot_by].into_iter().flatten().filter(|at| *at <= now).max();
+        passed.unwrap_or(issued.at).max(issued.at).max(self.held_since)
+    }
+
     /// The session's last power action, or where there is none its hold on the node.
     #[must_use]
     pub fn acted_or_held_since(&self) -> Timestamp {
@@ -327,8 +337,17 @@ pub struct Node {
     pub suspended: bool,
     /// The last session that had the node, and its end, for display.
     pub last: Option<LastRun>,
-    /// Creation and uid of the newest session that ever owned the node: it never moves to an older one (rule 11).
-    pub owner: Option<(Timestamp, SessionUid)>,
+    /// The newest session that ever owned the node: it never moves to an older one (rule 11).
+    pub owner: Option<Owner>,
+}
+
+/// A session that owned a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Its `metadata.creationTimestamp`.
+    pub created: Timestamp,
+    /// Its uid.
+    pub uid: SessionUid,
 }
 
 /// What remains for display of a node's last run.
@@ -486,6 +505,8 @@ pub struct World {
     pub by_name: HashMap<Xname, NodeId>,
     /// Sessions that are not ended, and ended ones until their Session object is gone.
     pub sessions: BTreeMap<SessionUid, Session>,
+    /// Place in the order of appearance that was given to a session last.
+    pub last_sequence: u64,
     /// Open operations.
     pub batches: BTreeMap<BatchId, Batch>,
     /// Last batch number given.

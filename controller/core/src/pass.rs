@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::batch::{Batch, BatchId, BatchState, Member, Work};
-use crate::model::{Drive, End, EndKind, Issued, NodeId, Phase, PowerAction, Prepared, SessionUid, World};
+use crate::model::{Drive, End, EndKind, Issued, NodeId, Owner, Phase, PowerAction, Prepared, SessionUid, World};
 use crate::session::{Ended, SessionEnd, Stage};
 use crate::time::Timestamp;
 use crate::want::{Decision, Effect, Want};
@@ -226,10 +226,12 @@ impl World {
 
     /// The node is given to a session: it is observed anew, from `now` on, before anything is done to it.
     pub(crate) fn take(&mut self, id: NodeId, session: &SessionUid, index: u32, boot_set: u16, now: Timestamp) {
-        let created = self.sessions.get(session).map(|session| session.created);
+        let before = self.node(id).and_then(|node| node.owner.clone());
+        let ours = self.sessions.get(session).map(|known| Owner { created: known.created, uid: session.clone() });
+        let owner = ours.map(|ours| self.newer(ours, before));
         let Some(node) = self.node_mut(id) else { return };
         node.config = None;
-        node.owner = created.map(|created| (created, session.clone())).max(node.owner.take());
+        node.owner = owner.or(node.owner.take());
         node.drive = Some(Drive {
             session: session.clone(),
             index,

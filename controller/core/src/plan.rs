@@ -17,6 +17,9 @@ pub const PLAN_VERSION: u32 = 1;
 pub struct Plan {
     /// [`PLAN_VERSION`].
     pub version: u32,
+    /// Place of the session in the order of appearance.
+    #[serde(default)]
+    pub sequence: u64,
     /// What the session does.
     pub operation: PlannedOperation,
     /// Namespace of the Session.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::batch::{Batch, BatchId, BatchState, Work};
-use crate::model::{Digest, Drive, End, EndKind, Node, NodeId, Power, PowerAction, Prepared, SessionUid, World};
+use crate::model::{Digest, Drive, End, EndKind, Node, NodeId, Owner, Power, PowerAction, Prepared, SessionUid, World};
 use crate::plan::Plan;
 use crate::session::{Run, Slot, Stage};
 use crate::time::Timestamp;
@@ -71,15 +71,15 @@ impl World {
 
     fn claim(&mut self, uid: &SessionUid, index: u32, boot_set: u16, id: NodeId, now: Timestamp) {
         let Some(session) = self.sessions.get(uid) else { return };
-        let (ours, stopping) = ((session.created, session.uid.clone()), session.stopping());
+        let (ours, stopping) = (Owner { created: session.created, uid: uid.clone() }, session.stopping());
         let Some(node) = self.node(id) else { return };
         let driver = node.drive.as_ref().map(|drive| drive.session.clone()).filter(|driver| driver != uid);
-        let newer = node.owner.clone().filter(|owner| *owner > ours);
+        let newer = node.owner.clone().filter(|owner| self.order_of(owner) > self.order_of(&ours));
         let title =
             |uid: &SessionUid| self.sessions.get(uid).map_or_else(|| format!("the Session with uid {uid}"), |session| session.title());
-        if let Some((_, owner)) = newer {
+        if let Some(owner) = newer {
             // A node never moves to an older session: this one loses it before it began.
-            let message = format!("Owned by {}, a newer session.", title(&owner));
+            let message = format!("Owned by {}, a newer session.", title(&owner.uid));
             return self.never_taken(uid, index, EndKind::Superseded, bos_crds::reasons::SUPERSEDED, &message, now);
         }
         if stopping && driver.is_some() {

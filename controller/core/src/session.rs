@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bos_crds::SessionSpec;
 
-use crate::model::{End, EndKind, NodeId, SessionUid, Token, World};
+use crate::model::{End, EndKind, NodeId, Owner, SessionUid, Token, World};
 use crate::plan::Plan;
 use crate::time::Timestamp;
 
@@ -17,8 +17,11 @@ pub struct Session {
     pub namespace: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
-    /// `metadata.creationTimestamp`: with the uid the order of sessions, the newer owns a node (rule 11).
+    /// `metadata.creationTimestamp`, in whole seconds: the newer session owns a node (rule 11).
     pub created: Timestamp,
+    /// Order of appearance: of sessions created in the same second the one that appeared later is the newer one. 0 for sessions
+    /// that were over before this process began.
+    pub sequence: u64,
     /// `metadata.generation` of the spec below.
     pub generation: i64,
     /// What was asked.
@@ -212,12 +215,6 @@ impl Session {
         (!set.configuration.is_empty()).then(|| set.configuration.clone())
     }
 
-    /// The order of sessions: creation, then uid (BOS takes hash order, §21.2 no. 13).
-    #[must_use]
-    pub fn order(&self) -> (Timestamp, &SessionUid) {
-        (self.created, &self.uid)
-    }
-
     /// `namespace/name`.
     #[must_use]
     pub fn title(&self) -> String {
@@ -296,8 +293,28 @@ impl World {
             self.touched_sessions.insert(seen.uid.clone());
             Stage::Pending(Pending { since: now, reading: false, not_before: now, waiting: "".into() })
         };
+        self.last_sequence += u64::from(!seen.complete);
+        let sequence = if seen.complete { 0 } else { self.last_sequence };
         let SessionSeen { uid, namespace, name, created, generation, tracked, spec, .. } = seen;
-        self.sessions.insert(uid.clone(), Session { uid, namespace, name, created, generation, spec, tracked, deleted: false, stage });
+        let session = Session { uid: uid.clone(), namespace, name, created, sequence, generation, spec, tracked, deleted: false, stage };
+        self.sessions.insert(uid, session);
+    }
+
+    /// The place of a session in the order of sessions: creation, then appearance, for creation times have whole seconds (BOS
+    /// takes hash order, §21.2 no. 13). Sessions that are not known any more were over before any that is.
+    #[must_use]
+    pub fn order_of(&self, owner: &Owner) -> (Timestamp, u64, SessionUid) {
+        let sequence = self.sessions.get(&owner.uid).map_or(0, |session| session.sequence);
+        (owner.created, sequence, owner.uid.clone())
+    }
+
+    /// The newer of two sessions.
+    #[must_use]
+    pub fn newer(&self, one: Owner, other: Option<Owner>) -> Owner {
+        match other {
+            Some(other) if self.order_of(&other) > self.order_of(&one) => other,
+            _ => one,
+        }
     }
 
     /// A Session object is gone. What it was doing is cancelled (rule 10); what was over is forgotten.

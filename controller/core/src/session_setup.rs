@@ -68,6 +68,10 @@ fn step(world: &World, session: &Session, pending: &Pending, now: Timestamp) -> 
         let message = "Cancelled before it began; nothing was done.";
         return Some(Want::EndSession(uid, end(SessionOutcome::Cancelled, reasons::CANCELLED, message, now)));
     }
+    if world.ran.get(&(session.namespace.clone(), session.name.clone())) == Some(&uid) {
+        let message = "The records of this Session were deleted, so nobody knows what was done. Its nodes are left as they are; look at them, then use a new Session.";
+        return Some(Want::EndSession(uid, end(SessionOutcome::Failed, reasons::RECORDS_LOST, message, now)));
+    }
     if let Some((reason, message)) = refusal(world, session, now) {
         return Some(Want::EndSession(uid, end(SessionOutcome::NotStarted, reason, &message, now)));
     }
@@ -223,6 +227,7 @@ pub fn plan(session: &Session, read: &SetupRead, options: &Options) -> Result<Pl
     let excluded = resolved.excluded.iter().map(|(reason, nodes)| (Arc::from(reason.as_str()), nodes.clone())).collect();
     Ok(Plan {
         version: PLAN_VERSION,
+        sequence: session.sequence,
         operation: operation(session)?,
         namespace: session.namespace.clone(),
         name: session.name.clone(),

@@ -142,13 +142,8 @@ impl Case<'_> {
         matches!(self.drive.action, Some(issued) if issued.action != PowerAction::On && self.drive.phase == Phase::PoweringOff)
     }
 
-    /// The oldest observation of power that may be believed now: newer than the session's hold on the node, than its last
-    /// action, and than any deadline that has passed, for a fresh observation precedes every escalation (rule 4).
-    #[must_use]
-    pub fn evidence_since(&self) -> Timestamp {
-        let Some(issued) = self.drive.action else { return self.drive.held_since };
-        let deadline = [issued.power_by, issued.boot_by].into_iter().filter(|at| *at <= self.now).max().unwrap_or(issued.at);
-        deadline.max(issued.at).max(self.drive.held_since)
+    fn evidence_since(&self) -> Timestamp {
+        self.drive.evidence_since(self.now)
     }
 
     fn judge_off(&self) -> Option<Decision> {

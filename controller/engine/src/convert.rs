@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bos_core::model::{Digest, NodeId, PowerSeen, Reported, SessionUid, Token, World};
+use bos_core::model::{Digest, NodeId, Owner, PowerSeen, Reported, SessionUid, Token, World};
 use bos_core::options::Options;
 use bos_core::session::SessionSeen;
 use bos_core::time::Timestamp;
@@ -37,12 +37,14 @@ pub fn component(world: &mut World, object: &BootComponent, loading: bool, now: 
     let id = world.intern(&xname);
     let suspended = object.spec.suspend;
     let retry_policy = object.spec.retry_policy.and_then(|limit| u16::try_from(limit).ok());
+    let owner = object.spec.session.as_ref().map(|owner| {
+        let owner = Owner { created: Timestamp::from(owner.created_at.0), uid: SessionUid(owner.uid.as_str().into()) };
+        world.newer(owner, world.node(id).and_then(|node| node.owner.clone()))
+    });
     let node = world.nodes.get_mut(id.0 as usize)?;
     let changed = !node.recorded || node.suspended != suspended || node.retry_policy != retry_policy;
     node.recorded = true;
-    if let Some(owner) = &object.spec.session {
-        node.owner = Some((Timestamp::from(owner.created_at.0), SessionUid(owner.uid.as_str().into()))).max(node.owner.take());
-    }
+    node.owner = owner.or(node.owner.take());
     node.suspended = suspended;
     node.retry_policy = retry_policy;
     if loading {

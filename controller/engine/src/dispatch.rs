@@ -12,7 +12,7 @@ use bos_core::model::{ConfigRecord, ConfigStatus, NodeId, Power, PowerAction, To
 use bos_core::running::{Dispatch, Order};
 use bos_core::xname::Xname;
 use bos_services::{
-    BootParams, Clients, ConfigPatch, PowerOperation, Reached, Reading, ServiceError, TaskFailure, TaskState, TransitionId,
+    BootParams, Clients, ConfigPatch, ErrorKind, PowerOperation, Reached, Reading, ServiceError, TaskFailure, TaskState, TransitionId,
 };
 
 /// Nodes with their names.
@@ -36,6 +36,9 @@ pub fn fault(error: &ServiceError) -> Fault {
 
 /// What a failed effect means (rule 14).
 fn failed(error: &ServiceError) -> Outcome {
+    if error.kind == ErrorKind::Stopped {
+        return Outcome::HeldBack;
+    }
     let detail: Arc<str> = detail(error).into();
     match (error.reached, error.is_transient()) {
         (_, false) => Outcome::Rejected { detail },

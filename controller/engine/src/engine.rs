@@ -16,7 +16,7 @@ use crate::records::{RecordError, Records, highest_epoch};
 use crate::reports::Report;
 use crate::task::Task;
 use crate::telemetry::Telemetry;
-use crate::watches::spawn_watches;
+use crate::watches::{WatchHealth, spawn_watches};
 use crate::writer::{StatusWriter, WriterConfig};
 
 /// What the engine needs to know of its surroundings.
@@ -101,6 +101,24 @@ fn pulse(telemetry: &Arc<Telemetry>) -> tokio::task::JoinHandle<()> {
     })
 }
 
+/// Says which watch has been failing for a while: what people change is not seen then.
+fn look_at_watches(telemetry: &Arc<Telemetry>, watches: WatchHealth) -> tokio::task::JoinHandle<()> {
+    const LOOK: Duration = Duration::from_secs(5);
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let telemetry = Arc::clone(telemetry);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let failing: Vec<String> = watches
+                .stale(PATIENCE)
+                .into_iter()
+                .map(|(stream, error)| format!("the watch of {}, which fails: {error}", stream.as_str()))
+                .collect();
+            telemetry.set_waiting(failing.join("; "));
+        }
+    })
+}
+
 async fn lead_on(
     settings: &Settings,
     clients: &Clients,
@@ -121,7 +139,7 @@ async fn lead_on(
         Err(error) => return Err(error.into()),
     };
     let (news_tx, mut news) = mpsc::channel(4096);
-    let _watching = spawn_watches(&clients.watch, &settings.namespace, &news_tx, &lost);
+    let watching = spawn_watches(&clients.watch, &settings.namespace, &news_tx, &lost);
     let Some(lists) = load::first_lists(&mut news, &lost, cancel).await else {
         pulse.abort();
         return if cancel.is_cancelled() { Ok(()) } else { Err(EngineError::Deposed) };
@@ -133,7 +151,9 @@ async fn lead_on(
     pulse.abort();
     telemetry.set_waiting("");
     telemetry.leading.store(true, Ordering::Relaxed);
+    let looking = look_at_watches(telemetry, watching);
     let ended = task.run(news, reports, acks, &lost, cancel).await;
+    looking.abort();
     if ended.is_ok() {
         task.farewell(FAREWELL).await;
     }

@@ -1,21 +1,21 @@
 //! Reading everything back: objects, plans, journals. On start the journal wins; what has neither journal nor status is
 //! observed and not driven.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bos_core::artifacts::ArtifactSet;
 use bos_core::journal::Journal;
 use bos_core::model::{Digest, SessionUid};
 use bos_core::plan::Plan;
-use bos_core::session::{SessionSeen, Stage};
+use bos_core::resume::{Stored, StoredJournal};
 use bos_core::time::Timestamp;
-use bos_crds::{BootComponent, BootOptions, Operation, Session, SessionSpec, SessionTemplate};
+use bos_crds::{BootComponent, BootOptions, Session, SessionTemplate};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::EngineError;
-use crate::records::{Loaded, RecordError, SessionKey, StoredSession};
+use crate::records::{JournalBytes, Loaded, RecordError, SessionKey, StoredSession};
 use crate::task::Task;
 use crate::watches::{News, Seen};
 
@@ -76,7 +76,7 @@ pub async fn first_lists(news: &mut mpsc::Receiver<News>, lost: &CancellationTok
 /// When the ledger cannot be written.
 pub async fn restore(task: &mut Task, stored: Loaded, lists: Lists) -> Result<(), EngineError> {
     let now = task.now();
-    task.world.emergency_stop = lists.emergency_stop.unwrap_or(false);
+    task.set_emergency_stop(lists.emergency_stop.unwrap_or(false));
     let options = lists.options.unwrap_or_default();
     task.set_options(options.iter().find(|options| options.metadata.name.as_deref() == Some(bos_crds::OPTIONS_NAME)));
     for template in lists.templates.unwrap_or_default() {
@@ -112,69 +112,66 @@ async fn sessions(
     unreadable: &[String],
     now: Timestamp,
 ) -> Result<(), EngineError> {
-    let mut plans: HashMap<SessionUid, StoredSession> =
-        stored.into_iter().map(|stored| (SessionUid::from(stored.uid.as_str()), stored)).collect();
+    let (mut seen, mut created) = (Vec::new(), HashMap::new());
+    let planned: HashSet<&str> = stored.iter().map(|stored| stored.uid.as_str()).collect();
     for object in &objects {
-        task.load_session(object, plans.keys(), now);
+        let Some(session) = task.load_session(object, &planned) else { continue };
+        created.insert(session.uid.clone(), (session.created, session.complete));
+        seen.push(session);
     }
-    let mut order: Vec<(Timestamp, SessionUid)> = Vec::new();
-    for (uid, stored) in &plans {
-        let alive = task.world.sessions.get(uid);
-        if alive.is_some_and(|session| matches!(session.stage, Stage::Ended(_))) {
-            continue;
-        }
-        if alive.is_none() {
-            // Deleted while we were away: its nodes are released as they are (rule 10).
-            task.world.fold_session(gone(uid, stored), now);
-        }
-        order.push((task.world.sessions.get(uid).map_or(now, |session| session.created), uid.clone()));
-    }
-    order.sort();
-    for (_, uid) in &order {
-        let Some(stored) = plans.get(uid) else { continue };
-        match serde_json::from_slice::<Plan>(&stored.plan) {
-            Ok(plan) if plan.version <= bos_core::plan::PLAN_VERSION => {
-                let created = task.world.sessions.get(uid).map_or(now, |session| session.created);
-                if !remember(task, stored, created).await? {
-                    // Another Session of this name ran first: this one never may (rule 5), and its plan goes.
-                    continue;
-                }
-                task.world.restore(uid, Arc::new(plan), now);
-            }
-            Ok(plan) => return unusable(stored, &format!("plan version {} is newer than this operator", plan.version)),
-            Err(error) => return unusable(stored, &error.to_string()),
+    let (mut usable, mut leftover) = (Vec::new(), Vec::new());
+    for stored in &stored {
+        let uid = SessionUid::from(stored.uid.as_str());
+        leftover.push(uid.clone());
+        let (created, complete) = created.get(&uid).copied().unwrap_or_default();
+        // Of two Sessions of one name only the first that ran may be taken up (rule 5); the plan of the other goes.
+        if !complete && remember(task, stored, created).await? {
+            usable.push(readable(stored, uid)?);
         }
     }
-    let mut known: Vec<SessionUid> = objects.iter().filter_map(|object| Some(SessionUid(object.metadata.uid.as_deref()?.into()))).collect();
-    known.extend(unreadable.iter().map(|uid| SessionUid::from(uid.as_str())));
-    order.retain(|(_, uid)| task.world.sessions.get(uid).is_some_and(|session| session.run().is_some()));
-    for (_, uid) in order {
-        if let Some(bytes) = plans.get(&uid).and_then(|stored| stored.journal.as_ref()) {
-            let resumed = Journal::decode(bytes).and_then(|journal| task.world.resume(&uid, journal, now));
-            if let (Err(error), Some(stored)) = (resumed, plans.get(&uid)) {
-                return unusable(stored, &error.to_string());
-            }
-        }
-        if !known.contains(&uid) {
-            task.world.fold_session_gone(&uid);
-        }
-        if let Some(run) = task.world.sessions.get(&uid).and_then(|session| session.run()) {
+    let unreadable: Vec<SessionUid> = unreadable.iter().map(|uid| SessionUid::from(uid.as_str())).collect();
+    let up = task.world.take_up(seen, &unreadable, usable, now).map_err(|error| {
+        let of = stored.iter().find(|stored| *stored.uid == *error.uid.0);
+        unusable(&error.uid.0, of.map(|stored| &stored.key), &error.error.to_string())
+    })?;
+    for uid in &up {
+        if let Some(run) = task.world.sessions.get(uid).and_then(|session| session.run()) {
             let nodes: Vec<_> = run.slots.iter().map(|slot| slot.node).collect();
             task.world.touched.extend(nodes);
         }
-        plans.remove(&uid);
         tracing::info!(session_uid = %uid, "session taken up again from its plan and journal");
     }
-    for uid in plans.into_keys() {
+    task.touch_shown_as_driven();
+    for uid in leftover.iter().filter(|uid| !up.contains(uid)) {
         task.records.remove_session(&uid.0).await?;
     }
     Ok(())
 }
 
+/// The records of a session, read.
+fn readable(stored: &StoredSession, uid: SessionUid) -> Result<Stored, EngineError> {
+    let unusable = |why: &str| unusable(&stored.uid, Some(&stored.key), why);
+    let plan: Plan = serde_json::from_slice(&stored.plan).map_err(|error| unusable(&error.to_string()))?;
+    if plan.version > bos_core::plan::PLAN_VERSION {
+        return Err(unusable(&format!("plan version {} is newer than this operator", plan.version)));
+    }
+    let journal = match &stored.journal {
+        JournalBytes::Lost => {
+            tracing::error!(session = %stored.key, session_uid = stored.uid, "its journal was deleted; its nodes are left as they are");
+            StoredJournal::Lost
+        }
+        JournalBytes::Empty => StoredJournal::Empty,
+        JournalBytes::Written(bytes) => {
+            StoredJournal::Written(Box::new(Journal::decode(bytes).map_err(|error| unusable(&error.to_string()))?))
+        }
+    };
+    Ok(Stored { uid, plan: Arc::new(plan), journal })
+}
+
 /// A record that cannot be read is never guessed at: the operator does nothing until a person has looked.
-fn unusable(stored: &StoredSession, why: &str) -> Result<(), EngineError> {
-    let name = format!("plan or journal of Session {} (uid {})", stored.key, stored.uid);
-    Err(EngineError::Records(RecordError::Refused { name, message: format!("{why}. Delete the Session's two ConfigMaps to give it up") }))
+fn unusable(uid: &str, key: Option<&SessionKey>, why: &str) -> EngineError {
+    let name = format!("plan or journal of Session {} (uid {uid})", key.map(ToString::to_string).unwrap_or_default());
+    EngineError::Records(RecordError::Refused { name, message: format!("{why}. Delete the Session's two ConfigMaps to give it up") })
 }
 
 /// False when the name belongs to another Session.
@@ -186,22 +183,5 @@ async fn remember(task: &mut Task, stored: &StoredSession, created: Timestamp) -
             Ok(false)
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-/// A Session that is not there any more, or cannot be read. It is older than any that is: it takes no node from one (rule 11),
-/// and it sends nothing.
-fn gone(uid: &SessionUid, stored: &StoredSession) -> SessionSeen {
-    let spec = SessionSpec { suspend: true, ..SessionSpec::new(Operation::Boot, "") };
-    let SessionKey { namespace, name } = stored.key.clone();
-    SessionSeen {
-        uid: uid.clone(),
-        namespace: namespace.into(),
-        name: name.into(),
-        created: Timestamp::default(),
-        generation: 0,
-        tracked: false,
-        spec,
-        complete: false,
     }
 }

@@ -24,7 +24,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 pub use content::{CHUNK_BYTES, MAX_RECORD_BYTES};
-pub use load::{Loaded, StoredSession, highest_epoch};
+pub use load::{JournalBytes, Loaded, StoredSession, highest_epoch};
 
 use content::Record;
 use fenced::Slots;
@@ -146,11 +146,13 @@ impl Records {
         self.epoch
     }
 
-    /// Writes a Session's plan, once. The same content again is a success.
+    /// Writes a Session's plan, once, after an empty journal. The same content again is a success.
     ///
     /// # Errors
     /// [`RecordError::Differs`] when the Session has another plan; see [`RecordError`].
     pub async fn create_plan(&self, uid: &str, key: &SessionKey, plan: &[u8]) -> Result<(), RecordError> {
+        // Before the plan: a plan without a journal was acted on, and somebody removed what was done.
+        self.open_fenced(&Record::Journal { uid, key: Some(key), epoch: self.epoch }).await?;
         let chunks = content::split(plan);
         // The first chunk is written last: where it is there, the plan is whole.
         for (index, chunk) in chunks.iter().enumerate().rev() {

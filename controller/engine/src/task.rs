@@ -20,6 +20,8 @@ use bos_core::want::Effect;
 use bos_core::xname::Xname;
 use bos_core::{journal, pass};
 use bos_crds::{BootComponent, BootOptionsSpec, Operation, Session, SessionTemplate, SessionTemplateSpec, reasons};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use kube::ResourceExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -90,6 +92,10 @@ pub struct Task {
     /// Reports that wait for a status write; handed over after the projection.
     reported: Vec<(NodeId, oneshot::Sender<ReportAnswer>)>,
     removing: std::collections::BTreeSet<SessionUid>,
+    /// Artifact sets whose removal is under way: a plan that names one is written after it, so that it is stored again.
+    dropping: HashMap<Digest, Shared<BoxFuture<'static, ()>>>,
+    /// Reports put off by the endpoint, as far as the World knows.
+    put_off: u64,
     /// Time limits of the operator's own configuration, in force where BootOptions says nothing else.
     configured_timeouts: HashMap<bos_services::Service, Duration>,
     refreshed: Instant,
@@ -127,6 +133,8 @@ impl Task {
             done,
             reported: Vec::new(),
             removing: std::collections::BTreeSet::new(),
+            dropping: HashMap::new(),
+            put_off: 0,
             configured_timeouts,
             refreshed: Instant::now(),
             settled: Instant::now(),
@@ -217,6 +225,7 @@ impl Task {
     /// One pass of the operators and everything that follows from it.
     fn pass(&mut self) {
         let now = self.now();
+        self.notice_reports_put_off(now);
         let begun = Instant::now();
         let effects = pass::run(&mut self.world, now);
         self.telemetry.passed(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
@@ -247,6 +256,14 @@ impl Task {
         self.announce();
         self.update_sessions(now);
         self.settle(now);
+    }
+
+    /// While reports are put off, silence proves nothing (rule 8): nodes get the time to come again.
+    fn notice_reports_put_off(&mut self, now: Timestamp) {
+        let put_off = self.telemetry.reports_put_off.load(std::sync::atomic::Ordering::Relaxed);
+        if put_off != std::mem::replace(&mut self.put_off, put_off) && self.world.reports.listening_since.is_some() {
+            self.world.reports.listening_since = Some(now);
+        }
     }
 
     fn refresh(&mut self) {
@@ -381,9 +398,10 @@ impl Task {
         let Ok(plan) = serde_json::to_vec(&*recording.plan) else { return };
         let key = SessionKey::new(&*session.namespace, &*session.name);
         let created = session.created.wall().to_string();
-        let mut sets = Vec::new();
+        let (mut sets, mut going) = (Vec::new(), Vec::new());
         for set in artifacts {
             let digest = Digest(set.short_digest().into());
+            going.extend(self.dropping.get(&digest).cloned());
             if let Ok(bytes) = serde_json::to_vec(&set) {
                 sets.push((digest.clone(), bytes));
             }
@@ -391,6 +409,7 @@ impl Task {
         }
         let (records, uid) = (Arc::clone(&self.records), uid.clone());
         self.spawn(async move {
+            futures::future::join_all(going).await;
             let written = record_plan(&records, &uid, &key, &created, &plan, sets).await;
             Done::Planned(uid, written)
         });
@@ -526,10 +545,16 @@ impl Task {
             News::Options(seen) => self.fold_options(seen),
             News::EmergencyStop(set) => {
                 tracing::warn!(set, "stop switch");
-                self.world.emergency_stop = set;
+                self.set_emergency_stop(set);
                 self.touch_driven();
             }
         }
+    }
+
+    /// Sets or lifts the stop switch, for what is decided and for calls that wait for a connection.
+    pub fn set_emergency_stop(&mut self, set: bool) {
+        self.world.emergency_stop = set;
+        self.services.stop.set(set);
     }
 
     fn touch_driven(&mut self) {

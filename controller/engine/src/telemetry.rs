@@ -24,6 +24,8 @@ pub struct Telemetry {
     pub journal_writes: AtomicU64,
     /// Reports taken.
     pub reports: AtomicU64,
+    /// Reports that were told to come again: a node that nobody heard may have been one of them.
+    pub reports_put_off: AtomicU64,
     /// What is missing before the engine is ready, for people.
     waiting: Mutex<String>,
     /// Nodes by displayed status.
@@ -44,6 +46,7 @@ impl Default for Telemetry {
             longest_pass_micros: AtomicU64::new(0),
             journal_writes: AtomicU64::new(0),
             reports: AtomicU64::new(0),
+            reports_put_off: AtomicU64::new(0),
             waiting: Mutex::new("starting".to_owned()),
             nodes: Mutex::default(),
             sessions: Mutex::default(),

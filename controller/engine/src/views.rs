@@ -358,6 +358,11 @@ impl Views {
         }
     }
 
+    /// Nodes that are shown as driven.
+    pub fn driven(&self) -> impl Iterator<Item = NodeId> {
+        self.components.iter().filter(|(_, component)| component.shown.wanted.enabled).map(|(id, _)| *id)
+    }
+
     /// A Session is gone.
     pub fn session_gone(&mut self, uid: &SessionUid) {
         self.sessions.remove(uid);

@@ -74,7 +74,7 @@ async fn records_are_taken_over_and_fenced() {
     let loaded = second.load_all().await.unwrap();
     assert_eq!(loaded.sessions.len(), 31);
     let stored = loaded.sessions.iter().find(|session| session.uid == "u-1").unwrap();
-    assert!(stored.plan == plan && stored.journal.as_ref() == Some(&binary) && stored.key == key());
+    assert!(stored.plan == plan && stored.journal == bos_engine::records::JournalBytes::Written(binary.clone()) && stored.key == key());
     assert_eq!((loaded.artifacts.len(), second.ran(&key()).as_deref()), (1, Some("u-1")));
 
     for refused in [first.write_journal("u-1", &key(), b"late").await, first.remove_session("u-1").await] {

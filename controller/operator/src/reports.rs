@@ -100,6 +100,9 @@ async fn component(State(endpoint): State<Endpoint>, Path(xname): Path<String>, 
         Ok(response) => (ReportOutcome::Stored, response),
         Err(refusal) => (refusal.outcome(), refusal.into_response()),
     };
+    if outcome == ReportOutcome::TryLater {
+        endpoint.telemetry.reports_put_off.fetch_add(1, Ordering::Relaxed);
+    }
     endpoint.metrics.report(outcome);
     response
 }
@@ -299,6 +302,7 @@ mod tests {
         assert_eq!((status, retry.as_deref()), (StatusCode::SERVICE_UNAVAILABLE, Some("5")));
         assert!(queue.try_recv().is_err());
         assert!(metrics.text().unwrap().contains(r#"bos_reports_total{outcome="try_later"} 3"#));
+        assert_eq!(telemetry.reports_put_off.load(Ordering::Relaxed), 3, "silence proves nothing for a while");
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use crate::cfs::{CfsClient, Configuration};
 use crate::config::{ConfigError, ServiceConfig, ServicesConfig};
 use crate::error::Service;
 use crate::hsm::{HsmClient, Inventory};
-use crate::http::{CallObserver, Settings, Timeouts, Transport};
+use crate::http::{CallObserver, Settings, StopSwitch, Timeouts, Transport};
 use crate::ims::{Images, ImsClient};
 use crate::pcs::{PcsClient, Power};
 use crate::s3::{ObjectStore, S3Client};
@@ -28,6 +28,8 @@ pub struct Clients {
     pub images: Arc<dyn Images>,
     /// S3.
     pub objects: Arc<dyn ObjectStore>,
+    /// Holds back every power action while it is set.
+    pub stop: StopSwitch,
     /// The time limits for whole answers, to follow the `*_read_timeout` options of BOS while running.
     pub timeouts: Timeouts,
 }
@@ -40,10 +42,12 @@ impl Clients {
     pub fn new(config: &ServicesConfig, observer: Arc<dyn CallObserver>) -> Result<Self, ConfigError> {
         config.validate()?;
         let timeouts = Timeouts::default();
+        let stop = StopSwitch::default();
         let transport = |service, of: &ServiceConfig| {
             timeouts.set(service, Duration::from_secs(of.timeout_seconds));
             let settings = Settings {
                 service,
+                stop: (service == Service::Pcs).then(|| stop.clone()),
                 base: of.url(service).map_err(ConfigError::one)?,
                 ca_file: of.ca_file.clone(),
                 token_file: of.token_file.clone(),
@@ -59,7 +63,8 @@ impl Clients {
             configuration: Arc::new(CfsClient::new(transport(Service::Cfs, &config.cfs)?)),
             images: Arc::new(ImsClient::new(transport(Service::Ims, &config.ims)?)),
             objects: Arc::new(object_store(config, &timeouts, &observer)?),
-            timeouts,
+            stop: stop.clone(),
+            timeouts: timeouts.clone(),
         })
     }
 }
@@ -70,6 +75,7 @@ fn object_store(config: &ServicesConfig, timeouts: &Timeouts, observer: &Arc<dyn
     timeouts.set(Service::S3, Duration::from_secs(s3.timeout_seconds));
     let settings = Settings {
         service: Service::S3,
+        stop: None,
         base: endpoint.clone(),
         ca_file: s3.ca_file.clone(),
         token_file: None,

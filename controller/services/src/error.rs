@@ -43,6 +43,8 @@ pub enum ErrorKind {
     Malformed,
     /// The answer was larger than any right answer is.
     TooLarge,
+    /// Held back by the stop switch, at the last moment before it would have been written; nothing was sent.
+    Stopped,
     /// Our own refusal: the request would have been wrong or dangerous, for example an empty list of nodes.
     Refused,
 }
@@ -59,6 +61,7 @@ impl fmt::Display for ErrorKind {
             Self::Rejected(status) => write!(f, "rejected (HTTP {status})"),
             Self::Malformed => f.write_str("unexpected answer"),
             Self::TooLarge => f.write_str("answer too large"),
+            Self::Stopped => f.write_str("held back by the stop switch"),
             Self::Refused => f.write_str("not sent"),
         }
     }
@@ -113,7 +116,8 @@ impl ServiceError {
             | ErrorKind::Denied(_)
             | ErrorKind::Credentials
             | ErrorKind::Malformed
-            | ErrorKind::TooLarge => true,
+            | ErrorKind::TooLarge
+            | ErrorKind::Stopped => true,
             ErrorKind::Rejected(_) | ErrorKind::Refused => false,
         }
     }
@@ -129,6 +133,7 @@ impl ServiceError {
             | ErrorKind::Credentials
             | ErrorKind::Malformed
             | ErrorKind::TooLarge
+            | ErrorKind::Stopped
             | ErrorKind::Refused => None,
         }
     }

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +12,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Method, RequestBuilder, Response};
 use serde::Serialize;
 use tokio::sync::Semaphore;
+use tower::util::MapResultLayer;
 use url::Url;
 
 use crate::answer::{Answer, Malformed};
@@ -89,9 +90,33 @@ impl Timeouts {
     }
 }
 
+/// Holds power actions back while it is set. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct StopSwitch(Arc<AtomicBool>);
+
+impl StopSwitch {
+    /// Sets or lifts it. A call that has waited for its turn, or for its connection, is held back too.
+    pub fn set(&self, stop: bool) {
+        self.0.store(stop, Ordering::SeqCst);
+    }
+
+    /// Whether it is set.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// The stop switch was set when a connection for a call that changes something was ready.
+#[derive(Debug, thiserror::Error)]
+#[error("the stop switch is set")]
+struct Stopped;
+
 /// What one [`Transport`] is made of.
 pub(crate) struct Settings {
     pub(crate) service: Service,
+    /// Holds back the calls that change something.
+    pub(crate) stop: Option<StopSwitch>,
     pub(crate) base: Url,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) token_file: Option<PathBuf>,
@@ -129,8 +154,8 @@ impl Transport {
         drop(rustls::crypto::ring::default_provider().install_default());
         Ok(Self {
             service: settings.service,
-            pooled: client(&settings, 4)?,
-            fresh: client(&settings, 0)?,
+            pooled: client(&settings, 4, None)?,
+            fresh: client(&settings, 0, settings.stop.clone())?,
             base: settings.base,
             token_file: settings.token_file,
             turns: Semaphore::new(settings.max_in_flight),
@@ -283,7 +308,7 @@ where
     read().await
 }
 
-fn client(settings: &Settings, idle: usize) -> Result<Client, ConfigError> {
+fn client(settings: &Settings, idle: usize, stop: Option<StopSwitch>) -> Result<Client, ConfigError> {
     let key = settings.service.label();
     let mut builder = Client::builder()
         .connect_timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS))
@@ -299,6 +324,12 @@ fn client(settings: &Settings, idle: usize) -> Result<Client, ConfigError> {
         .http1_only()
         .user_agent(concat!("bos-operator/", env!("CARGO_PKG_VERSION")))
         .tls_danger_accept_invalid_certs(settings.insecure);
+    if let Some(stop) = stop {
+        // Without kept connections every call makes one, and this is looked at between that and the first byte of the call.
+        builder = builder.connector_layer(MapResultLayer::new(move |made: Result<_, tower::BoxError>| {
+            made.and_then(|connection| if stop.is_set() { Err(Stopped.into()) } else { Ok(connection) })
+        }));
+    }
     if let Some(path) = &settings.ca_file {
         let fault = |why: String| ConfigError::one(format!("{key}.caFile {}: {why}", path.display()));
         let pem = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
@@ -346,7 +377,9 @@ async fn read_start(mut response: Response) -> Bytes {
 fn network_error(service: Service, call: &'static str, error: reqwest::Error) -> ServiceError {
     // The URL may carry a signature.
     let error = error.without_url();
-    let (reached, kind) = if error.is_connect() {
+    let (reached, kind) = if is_stopped(&error) {
+        (Reached::No, ErrorKind::Stopped)
+    } else if error.is_connect() {
         (Reached::No, ErrorKind::Connect)
     } else if error.is_builder() {
         (Reached::No, ErrorKind::Refused)
@@ -356,6 +389,11 @@ fn network_error(service: Service, call: &'static str, error: reqwest::Error) ->
         (Reached::Unknown, ErrorKind::Interrupted)
     };
     ServiceError::new(service, call, reached, kind, chain(&error))
+}
+
+fn is_stopped(error: &reqwest::Error) -> bool {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.into_iter().any(|cause| cause.is::<Stopped>())
 }
 
 /// An error with its causes; each cause once.

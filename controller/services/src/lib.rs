@@ -32,7 +32,7 @@ pub use clients::Clients;
 pub use config::{ConfigError, ServicesConfig};
 pub use error::{ErrorKind, Reached, Service, ServiceError};
 pub use hsm::{Component, Components, Group, Inventory, Partition};
-pub use http::{CallObserver, CallOutcome, NoObserver, Timeouts};
+pub use http::{CallObserver, CallOutcome, NoObserver, StopSwitch, Timeouts};
 pub use ims::{Image, Images};
 pub use pcs::{Power, PowerOperation, PowerReadings, Reading, TaskFailure, TaskState, Transition, TransitionId};
 pub use s3::{Object, ObjectHead, ObjectStore, S3Error, S3ErrorKind};

@@ -284,3 +284,50 @@ async fn no_more_calls_at_a_time_than_allowed() {
     assert!(calls.iter().all(Result::is_ok));
     assert_eq!(MOST.load(Ordering::SeqCst), 2);
 }
+
+#[tokio::test]
+async fn the_stop_switch_holds_power_actions_back_even_those_that_wait_for_their_turn() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Semaphore;
+    let (calls, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let (heard, opened) = (Arc::clone(&calls), Arc::clone(&gate));
+    let server = serve_raw(move |mut stream| {
+        let (heard, opened) = (Arc::clone(&heard), Arc::clone(&opened));
+        async move {
+            let mut buffer = [0; 4096];
+            if stream.read(&mut buffer).await.unwrap_or(0) == 0 {
+                return;
+            }
+            heard.fetch_add(1, Ordering::SeqCst);
+            drop(opened.acquire().await);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 22\r\n\r\n{\"transitionID\":\"t-1\"}";
+            stream.write_all(answer).await.unwrap();
+        }
+    })
+    .await;
+    let mut config = config(&server.url);
+    config.pcs.max_in_flight = 1;
+    let clients = Clients::new(&config, Arc::new(bos_services::NoObserver)).unwrap();
+    let nodes = nodes(1);
+    let first = clients.power.request(PowerOperation::On, &nodes);
+    let second = async {
+        while calls.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        // The first was heard; this one has to wait for its end, and meanwhile somebody says stop.
+        let waiting = clients.power.request(PowerOperation::On, &nodes);
+        let stop = async {
+            clients.stop.set(true);
+            gate.add_permits(1);
+        };
+        tokio::join!(waiting, stop).0
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!(first.unwrap().as_str(), "t-1");
+    let held = second.unwrap_err();
+    assert_eq!(facts(&held), (Reached::No, ErrorKind::Stopped, true), "{held}");
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    clients.stop.set(false);
+    clients.power.request(PowerOperation::On, &nodes).await.unwrap();
+}

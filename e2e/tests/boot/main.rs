@@ -74,6 +74,7 @@ async fn trouble_is_met_as_the_rules_say() -> Result {
         ])
         .await;
     cases.run("the stop switch", switches::stop_switch(&bench, 68..76)).await;
+    cases.run("records deleted", switches::records_deleted(&bench, 68..72)).await;
     cases.run("an empty and a halved inventory", switches::inventory(&bench, 76..80)).await;
     bench.rig.stop().await;
     cases.verdict()

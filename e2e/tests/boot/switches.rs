@@ -109,6 +109,45 @@ pub async fn stop_switch(bench: &Bench, range: Range<usize>) -> Result {
     Ok(())
 }
 
+/// Somebody deletes what the operator has written about running Sessions: of one the journal, of one all of it.
+pub async fn records_deleted(bench: &Bench, range: Range<usize>) -> Result {
+    let nodes = bench.nodes(range);
+    let half = nodes.len() / 2;
+    bench.site.power(&nodes, false);
+    bench.site.set_faults(&nodes, &Faults { never_reports: true, ..Faults::default() });
+    bench.rig.set_options(&json!({"maxBootWaitTimeSeconds": 600})).await?;
+    for (name, part) in [("journal-deleted", &nodes[..half]), ("all-deleted", &nodes[half..])] {
+        bench.template(name, part, |_| {}).await?;
+        bench.rig.apply(&template::session(name, name, "Boot")).await?;
+    }
+    bench.rig.wait_components(|all| nodes.iter().all(|node| has_reason(all.get(node), "AwaitingReport")), LIMIT).await?;
+    bench.rig.operator().stop().await;
+    let uid = |session: Option<Session>| session.and_then(|session| session.metadata.uid).unwrap_or_default();
+    let journal = format!("bos-journal-{}", uid(bench.rig.session("journal-deleted").await?));
+    bench.rig.kubectl(&["-n", "bos", "delete", "configmap", &journal]).await?;
+    let label = format!("bos.hpe.com/session-uid={}", uid(bench.rig.session("all-deleted").await?));
+    let deleted = bench.rig.kubectl(&["-n", "bos", "delete", "configmap", "-l", &label]).await?;
+    assert_eq!(deleted.lines().count(), 2, "{deleted}");
+    let mark = bench.mark();
+    bench.rig.start_operator().await?;
+    assert_eq!(outcome(&bench.ended("journal-deleted").await?), "Failed/NodesFailed");
+    let ended = bench.ended("all-deleted").await?;
+    assert_eq!(outcome(&ended), "Failed/RecordsLost", "{ended:?}");
+    let lost = |component: &BootComponent| {
+        let status = component.status.clone().unwrap_or_default();
+        !status.enabled && status.reason == "RecordsLost" && status.message.contains("new Session")
+    };
+    bench.rig.wait_components(|all| nodes.iter().all(|node| all.get(node).is_some_and(lost)), LIMIT).await?;
+    bench.assert_commands(&mark, &nodes, Commands::NONE);
+    // They are not lost for good.
+    bench.site.set_faults(&nodes, &Faults::default());
+    bench.rig.set_options(&json!({"maxBootWaitTimeSeconds": 5})).await?;
+    bench.template("found", &nodes, |_| {}).await?;
+    bench.rig.apply(&template::session("found", "found", "Reboot")).await?;
+    assert_eq!(outcome(&bench.ended("found").await?), "Succeeded/Succeeded");
+    Ok(())
+}
+
 pub async fn inventory(bench: &Bench, range: Range<usize>) -> Result {
     let nodes = bench.nodes(range);
     let all = bench.site.xnames().len();

@@ -23,10 +23,14 @@ use bos_core::model::ConfigStatus;
 use bos_core::model::EndKind;
 use bos_core::model::HoldReason;
 use bos_core::model::NodeId;
+use bos_core::model::Owner;
 use bos_core::model::Power;
 use bos_core::model::PowerAction;
 use bos_core::model::SessionUid;
+use bos_core::plan::Plan;
 use bos_core::plan::PlannedOperation;
+use bos_core::resume::Stored;
+use bos_core::resume::StoredJournal;
 use bos_core::running::Order;
 use bos_core::session::SessionOutcome;
 use bos_core::session::Stage;
@@ -47,6 +51,61 @@ mod rule_11_ownership {
         assert_eq!(desk.end(0), Some((EndKind::Superseded, reasons::SUPERSEDED)));
         assert_eq!(desk.end(1), None);
         assert_eq!(&*desk.drive(0).session.0, "second");
+    }
+
+    /// Kubernetes tells creation times in whole seconds, and uids say nothing about the order.
+    #[test]
+    fn of_two_sessions_created_in_the_same_second_the_one_that_appeared_later_is_newer() {
+        for (first, second) in [("a", "b"), ("b", "a")] {
+            let mut desk = boot(1);
+            desk.wait(SECOND);
+            run_plan(&mut desk.world, first, plan(PlannedOperation::Boot, 1, "newer", ""), desk.now);
+            run_plan(&mut desk.world, second, plan(PlannedOperation::Boot, 1, "newest", ""), desk.now);
+            assert_eq!(&*desk.drive(0).session.0, second);
+        }
+    }
+
+    #[test]
+    fn and_it_is_newer_although_the_other_one_starts_last() {
+        for (first, second) in [("a", "b"), ("b", "a")] {
+            let mut desk = boot(1);
+            desk.world.fold_session(seen(first, desk.now, SessionSpec::new(Operation::Boot, "template")), desk.now);
+            run_plan(&mut desk.world, second, plan(PlannedOperation::Boot, 1, "newest", ""), desk.now);
+            let uid = SessionUid::from(first);
+            desk.world.fold_setup(&uid, Ok(setup(1, "newer", "", &[0])), desk.now);
+            desk.world.start_session(&uid, desk.now);
+            assert_eq!(&*desk.drive(0).session.0, second);
+        }
+    }
+
+    #[test]
+    fn after_a_restart_plans_tell_the_order_of_sessions_created_in_the_same_second() {
+        for (first, second, third) in [("a", "b", "c"), ("c", "b", "a")] {
+            let desk = boot(1);
+            let mut world = crate::fixture::world(1, desk.now);
+            let spec = || SessionSpec::new(Operation::Boot, "template");
+            let stored = |uid: &str, sequence| Stored {
+                uid: uid.into(),
+                plan: std::sync::Arc::new(Plan { sequence, ..plan(PlannedOperation::Boot, 1, "new", "") }),
+                journal: StoredJournal::Empty,
+            };
+            let objects = [first, second, third].map(|uid| seen(uid, desk.now, spec()));
+            world.take_up(objects.to_vec(), &[], vec![stored(second, 8), stored(first, 7)], desk.now).unwrap();
+            assert_eq!(&*world.nodes[0].drive.as_ref().unwrap().session.0, second);
+            let uid = SessionUid::from(third);
+            world.fold_setup(&uid, Ok(setup(1, "newest", "", &[0])), desk.now);
+            world.start_session(&uid, desk.now);
+            assert_eq!(&*world.nodes[0].drive.as_ref().unwrap().session.0, third, "what has no plan yet is newer");
+        }
+    }
+
+    #[test]
+    fn a_session_that_is_over_is_older_than_one_created_in_the_same_second() {
+        let mut desk = boot(1);
+        desk.world = crate::fixture::world(1, desk.now);
+        desk.world.nodes[0].owner = Some(Owner { created: desk.now, uid: "z".into() });
+        run_plan(&mut desk.world, "a", plan(PlannedOperation::Boot, 1, "newer", ""), desk.now);
+        assert_eq!(&*desk.drive(0).session.0, "a");
     }
 
     #[test]
@@ -91,7 +150,7 @@ mod rule_11_ownership {
     fn even_if_only_the_record_of_the_node_remembers_the_newer_one() {
         let mut desk = boot(1);
         desk.world = crate::fixture::world(1, desk.now);
-        desk.world.nodes[0].owner = Some((at(120), desk.uid.clone()));
+        desk.world.nodes[0].owner = Some(Owner { created: at(120), uid: desk.uid.clone() });
         let older = seen("older", at(60), SessionSpec::new(Operation::Reboot, "template"));
         desk.world.fold_session(older, desk.now);
         let (kind, message) = late_start(&mut desk);

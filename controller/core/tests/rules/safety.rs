@@ -125,6 +125,21 @@ mod rule_07_no_second_power_cycle {
         assert_eq!(desk.end(0), Some((EndKind::LeftRunning, reasons::LEFT_RUNNING)));
     }
 
+    /// Status operator and power-off operators judge by the same look: one that is too old for the first is too old for the others.
+    #[test]
+    fn nor_is_it_forced_when_the_time_of_a_boot_has_passed_since_the_look() {
+        let mut desk = Desk::new(1, plan(PlannedOperation::Shutdown, 1, "", ""));
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        let call = desk.one();
+        desk.answer(call.id, Outcome::Unknown { detail: "reset".into() });
+        let boot_by = desk.drive(0).action.unwrap().boot_by;
+        let asked = boot_by - SECOND;
+        desk.now = boot_by + SECOND;
+        desk.world.fold_power(&[NodeId(0)], asked, Ok(vec![(NodeId(0), Power::On, "".into())]), desk.now);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+    }
+
     #[test]
     fn a_shutdown_that_may_never_have_been_heard_is_asked_for_again_and_not_forced() {
         let mut desk = Desk::new(1, plan(PlannedOperation::Shutdown, 1, "", ""));

@@ -7,6 +7,7 @@ use bos_core::batch::{BatchId, Task};
 use bos_core::model::{EndKind, NodeId, Power, PowerAction, SessionUid, Token, World};
 use bos_core::plan::{Plan, PlannedOperation, RunningPolicy};
 use bos_core::running::{Dispatch, Order};
+use bos_core::session::Session;
 use bos_core::time::Timestamp;
 
 use super::scenario::{Scenario, Way};
@@ -45,6 +46,8 @@ pub(crate) struct Checker {
     by_person: BTreeMap<NodeId, Timestamp>,
     crashed: bool,
     pub(crate) deleted: BTreeSet<SessionUid>,
+    /// In the order in which the sessions appeared.
+    pub(crate) appeared: Vec<SessionUid>,
     /// How each node's part ended, for comparisons.
     pub(crate) ends: BTreeMap<(SessionUid, NodeId), EndKind>,
 }
@@ -62,12 +65,19 @@ impl Checker {
             by_person: BTreeMap::new(),
             crashed: false,
             deleted: BTreeSet::new(),
+            appeared: Vec::new(),
             ends: BTreeMap::new(),
         }
     }
 
     pub(crate) fn planned(&mut self, uid: &SessionUid, plan: &Arc<Plan>, now: Timestamp) {
         self.plans.entry(uid.clone()).or_insert_with(|| (plan.clone(), now));
+    }
+
+    /// Whether a session is newer than another. Within a second nobody can tell any more once the operator was away.
+    fn later(&self, one: &Session, other: &Session) -> bool {
+        let place = |session: &Session| self.appeared.iter().position(|uid| *uid == session.uid);
+        one.created > other.created || (!self.crashed && one.created == other.created && place(one) > place(other))
     }
 
     /// Power-ons of a session that the service tried for a node.
@@ -116,7 +126,7 @@ impl Checker {
         let (_, planned) = &self.plans[&dispatch.session];
         for (node, _) in &dispatch.nodes {
             let newer = self.plans.iter().find(|(uid, (plan, at))| {
-                let later = world.sessions.get(*uid).is_some_and(|other| other.created > session.created);
+                let later = world.sessions.get(*uid).is_some_and(|other| self.later(other, session));
                 **uid != dispatch.session && later && at > planned && world.sessions[*uid].run().is_some() && has(plan, *node)
             });
             assert!(newer.is_none(), "rule 11: {} acts on {node:?}, which {newer:?} took", dispatch.session);

@@ -83,6 +83,11 @@ pub(crate) fn setup(count: usize, image: &str, configuration: &str, nodes: &[usi
     }
 }
 
+/// The uid of the session that appears as number `index`: later ones have the smaller uid, so that its order is never the right one.
+pub(crate) fn uid(index: usize) -> SessionUid {
+    format!("session-{}", 9 - index).as_str().into()
+}
+
 /// A Session object.
 pub(crate) fn seen(uid: &str, created: Timestamp, spec: SessionSpec) -> SessionSeen {
     SessionSeen {
@@ -102,6 +107,7 @@ pub(crate) fn plan(operation: PlannedOperation, count: usize, image: &str, confi
     let artifacts = (operation != PlannedOperation::Shutdown).then(|| digest(image));
     Plan {
         version: PLAN_VERSION,
+        sequence: 0,
         operation,
         namespace: "bos".into(),
         name: "planned".into(),

@@ -19,7 +19,7 @@ use bos_core::want;
 use bos_crds::SessionSpec;
 
 use super::check::Checker;
-use super::fixture::{START, at, digest, seen, snapshot, xname};
+use super::fixture::{START, at, digest, seen, snapshot, uid, xname};
 use super::rng::Rng;
 use super::scenario::{Before, Command, Scenario};
 use super::site::{Effect, Site, known_token};
@@ -411,7 +411,11 @@ impl Sim {
         let wanted = self.scenario.sessions[index].clone();
         let mut spec = SessionSpec::new(wanted.operation, "template");
         spec.running_nodes = wanted.running;
-        let object = seen(&format!("session-{index}"), self.now, spec);
+        let uid = uid(index);
+        self.check.appeared.push(uid.clone());
+        // Kubernetes gives whole seconds.
+        let created = Timestamp::from_millis(self.now.as_millis().div_euclid(1000) * 1000);
+        let object = seen(&uid.0, created, spec);
         self.objects.insert(object.uid.clone(), object.clone());
         self.fold(self.life, |world, now| world.fold_session(object, now));
     }
@@ -430,7 +434,7 @@ impl Sim {
     }
 
     fn edit(&mut self, index: usize, edit: impl FnOnce(&mut SessionSpec)) {
-        let Some(object) = self.objects.get_mut(&SessionUid::from(format!("session-{index}").as_str())) else { return };
+        let Some(object) = self.objects.get_mut(&uid(index)) else { return };
         edit(&mut object.spec);
         object.generation += 1;
         let object = object.clone();
@@ -438,7 +442,7 @@ impl Sim {
     }
 
     fn delete(&mut self, index: usize) {
-        let uid = SessionUid::from(format!("session-{index}").as_str());
+        let uid = uid(index);
         if self.objects.get(&uid).is_none_or(|object| object.complete) {
             return;
         }
@@ -464,8 +468,7 @@ impl Sim {
 
     fn set_up(&mut self, life: u32, uid: &SessionUid) {
         let failed = [Service::Hsm, Service::S3].into_iter().find(|service| self.fails(*service).is_some());
-        let index: usize = uid.0.rsplit('-').next().unwrap().parse().unwrap();
-        let wanted = &self.scenario.sessions[index];
+        let wanted = self.scenario.sessions.iter().zip(0..).find(|(_, index)| self::uid(*index) == *uid).unwrap().0;
         let read: Result<SetupRead, SetupFault> = match failed {
             Some(service) => Err(SetupFault::Unavailable(fault(service))),
             None => Ok(super::fixture::setup(self.scenario.quirks.len(), wanted.image, wanted.configuration, &wanted.nodes)),

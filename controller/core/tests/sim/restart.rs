@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bos_core::journal::Journal;
 use bos_core::model::Reported;
-use bos_core::plan::Plan;
+use bos_core::resume::{Stored, StoredJournal};
 
 use super::fixture::world;
 use super::operator::{Event, Sim};
@@ -40,26 +40,20 @@ impl Sim {
             // As the engine does: the age of what a status says begins anew.
             node.reported = status.clone().map(|report| Reported { at: self.now, ..report });
         }
-        let mut objects: Vec<_> = self.objects.values().cloned().collect();
-        objects.sort_by_key(|object| (object.created, object.uid.clone()));
-        for object in &objects {
-            world.fold_session(object.clone(), self.now);
-        }
-        for object in objects.iter().filter(|object| !object.complete) {
-            if let Some(bytes) = self.plans.get(&object.uid) {
-                let plan: Plan = serde_json::from_slice(bytes).unwrap();
-                world.restore(&object.uid, Arc::new(plan), self.now);
-            }
-        }
-        for object in objects.iter().filter(|object| !object.complete && self.plans.contains_key(&object.uid)) {
-            if let Some(bytes) = self.journals.get(&object.uid) {
-                world.resume(&object.uid, Journal::decode(bytes).unwrap(), self.now).unwrap();
-            }
-            // What was in the journal already ended, but not acknowledged, is written again.
-            world.journal_due.insert(object.uid.clone());
-        }
+        let deleted = &self.check.deleted;
+        let objects = self.objects.values().filter(|object| !deleted.contains(&object.uid)).cloned().collect();
+        let stored = self.plans.iter().map(|(uid, bytes)| Stored {
+            uid: uid.clone(),
+            plan: Arc::new(serde_json::from_slice(bytes).unwrap()),
+            journal: match self.journals.get(uid) {
+                Some(bytes) => StoredJournal::Written(Box::new(Journal::decode(bytes).unwrap())),
+                None => StoredJournal::Empty,
+            },
+        });
+        let up = world.take_up(objects, &[], stored.collect(), self.now).unwrap();
+        // What was in the journal already ended, but not acknowledged, is written again.
+        world.journal_due.extend(up);
         for uid in self.check.deleted.clone() {
-            world.fold_session_gone(&uid);
             if !self.plans.contains_key(&uid)
                 && let Some(object) = self.objects.get_mut(&uid)
             {

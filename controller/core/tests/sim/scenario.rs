@@ -169,7 +169,8 @@ impl Scenario {
         }
         scenario.sessions = vec![wanted(&mut rng, count, at(1))];
         if rng.chance(400) {
-            let later = at(rng.between(2, 300));
+            // Now and then within the same second.
+            let later = if rng.chance(200) { at(1) + Duration::from_millis(rng.between(1, 900)) } else { at(rng.between(2, 300)) };
             scenario.sessions.push(wanted(&mut rng, count, later));
         }
         for _ in 0..rng.pick(&[0, 0, 1, 3]) {

@@ -73,6 +73,12 @@ impl Records {
         }
     }
 
+    /// Makes a fenced record, empty, unless this leader has written or taken it over already.
+    pub(super) async fn open_fenced(&self, record: &Record<'_>) -> Result<(), RecordError> {
+        let known = self.slots.slot(&record.name()).lock().await.is_some();
+        if known { Ok(()) } else { self.write_fenced(record, &[]).await }
+    }
+
     /// Reads a record after a conflict and decides whose it is.
     async fn look(&self, ours: &ConfigMap, known: bool) -> Result<Found, RecordError> {
         let name = content::name(ours).to_owned();

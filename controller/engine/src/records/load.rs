@@ -24,8 +24,19 @@ pub struct StoredSession {
     pub key: SessionKey,
     /// Its plan, whole.
     pub plan: Vec<u8>,
-    /// Its journal; none when no leader wrote one.
-    pub journal: Option<Vec<u8>>,
+    /// Its journal.
+    pub journal: JournalBytes,
+}
+
+/// A Session's journal, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JournalBytes {
+    /// Made before the plan and not written since.
+    Empty,
+    /// What was written last.
+    Written(Vec<u8>),
+    /// Not there, although it is made before the plan: the removal of the records was cut short, or somebody deleted it.
+    Lost,
 }
 
 /// Everything that was stored, after it was taken over.
@@ -37,8 +48,8 @@ pub struct Loaded {
     pub artifacts: Vec<(String, Vec<u8>)>,
     /// The operator-wide journal.
     pub operator_journal: Option<Vec<u8>>,
-    /// Uids of Sessions whose plan had missing parts. It counts as never written and was removed: no
-    /// effect can have left, because the plan comes before the first journal write.
+    /// Uids of Sessions whose plan had missing parts and whose journal is empty. It counts as never written and was removed: no
+    /// effect can have left.
     pub incomplete: Vec<String>,
     /// Uids of Sessions that have a journal and no plan. Somebody removed the plan; nothing can be
     /// followed. [`Records::remove_session`] removes the journal.
@@ -157,26 +168,35 @@ async fn load_sessions(
 ) -> Result<(), RecordError> {
     for (uid, parts) in plans {
         let Some((key, plan)) = join(parts) else {
-            if journals.contains_key(&uid) {
+            if matches!(journals.get(&uid), Some(Some(_))) {
                 // It was whole once: somebody removed parts of it. Reported as an orphan below.
                 tracing::error!(uid, "parts of the plan of a Session that has a journal are missing");
                 continue;
             }
             tracing::warn!(uid, "removing a plan that was never completed");
-            remove_plan(&records.store, &uid).await?;
+            journals.remove(&uid);
+            records.remove_session(&uid).await?;
             loaded.incomplete.push(uid);
             continue;
         };
         let journal = match journals.remove(&uid) {
-            Some(journal) => journal,
+            Some(Some(bytes)) => JournalBytes::Written(bytes),
+            Some(None) => JournalBytes::Empty,
             None => {
+                // Closed to an earlier leader all the same.
                 records.write_journal(&uid, &key, &[]).await?;
-                None
+                JournalBytes::Lost
             }
         };
         loaded.sessions.push(StoredSession { uid, key, plan, journal });
     }
-    loaded.orphans.extend(journals.into_keys());
+    for (uid, journal) in journals {
+        match journal {
+            Some(_) => loaded.orphans.push(uid),
+            // Its plan was never written.
+            None => records.remove_session(&uid).await?,
+        }
+    }
     Ok(())
 }
 

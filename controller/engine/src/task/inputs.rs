@@ -74,14 +74,18 @@ impl Task {
     }
 
     /// A Session at start; `planned` are those with a stored plan.
-    pub fn load_session<'a>(&mut self, object: &Session, planned: impl Iterator<Item = &'a SessionUid>, now: Timestamp) {
-        let Some(seen) = convert::session(object) else { return };
-        let has_plan = planned.into_iter().any(|uid| *uid == seen.uid);
-        if !has_plan {
+    pub fn load_session(&mut self, object: &Session, planned: &HashSet<&str>) -> Option<bos_core::session::SessionSeen> {
+        let seen = convert::session(object)?;
+        if !planned.contains(&*seen.uid.0) {
             self.note_ran(&seen.namespace, &seen.name);
         }
         self.views.session_seen(object, false);
-        self.world.fold_session(seen, now);
+        Some(seen)
+    }
+
+    /// What is shown as driven and is not, because somebody deleted its record, must not stay so.
+    pub fn touch_shown_as_driven(&mut self) {
+        self.world.touched.extend(self.views.driven());
     }
 
     /// What the ledger knows of a name.

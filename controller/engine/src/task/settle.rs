@@ -108,14 +108,16 @@ impl Task {
             referred.extend(plan.boot_sets.iter().filter_map(|set| Some(set.artifacts.as_ref()?.0.to_string())));
         }
         let unused: Vec<Digest> = self.world.artifacts.keys().filter(|digest| !referred.contains(&*digest.0)).cloned().collect();
+        self.dropping.retain(|_, removal| removal.peek().is_none());
         for digest in unused {
             self.world.artifacts.remove(&digest);
-            let records = Arc::clone(&self.records);
-            tokio::spawn(async move {
-                if let Err(error) = records.remove_artifacts(&digest.0).await {
-                    tracing::warn!(digest = %digest.0, %error, "an unused artifact set was not removed");
+            let (records, name) = (Arc::clone(&self.records), digest.0.clone());
+            let removal = tokio::spawn(async move {
+                if let Err(error) = records.remove_artifacts(&name).await {
+                    tracing::warn!(digest = %name, %error, "an unused artifact set was not removed");
                 }
             });
+            self.dropping.insert(digest, removal.map(drop).boxed().shared());
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bos_engine::records::{CHUNK_BYTES, RecordError, Records, SessionKey, highest_epoch};
+use bos_engine::records::{CHUNK_BYTES, JournalBytes, RecordError, Records, SessionKey, highest_epoch};
 use http::Method;
 use proptest::prelude::*;
 use serde_json::json;
@@ -50,8 +50,9 @@ async fn a_new_leader_reads_what_the_last_one_wrote() {
 
     let second = leader(&api, 2);
     let loaded = second.load_all().await.unwrap();
-    let sessions: Vec<_> = loaded.sessions.iter().map(|s| (s.uid.as_str(), s.plan.as_slice(), s.journal.as_deref())).collect();
-    assert_eq!(sessions, [("u-1", &b"plan"[..], Some(&b"two"[..])), ("u-2", &[0xFF, 0x00][..], None)]);
+    let sessions: Vec<_> = loaded.sessions.iter().map(|s| (s.uid.as_str(), s.plan.as_slice(), &s.journal)).collect();
+    let written = JournalBytes::Written(b"two".to_vec());
+    assert_eq!(sessions, [("u-1", &b"plan"[..], &written), ("u-2", &[0xFF, 0x00][..], &JournalBytes::Empty)]);
     assert_eq!(loaded.sessions[1].key, SessionKey::new("tenant", "other"));
     assert_eq!(loaded.operator_journal.as_deref(), Some(&b"hand"[..]));
     assert_eq!(loaded.artifacts, [("sha256:abc".to_owned(), b"kernel".to_vec())]);
@@ -88,8 +89,8 @@ async fn a_journal_that_an_earlier_leader_made_after_the_load_is_never_overwritt
     let second = new_leader(&api, 2).await;
     first.create_plan("u-1", &key(), b"plan").await.unwrap();
     first.write_journal("u-1", &key(), b"sent power on").await.unwrap();
-    second.create_plan("u-1", &key(), b"plan").await.unwrap();
     let foreign = RecordError::Foreign { name: "bos-journal-u-1".to_owned(), epoch: 1 };
+    assert_eq!(second.create_plan("u-1", &key(), b"plan").await, Err(foreign.clone()));
     assert_eq!(second.write_journal("u-1", &key(), b"nothing sent").await, Err(foreign));
     assert_eq!(journal(&api), "sent power on");
 }
@@ -204,6 +205,21 @@ async fn parts_of_a_plan_that_was_acted_on_are_kept_and_reported() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_journal_that_somebody_deleted_is_missed_and_one_without_a_plan_is_not() {
+    let api = FakeApi::default();
+    let records = new_leader(&api, 1).await;
+    records.create_plan("u-1", &key(), b"plan").await.unwrap();
+    records.write_journal("u-1", &key(), b"sent").await.unwrap();
+    api.delete(&path("bos-journal-u-1"));
+    records.create_plan("u-2", &SessionKey::new("bos", "boot-2"), b"plan").await.unwrap();
+    api.delete(&path("bos-plan-u-2-0"));
+    let loaded = leader(&api, 2).load_all().await.unwrap();
+    assert_eq!(loaded.sessions.iter().map(|s| (s.uid.as_str(), &s.journal)).collect::<Vec<_>>(), [("u-1", &JournalBytes::Lost)]);
+    assert_eq!((loaded.orphans, loaded.incomplete), (Vec::new(), Vec::new()));
+    assert_eq!(api.paths(&path("bos-journal-u")), [path("bos-journal-u-1")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_list_is_read_to_its_end() {
     let api = FakeApi::default();
     let records = new_leader(&api, 1).await;
@@ -301,7 +317,7 @@ proptest! {
             let second = leader(&api, 2);
             let loaded = second.load_all().await.unwrap();
             let last = format!("first {}", writes - 1);
-            assert_eq!(loaded.sessions[0].journal.as_deref(), Some(last.as_bytes()));
+            assert_eq!(loaded.sessions[0].journal, JournalBytes::Written(last.into_bytes()));
             let deposed = first.write_journal("u-1", &key(), b"too late").await;
             assert!(matches!(deposed, Err(RecordError::Deposed { epoch: 2, .. })), "{deposed:?}");
             second.write_journal("u-1", &key(), b"second").await.unwrap();

@@ -1,0 +1,305 @@
+//! Taking up again: from Session objects, plans and journals to a World that goes on where the last process ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bos_crds::{Operation, SessionSpec, reasons};
+
+use crate::batch::{Batch, BatchId, BatchState, Member, Work};
+use crate::journal::{BatchRecord, Clock, DriveRecord, IssuedRecord, Journal, JournalError, State, session_end};
+use crate::model::{Drive, End, EndKind, Hold, Issued, LastRun, NodeId, Reported, SessionUid, World};
+use crate::plan::Plan;
+use crate::ranges;
+use crate::session::{Ended, Session, SessionSeen, Stage};
+use crate::time::Timestamp;
+use crate::want::Decision;
+
+/// The records of one session as they were found.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its uid.
+    pub uid: SessionUid,
+    /// Its plan.
+    pub plan: Arc<Plan>,
+    /// Its journal.
+    pub journal: StoredJournal,
+}
+
+/// The journal of a session as it was found.
+#[derive(Debug, Clone)]
+pub enum StoredJournal {
+    /// Made before the plan and never written since: nothing was sent.
+    Empty,
+    /// Its last state.
+    Written(Box<Journal>),
+    /// It is made before the plan, so somebody removed it; what was sent is not known any more.
+    Lost,
+}
+
+/// Why a session cannot be taken up; it must not be driven.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("session {uid}: {error}")]
+pub struct ResumeError {
+    /// The session.
+    pub uid: SessionUid,
+    /// What is wrong with its journal.
+    pub error: JournalError,
+}
+
+impl World {
+    /// Takes up every session that has records, in the order in which they took their nodes, and folds all others in.
+    ///
+    /// `objects` are the Sessions that can be read, `unreadable` those that are there and cannot. Returns the sessions taken up;
+    /// records of others (they had ended) are of no use any more.
+    ///
+    /// # Errors
+    /// When a journal does not fit its plan.
+    pub fn take_up(
+        &mut self,
+        mut objects: Vec<SessionSeen>,
+        unreadable: &[SessionUid],
+        stored: Vec<Stored>,
+        now: Timestamp,
+    ) -> Result<Vec<SessionUid>, ResumeError> {
+        // What has no plan yet appears after all that has one.
+        self.last_sequence = stored.iter().map(|stored| stored.plan.sequence).max().unwrap_or(0).max(self.last_sequence);
+        objects.sort_by_key(|object| (object.created, object.uid.clone()));
+        let mut there: BTreeSet<SessionUid> = unreadable.iter().cloned().collect();
+        for object in objects {
+            there.insert(object.uid.clone());
+            self.fold_session(object, now);
+        }
+        let mut order: BTreeMap<(Timestamp, u64, SessionUid), Stored> = BTreeMap::new();
+        for stored in stored {
+            if !self.sessions.contains_key(&stored.uid) {
+                if matches!(stored.journal, StoredJournal::Lost) && !there.contains(&stored.uid) {
+                    // Over and deleted; the removal of its records was cut short.
+                    continue;
+                }
+                // Deleted while we were away: its nodes are released as they are (rule 10).
+                self.fold_session(gone(&stored), now);
+            }
+            let Some(session) = self.sessions.get_mut(&stored.uid) else { continue };
+            if !matches!(session.stage, Stage::Ended(_)) {
+                session.sequence = stored.plan.sequence;
+                order.insert((session.created, session.sequence, session.uid.clone()), stored);
+            }
+        }
+        for stored in order.values() {
+            self.restore(&stored.uid, stored.plan.clone(), now);
+        }
+        for stored in order.into_values() {
+            let uid = stored.uid;
+            match stored.journal {
+                StoredJournal::Empty => {}
+                StoredJournal::Written(journal) => {
+                    self.resume(&uid, *journal, now).map_err(|error| ResumeError { uid: uid.clone(), error })?;
+                }
+                StoredJournal::Lost => self.abandon(&uid, now),
+            }
+            if !there.contains(&uid) {
+                self.fold_session_gone(&uid);
+            }
+        }
+        let up = self.sessions.values().filter(|session| session.run().is_some());
+        Ok(up.map(|session| session.uid.clone()).collect())
+    }
+
+    /// Puts a session back as its plan says. Sessions are restored in their order, and resumed after all plans are in place.
+    pub fn restore(&mut self, uid: &SessionUid, plan: Arc<Plan>, now: Timestamp) {
+        if let Some(session) = self.sessions.get(uid) {
+            self.ran.insert((session.namespace.clone(), session.name.clone()), uid.clone());
+        }
+        self.begin(uid, plan, now);
+    }
+
+    /// Nobody knows what was sent for the nodes of a session: they are left as they are.
+    fn abandon(&mut self, uid: &SessionUid, now: Timestamp) {
+        let open: Vec<NodeId> = self.sessions.get(uid).and_then(Session::running).map(|run| run.open().collect()).unwrap_or_default();
+        for node in open {
+            let message = "The journal of the Session was deleted, so nobody knows what was done. The node is left as it is; look at it, then use a new Session.";
+            self.decide(node, Decision::End(EndKind::Failed, reasons::RECORDS_LOST.into(), message.into()), now);
+        }
+    }
+
+    /// Applies a journal to a restored session.
+    ///
+    /// # Errors
+    /// When the journal does not fit the plan; the session must then not be driven.
+    pub fn resume(&mut self, uid: &SessionUid, journal: Journal, now: Timestamp) -> Result<(), JournalError> {
+        let clock = Clock(now);
+        let Some(run) = self.sessions.get_mut(uid).and_then(Session::running_mut) else { return Ok(()) };
+        let bound = u32::try_from(run.slots.len()).unwrap_or(u32::MAX);
+        let started = clock.past(journal.started_ms);
+        run.started = journal.started_at_ms.map_or(started, |at| started.min(Timestamp::from_millis(at)));
+        run.tokens = journal.tokens;
+        run.timeout_cycles = journal.timeout_cycles.iter().map(|(age, nodes)| (clock.past(*age), *nodes)).collect();
+        run.mass_timeout = journal.mass_timeout_ms.map(|age| clock.past(age));
+        for group in journal.groups {
+            for index in ranges::decode(&group.nodes, bound).ok_or(JournalError::Positions(group.nodes))? {
+                self.resume_node(uid, index, &group.state, clock);
+            }
+        }
+        for record in journal.batches {
+            let positions = ranges::decode(&record.nodes, bound).ok_or(JournalError::Positions(record.nodes.clone()))?;
+            self.resume_batch(uid, &positions, record, clock);
+        }
+        if let Some(end) = journal.end {
+            let end = session_end(end, clock);
+            let Some(session) = self.sessions.get_mut(uid) else { return Ok(()) };
+            let stage = std::mem::replace(&mut session.stage, Stage::Ended(Box::new(Ended { end, run: None, before_us: false })));
+            if let (Stage::Running(run), Stage::Ended(ended)) = (stage, &mut session.stage) {
+                ended.run = Some(run);
+            }
+        }
+        Ok(())
+    }
+
+    fn resume_node(&mut self, uid: &SessionUid, index: u32, state: &State, clock: Clock) {
+        let Some(session) = self.sessions.get_mut(uid) else { return };
+        let (namespace, name) = (session.namespace.clone(), session.name.clone());
+        let Some(slot) = session.running_mut().and_then(|run| run.slots.get_mut(index as usize)) else { return };
+        slot.power_cycled = state.power_cycled;
+        let id = slot.node;
+        let action = state.action.map(|record| clock.issued(record));
+        self.wait_out(uid, id, action);
+        if state.end.as_ref().is_none_or(|end| end.kind != EndKind::Succeeded)
+            && state.drive.as_ref().is_none_or(|drive| drive.booted_ms.is_none())
+        {
+            self.drop_outdated_report(id, state.action);
+        }
+        self.resume_report(uid, id, state, clock);
+        let Some(slot) = self.sessions.get_mut(uid).and_then(Session::running_mut).and_then(|run| run.slots.get_mut(index as usize)) else {
+            return;
+        };
+        if let Some(record) = &state.end {
+            let end =
+                End { kind: record.kind, reason: record.reason.clone(), message: record.message.clone(), at: clock.past(record.age_ms) };
+            slot.end = Some(end.clone());
+            let Some(limit) = self.node(id).map(|node| self.retry_limit(node)) else { return };
+            let configuration = self
+                .node(id)
+                .and_then(|node| node.drive.as_ref())
+                .filter(|_| end.kind == EndKind::Succeeded)
+                .and_then(|drive| self.sessions.get(&drive.session)?.configuration_of(drive.boot_set));
+            let Some(node) = self.node_mut(id) else { return };
+            // What a newer session, over already, made of the node is in its status, and stays.
+            let newest = node.owner.as_ref().is_none_or(|owner| owner.uid == *uid);
+            if newest && node.drive.as_ref().is_none_or(|drive| drive.session == *uid) {
+                node.drive = None;
+                node.last = Some(LastRun {
+                    session: uid.clone(),
+                    namespace,
+                    name,
+                    end,
+                    attempts: state.attempts,
+                    limit,
+                    action,
+                    phase: state.phase,
+                    configuration,
+                });
+            }
+            return;
+        }
+        let Some(record) = &state.drive else { return };
+        let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()).filter(|drive| drive.session == *uid) else { return };
+        resume_drive(drive, state, record, action, clock);
+    }
+
+    /// A power action of this session may still be on its way to a node that a newer session owns: that one looks at the node
+    /// only after the action's deadline (rule 11).
+    fn wait_out(&mut self, uid: &SessionUid, id: NodeId, action: Option<Issued>) {
+        let Some(issued) = action.filter(|issued| !issued.accepted && !issued.failed) else { return };
+        if let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()).filter(|drive| drive.session != *uid) {
+            drive.held_since = drive.held_since.max(issued.power_by);
+        }
+    }
+
+    /// What a node ran before a power action of ours it does not run any more, whatever its status, which may lag, still says.
+    fn drop_outdated_report(&mut self, id: NodeId, action: Option<IssuedRecord>) {
+        let Some(issued) = action.and_then(|record| record.wall_ms).map(Timestamp::from_millis) else { return };
+        if let Some(node) = self.node_mut(id).filter(|node| node.reported.as_ref().is_some_and(|report| report.since < issued)) {
+            node.reported = None;
+        }
+    }
+
+    /// What a node reported and was answered 200 to, where its status did not get that far.
+    fn resume_report(&mut self, uid: &SessionUid, id: NodeId, state: &State, clock: Clock) {
+        let run = self.sessions.get(uid).and_then(Session::run);
+        let place = state.token.map(usize::from);
+        let Some((run, (token, boot_set))) = run.zip(place).and_then(|(run, place)| Some((run, run.tokens.get(place)?.clone()))) else {
+            return;
+        };
+        let artifacts = run.plan.boot_set(boot_set).and_then(|set| set.artifacts.clone());
+        // It came up with this token by our power-on; only what it said later than that is newer.
+        let since = state.action.and_then(|record| record.wall_ms).map_or(clock.0, Timestamp::from_millis).min(clock.0);
+        let Some(node) = self.node_mut(id) else { return };
+        if node.reported.as_ref().is_none_or(|known| known.token != token && known.since <= since) {
+            node.reported = Some(Reported { token, artifacts, since, at: clock.0 });
+        }
+    }
+
+    fn resume_batch(&mut self, uid: &SessionUid, positions: &[u32], record: BatchRecord, clock: Clock) {
+        let Work::Power(_) = record.work else {
+            // Boot parameters and configuration are set again before anything else happens: harmless, and the only way to know.
+            return;
+        };
+        let Some(transition) = record.transition else {
+            // It may have been sent. Its nodes are looked at, and it is waited out (`accepted` is false in their action).
+            return;
+        };
+        self.last_batch += 1;
+        let id = BatchId(self.last_batch);
+        let slots: Vec<NodeId> = match self.sessions.get(uid).and_then(Session::run) {
+            Some(run) => positions.iter().filter_map(|index| Some(run.slots.get(*index as usize)?.node)).collect(),
+            None => return,
+        };
+        for node in &slots {
+            let before = self.node_mut(*node).and_then(|node| node.batch.replace(id));
+            // A newer session's operation began after the older one had ended.
+            if let Some(older) = before.and_then(|before| self.batches.get_mut(&before)) {
+                older.nodes.retain(|member| member.node != *node);
+            }
+        }
+        let nodes = slots.into_iter().map(|node| Member { node, before: None }).collect();
+        let state = BatchState::Following { transition, next: clock.0, reading: false };
+        let opened = clock.past(record.age_ms);
+        let batch = Batch { id, session: uid.clone(), boot_set: record.boot_set, work: record.work, nodes, opened, state };
+        self.batches.insert(id, batch);
+    }
+}
+
+/// `held_since` stays the instant of the restore: whatever was seen before we died is looked at again.
+fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: Option<Issued>, clock: Clock) {
+    drive.phase = state.phase;
+    drive.action = action;
+    drive.attempts = state.attempts;
+    drive.params = record.params;
+    drive.config = record.config;
+    drive.booted = record.booted_ms.map(|age| clock.past(age));
+    drive.configured_by = record.configured_in_ms.map(|remaining| clock.future(remaining));
+    drive.hold = record.hold.map(|(reason, age, remaining)| Hold {
+        reason,
+        since: clock.past(age),
+        until: clock.future(remaining.max(i64::try_from(Duration::from_secs(1).as_millis()).unwrap_or(1000))),
+    });
+    drive.together = record.together;
+    drive.refunds = record.refunds;
+    drive.error = record.error.clone();
+}
+
+/// A Session that is not there any more, or cannot be read. It is older than any that is: it takes no node from one (rule 11),
+/// and it sends nothing.
+fn gone(stored: &Stored) -> SessionSeen {
+    SessionSeen {
+        uid: stored.uid.clone(),
+        namespace: stored.plan.namespace.clone(),
+        name: stored.plan.name.clone(),
+        created: Timestamp::default(),
+        generation: 0,
+        tracked: false,
+        spec: SessionSpec { suspend: true, ..SessionSpec::new(Operation::Boot, "") },
+        complete: false,
+    }
+}
