@@ -53,6 +53,8 @@ reasons! {
 
     // Nodes that ended.
 
+    /// The node is off, and what was asked never powers a node on.
+    POWERED_OFF = "PoweredOff";
     /// Somebody deleted the record of what was done, so the node is left as it is. Look at it, then use a new Session.
     RECORDS_LOST = "RecordsLost";
 

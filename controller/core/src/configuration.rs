@@ -1,13 +1,15 @@
 //! The configuration operator: nodes that are up with the right image but for which CFS wants another configuration.
 //!
 //! After a boot by us it has nothing to do, for power-on set the configuration already; it serves "same image, other
-//! configuration", which needs no reboot (BOS behaviour §10).
+//! configuration", which needs no reboot (BOS behaviour §10), and the operation Configure, which always tells CFS once: what CFS
+//! said before is no evidence that it was asked (a stale `configured` counted as success in v1).
 
 use std::collections::BTreeMap;
 
 use crate::batch::Work;
 use crate::health::Service;
-use crate::model::{NodeId, Phase, World};
+use crate::model::{NodeId, Phase, Prepared, World};
+use crate::plan::PlannedOperation;
 use crate::power_on::chunk_size;
 use crate::time::Timestamp;
 use crate::want::Want;
@@ -27,7 +29,8 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
             let Some(booted) = drive.booted.filter(|_| drive.phase == Phase::Configuring && drive.session == session.uid) else { continue };
             let Some(set) = run.plan.boot_set(drive.boot_set) else { continue };
             let seen = node.config.as_ref().filter(|seen| seen.at >= booted).and_then(|seen| seen.record.as_ref());
-            let differs = seen.is_some_and(|record| record.desired != set.configuration);
+            let to_tell = run.plan.operation == PlannedOperation::Configure && drive.config == Prepared::No;
+            let differs = seen.is_some_and(|record| record.desired != set.configuration || to_tell);
             if differs && node.batch.is_none() && !node.suspended && now >= drive.not_before {
                 by_set.entry((drive.boot_set, drive.together)).or_default().push(id);
             }

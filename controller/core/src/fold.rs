@@ -164,7 +164,7 @@ impl World {
         for id in nodes {
             if let Some(node) = self.nodes.get_mut(id.0 as usize) {
                 node.reading_config = false;
-                if read.is_ok() && node.drive.is_some() {
+                if read.is_ok() && node.drive.is_some() && asked >= node.config_since {
                     node.config = Some(ConfigSeen { record: None, at: asked });
                 }
             }
@@ -174,7 +174,7 @@ impl World {
             Ok(records) => {
                 self.fold_answer(Service::Cfs, now);
                 for (id, record) in records {
-                    let Some(node) = self.nodes.get_mut(id.0 as usize) else { continue };
+                    let Some(node) = self.nodes.get_mut(id.0 as usize).filter(|node| asked >= node.config_since) else { continue };
                     let Some(drive) = &mut node.drive else { continue };
                     if matches!(drive.hold, Some(hold) if hold.reason == HoldReason::NotInConfigurationService) {
                         drive.hold = None;
@@ -477,6 +477,7 @@ impl World {
         // What CFS says of the node must be read anew.
         if let Some(node) = self.node_mut(node).filter(|_| work == Work::Configure) {
             node.config = None;
+            node.config_since = now;
         }
     }
 

@@ -84,6 +84,8 @@ pub(crate) struct DriveRecord {
     pub(crate) together: u32,
     #[serde(default)]
     pub(crate) refunds: u8,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) inherited: Vec<Token>,
     #[serde(default, skip_serializing_if = "str::is_empty")]
     pub(crate) error: Arc<str>,
 }
@@ -333,6 +335,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &crate::session::
             hold: drive.hold.map(|hold| (hold.reason, clock.age(hold.since), clock.remaining(hold.until))),
             together: drive.together,
             refunds: drive.refunds,
+            inherited: drive.inherited.clone(),
             error: drive.error.clone(),
         }),
         end: None,

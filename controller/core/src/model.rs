@@ -282,6 +282,8 @@ pub struct Drive {
     pub not_before: Timestamp,
     /// Attempts given back because nothing showed that they were carried out.
     pub refunds: u8,
+    /// Tokens of the session it was taken from while that was booting it: a report of one of them is no boot by somebody else.
+    pub inherited: Vec<Token>,
     /// Last error a service named for this node.
     pub error: Arc<str>,
     /// In its displayed status since then; not durable, for display only.
@@ -323,6 +325,8 @@ pub struct Node {
     pub heard: Option<Timestamp>,
     /// Last answer of CFS; kept only while driven.
     pub config: Option<ConfigSeen>,
+    /// CFS was told something then: what was asked of it before says nothing about that.
+    pub config_since: Timestamp,
     /// Present from set-up until the node's part in the session has ended.
     pub drive: Option<Drive>,
     /// The open operation on this node: at most one, whoever asked for it (rule 11).
@@ -385,6 +389,7 @@ impl Node {
             reported: None,
             heard: None,
             config: None,
+            config_since: Timestamp::default(),
             drive: None,
             batch: None,
             reading_power: false,

@@ -248,6 +248,7 @@ impl World {
             together: 0,
             not_before: now,
             refunds: 0,
+            inherited: Vec::new(),
             error: Arc::from(""),
             since: now,
         });

@@ -49,6 +49,8 @@ pub enum PlannedOperation {
     Reboot,
     /// Take nodes down.
     Shutdown,
+    /// Give nodes that are on another configuration; their power is never touched.
+    Configure,
 }
 
 /// `spec.runningNodes` of a Boot.

@@ -286,6 +286,7 @@ fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: 
     });
     drive.together = record.together;
     drive.refunds = record.refunds;
+    drive.inherited.clone_from(&record.inherited);
     drive.error = record.error.clone();
 }
 

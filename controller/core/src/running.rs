@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::batch::{Batch, BatchId, BatchState, Work};
-use crate::model::{Digest, Drive, End, EndKind, Node, NodeId, Owner, Power, PowerAction, Prepared, SessionUid, World};
+use crate::model::{Digest, Drive, End, EndKind, Node, NodeId, Owner, Power, PowerAction, Prepared, SessionUid, Token, World};
 use crate::plan::Plan;
 use crate::session::{Run, Slot, Stage};
 use crate::time::Timestamp;
@@ -95,8 +95,20 @@ impl World {
             .and_then(|node| node.drive.as_ref())
             .and_then(|drive| drive.action)
             .filter(|issued| !issued.accepted && !issued.failed);
+        let inherited = self.tokens_under_way(id);
         self.supersede(id, &by, now);
         self.take(id, uid, index, boot_set, unsettled.map_or(now, |issued| issued.power_by.max(now)));
+        if let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()) {
+            drive.inherited = inherited;
+        }
+    }
+
+    /// What the node will report if the session that drives it now has powered it on and it is still to come up.
+    fn tokens_under_way(&self, id: NodeId) -> Vec<Token> {
+        let Some((session, drive)) = self.driver(id) else { return Vec::new() };
+        let booting = matches!(drive.action, Some(issued) if issued.action == PowerAction::On) && drive.booted.is_none();
+        let ours = session.run().filter(|_| booting).map(|run| run.tokens.iter().filter(|(_, set)| *set == drive.boot_set));
+        drive.inherited.iter().cloned().chain(ours.into_iter().flatten().map(|(token, _)| token.clone())).collect()
     }
 
     fn never_taken(&mut self, uid: &SessionUid, index: u32, kind: EndKind, reason: &str, message: &str, now: Timestamp) {

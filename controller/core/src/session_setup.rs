@@ -125,10 +125,9 @@ fn refusal(world: &World, session: &Session, now: Timestamp) -> Option<(&'static
 fn unsupported(session: &Session) -> Option<&'static str> {
     match (session.spec.mode, session.spec.operation) {
         (Mode::V1, _) => Some("mode v1"),
-        (Mode::V2, Operation::Configure) => Some("operation Configure"),
         (Mode::V2, _) if session.spec.stage => Some("stage"),
         (Mode::V2, _) if session.spec.retry_of.is_some() => Some("retryOf"),
-        (Mode::V2, Operation::Boot | Operation::Reboot | Operation::Shutdown) => None,
+        (Mode::V2, _) => None,
     }
 }
 
@@ -228,7 +227,7 @@ pub fn plan(session: &Session, read: &SetupRead, options: &Options) -> Result<Pl
     Ok(Plan {
         version: PLAN_VERSION,
         sequence: session.sequence,
-        operation: operation(session)?,
+        operation: operation(session.spec.operation),
         namespace: session.namespace.clone(),
         name: session.name.clone(),
         template_generation: read.template_generation,
@@ -243,13 +242,19 @@ pub fn plan(session: &Session, read: &SetupRead, options: &Options) -> Result<Pl
     })
 }
 
-fn operation(session: &Session) -> Result<PlannedOperation, (&'static str, String)> {
-    match session.spec.operation {
-        Operation::Boot => Ok(PlannedOperation::Boot),
-        Operation::Reboot => Ok(PlannedOperation::Reboot),
-        Operation::Shutdown => Ok(PlannedOperation::Shutdown),
-        Operation::Configure => Err((reasons::UNSUPPORTED_MODE, "operation Configure is not supported by this release".to_owned())),
+const fn operation(operation: Operation) -> PlannedOperation {
+    match operation {
+        Operation::Boot => PlannedOperation::Boot,
+        Operation::Reboot => PlannedOperation::Reboot,
+        Operation::Shutdown => PlannedOperation::Shutdown,
+        Operation::Configure => PlannedOperation::Configure,
     }
+}
+
+/// Whether an operation boots nodes, and so needs an image.
+#[must_use]
+pub const fn boots(operation: Operation) -> bool {
+    matches!(operation, Operation::Boot | Operation::Reboot)
 }
 
 fn check_template(spec: &SessionSpec, template: &SessionTemplateSpec) -> Result<(), (&'static str, String)> {
@@ -281,21 +286,26 @@ fn planned_boot_sets(
     read: &SetupRead,
     resolved: &TemplateResolution,
 ) -> Result<Vec<PlannedBootSet>, (&'static str, String)> {
-    let off = session.spec.operation == Operation::Shutdown;
+    let operation = session.spec.operation;
     let mut planned = Vec::new();
     for (set, nodes) in read.template.boot_sets.iter().zip(&resolved.boot_sets) {
         if nodes.nodes.is_empty() {
             continue;
         }
-        let artifacts = read.artifacts.get(&set.name);
-        if !off && artifacts.is_none() {
+        let artifacts = read.artifacts.get(&set.name).filter(|_| boots(operation));
+        if boots(operation) && artifacts.is_none() {
             return Err((reasons::SETUP_FAILED, format!("boot set {}: its artifacts were not read", set.name)));
+        }
+        let configuration = if operation == Operation::Shutdown { "" } else { configuration_name(&read.template, set) };
+        if operation == Operation::Configure && configuration.is_empty() {
+            let message = format!("boot set {}: it has no CFS configuration, so there is nothing to configure.", set.name);
+            return Err((reasons::TEMPLATE_INVALID, message));
         }
         planned.push(PlannedBootSet {
             name: set.name.as_str().into(),
-            artifacts: artifacts.filter(|_| !off).map(|artifacts| Digest(artifacts.short_digest().into())),
-            image: artifacts.filter(|_| !off).map_or("", |artifacts| artifacts.image.as_str()).into(),
-            configuration: if off { "".into() } else { configuration_name(&read.template, set).into() },
+            artifacts: artifacts.map(|artifacts| Digest(artifacts.short_digest().into())),
+            image: artifacts.map_or("", |artifacts| artifacts.image.as_str()).into(),
+            configuration: configuration.into(),
             nodes: nodes.nodes.clone(),
         });
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bos_crds::reasons;
 
-use crate::model::{ConfigStatus, Drive, EndKind, Hold, HoldReason, Issued, Node, NodeId, Phase, Power, PowerAction, World};
+use crate::model::{ConfigStatus, Drive, EndKind, Hold, HoldReason, Issued, Node, NodeId, Phase, Power, PowerAction, Prepared, World};
 use crate::pass::MAX_REFUNDS;
 use crate::plan::{PlannedBootSet, PlannedOperation, RunningPolicy};
 use crate::session::{Run, Session};
@@ -100,7 +100,7 @@ impl Case<'_> {
     /// The decision for this node, or None where there is nothing to decide now.
     #[must_use]
     pub fn judge(&self) -> Option<Decision> {
-        if self.boot_set.artifacts.is_some() && self.drive.booted.is_some() && !self.being_switched_off() {
+        if self.operation() != PlannedOperation::Shutdown && self.drive.booted.is_some() && !self.being_switched_off() {
             return self.judge_booted();
         }
         if let Some(decision) = self.judge_occupied() {
@@ -146,9 +146,18 @@ impl Case<'_> {
         self.drive.evidence_since(self.now)
     }
 
+    fn operation(&self) -> PlannedOperation {
+        self.run.plan.operation
+    }
+
     fn judge_off(&self) -> Option<Decision> {
-        if self.boot_set.artifacts.is_none() {
-            return Some(Decision::End(EndKind::Succeeded, "".into(), "Off, as desired.".into()));
+        match self.operation() {
+            PlannedOperation::Shutdown => return Some(Decision::End(EndKind::Succeeded, "".into(), "Off, as desired.".into())),
+            PlannedOperation::Configure => {
+                let message = "It is off, and Configure powers nothing on. To boot and configure it: a Session with operation Boot.";
+                return Some(Decision::End(EndKind::Failed, reasons::POWERED_OFF.into(), message.into()));
+            }
+            PlannedOperation::Boot | PlannedOperation::Reboot => {}
         }
         match self.drive.action {
             Some(issued) if issued.action == PowerAction::On && !issued.failed => (self.now >= issued.power_by).then(|| {
@@ -190,42 +199,48 @@ impl Case<'_> {
 
     /// On, and the session has done nothing to it yet.
     fn judge_running(&self) -> Option<Decision> {
-        let same = self.boot_set.artifacts.is_some() && self.known_image() == self.boot_set.artifacts.as_ref();
-        let policy = self.run.plan.running;
-        match (self.run.plan.operation, self.known_image()) {
-            (PlannedOperation::Shutdown | PlannedOperation::Reboot, _) => Some(Decision::Enter(Phase::PoweringOff)),
-            (PlannedOperation::Boot, _) if policy == RunningPolicy::Restart => Some(self.cycle()),
-            (PlannedOperation::Boot, Some(_)) if same => Some(Decision::AlreadyBooted),
-            (PlannedOperation::Boot, None) => Some(self.left(
+        let image = self.known_image();
+        let same = self.boot_set.artifacts.is_some() && image == self.boot_set.artifacts.as_ref();
+        Some(match (self.operation(), self.run.plan.running) {
+            (PlannedOperation::Configure, _) => Decision::AlreadyBooted,
+            (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Leave) if same => Decision::AlreadyBooted,
+            (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Leave) if image.is_none() => self.left(
                 reasons::UNKNOWN_IMAGE_RUNNING,
                 "It is on and runs an image we do not know, so it is left alone. To restart it: a Session with runningNodes: Restart, or operation Reboot.",
-            )),
-            (PlannedOperation::Boot, Some(_)) if policy == RunningPolicy::Leave => {
-                Some(self.left(reasons::LEFT_RUNNING, "It runs another image and runningNodes is Leave."))
+            ),
+            (PlannedOperation::Boot, RunningPolicy::Leave) => {
+                self.left(reasons::LEFT_RUNNING, "It runs another image and runningNodes is Leave.")
             }
-            (PlannedOperation::Boot, Some(_)) => Some(self.cycle()),
-        }
+            _ if self.booted_by_another() => self.left_to_another(),
+            (PlannedOperation::Shutdown, _) => Decision::Enter(Phase::PoweringOff),
+            (PlannedOperation::Reboot, _) | (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Restart) => {
+                self.cycle()
+            }
+        })
     }
 
     fn cycle(&self) -> Decision {
         match self.run.plan.max_power_cycled {
-            _ if self.booted_by_another() => self.left_to_another(),
             Some(most) if self.cycled >= most as usize => {
-                self.left(reasons::MAX_POWER_CYCLED, "It runs another image, and maxPowerCycled nodes have been power-cycled already.")
+                self.left(reasons::MAX_POWER_CYCLED, "It is running, and maxPowerCycled nodes have been power-cycled already.")
             }
             _ => Decision::Cycle,
         }
     }
 
-    /// It came up after the session began, and not by the session (rule 7). The session's beginning counts, not the restart of
-    /// the operator since which the node has been held again.
+    /// It came up after the session began, by neither this session nor the one it was taken from (rule 7). The session's
+    /// beginning counts, not the restart of the operator since which the node has been held again.
     fn booted_by_another(&self) -> bool {
         let since = self.run.started.min(self.drive.held_since);
-        self.drive.attempts.on == 0 && self.node.reported.as_ref().is_some_and(|report| report.since > since)
+        let foreign = |token| !self.drive.inherited.contains(token);
+        self.drive.attempts.on == 0 && self.node.reported.as_ref().is_some_and(|report| report.since > since && foreign(&report.token))
     }
 
     fn left_to_another(&self) -> Decision {
-        self.left(reasons::LEFT_RUNNING, "Somebody booted it after this session began, so it is left alone (a running job may be on it).")
+        self.left(
+            reasons::LEFT_RUNNING,
+            "Somebody booted it after this session began, so it is left alone (a running job may be on it). If it is meant all the same: a new Session.",
+        )
     }
 
     fn left(&self, reason: &str, message: &str) -> Decision {
@@ -266,7 +281,7 @@ impl Case<'_> {
         if self.drive.attempts.on > 0 {
             return (self.run.boot_set_of(&report.token) == Some(self.drive.boot_set)).then_some(Decision::AlreadyBooted);
         }
-        (self.run.plan.operation == PlannedOperation::Boot && self.booted_by_another()).then(|| self.left_to_another())
+        self.booted_by_another().then(|| self.left_to_another())
     }
 
     fn exhausted(&self, action: PowerAction) -> Option<Decision> {
@@ -353,7 +368,9 @@ impl Case<'_> {
         let Some(record) = &seen.record else {
             return self.hold_or_fail(HoldReason::NotInConfigurationService, self.world.options.power_unknown_wait);
         };
-        if record.desired != self.boot_set.configuration {
+        // What CFS says counts only once it was told what this session wants.
+        let told = self.operation() != PlannedOperation::Configure || self.drive.config == Prepared::Yes;
+        if record.desired != self.boot_set.configuration || !told {
             return overdue.then(|| self.configuration_late("still to be set"));
         }
         match &record.status {

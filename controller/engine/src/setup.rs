@@ -6,8 +6,8 @@ use bos_core::artifacts::ArtifactSet;
 use bos_core::fold::Fault;
 use bos_core::manifest::{Manifest, S3Path};
 use bos_core::resolve::{Facts, Snapshot};
-use bos_core::session_setup::{SetupFault, SetupRead, configuration_name};
-use bos_crds::{BootSet, SessionTemplateSpec, reasons};
+use bos_core::session_setup::{SetupFault, SetupRead, boots, configuration_name};
+use bos_crds::{BootSet, Operation, SessionTemplateSpec, reasons};
 use bos_services::{Clients, S3Error, S3ErrorKind, ServiceError};
 use futures::future::{try_join, try_join_all};
 
@@ -56,17 +56,17 @@ pub async fn inventory(services: &Clients) -> Result<Snapshot, ServiceError> {
 pub async fn read(
     services: &Clients,
     template: Option<(SessionTemplateSpec, i64)>,
-    boots: bool,
+    operation: Operation,
     ttl: &str,
 ) -> Result<SetupRead, SetupFault> {
     let Some((template, template_generation)) = template else { return Err(SetupFault::TemplateMissing) };
     let snapshot = async { inventory(services).await.map_err(|error| unavailable(&error)) };
     let artifacts = async {
-        if !boots {
-            return Ok(BTreeMap::new());
+        // A shutdown needs HSM and power only (rule 14).
+        if operation != Operation::Shutdown {
+            configurations(services, &template).await?;
         }
-        configurations(services, &template).await?;
-        artifacts(services, &template, ttl).await
+        if boots(operation) { artifacts(services, &template, ttl).await } else { Ok(BTreeMap::new()) }
     };
     let (snapshot, artifacts) = try_join(snapshot, artifacts).await?;
     Ok(SetupRead { snapshot, template, template_generation, artifacts })

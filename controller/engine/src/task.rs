@@ -19,7 +19,7 @@ use bos_core::time::Timestamp;
 use bos_core::want::Effect;
 use bos_core::xname::Xname;
 use bos_core::{journal, pass};
-use bos_crds::{BootComponent, BootOptionsSpec, Operation, Session, SessionTemplate, SessionTemplateSpec, reasons};
+use bos_crds::{BootComponent, BootOptionsSpec, Session, SessionTemplate, SessionTemplateSpec, reasons};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use kube::ResourceExt;
@@ -319,9 +319,9 @@ impl Task {
         let Some(session) = self.world.sessions.get(&uid) else { return };
         let key = (session.namespace.to_string(), session.spec.template_name.clone());
         let template = self.templates.get(&key).cloned();
-        let boots = session.spec.operation != Operation::Shutdown;
+        let operation = session.spec.operation;
         let ttl = self.world.options.actual_state_ttl_text.clone();
-        self.spawn(async move { Done::SetUp(uid, Box::new(setup::read(&services, template, boots, &ttl).await)) });
+        self.spawn(async move { Done::SetUp(uid, Box::new(setup::read(&services, template, operation, &ttl).await)) });
     }
 
     fn follow(&self, id: BatchId, services: bos_services::Clients, now: Timestamp) {

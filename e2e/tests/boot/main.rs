@@ -37,6 +37,7 @@ async fn a_site_is_booted_and_nothing_is_started_again() -> Result {
     cases.run("what kubectl shows", shown::everything(&bench)).await;
     cases.run("the same image again", story::same_image(&bench)).await;
     cases.run("another image", story::another_image(&bench)).await;
+    cases.run("reboot, configure, shutdown", story::other_operations(&bench)).await;
     cases.run("applied twice, deleted and created again", story::created_again(&bench)).await;
     cases.run("restored without status", story::restored(&bench)).await;
     bench.rig.stop().await;
@@ -46,7 +47,7 @@ async fn a_site_is_booted_and_nothing_is_started_again() -> Result {
 /// Nodes and Sessions in trouble, at the same time, each on nodes of its own; then what concerns the whole site.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trouble_is_met_as_the_rules_say() -> Result {
-    let config = RigConfig::with_nodes(80).boot_time(Duration::from_millis(300)).options(json!({
+    let config = RigConfig::with_nodes(84).boot_time(Duration::from_millis(300)).options(json!({
         "defaultRetryPolicy": 2,
         "maxBootWaitTimeSeconds": 5,
         "maxPowerOffWaitTimeSeconds": 3,
@@ -74,7 +75,7 @@ async fn trouble_is_met_as_the_rules_say() -> Result {
         ])
         .await;
     cases.run("the stop switch", switches::stop_switch(&bench, 68..76)).await;
-    cases.run("records deleted", switches::records_deleted(&bench, 68..72)).await;
+    cases.run("records deleted", switches::records_deleted(&bench, 80..84)).await;
     cases.run("an empty and a halved inventory", switches::inventory(&bench, 76..80)).await;
     bench.rig.stop().await;
     cases.verdict()

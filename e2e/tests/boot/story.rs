@@ -80,6 +80,47 @@ pub async fn another_image(bench: &Bench) -> Result {
     Ok(())
 }
 
+/// The same nodes through the other operations: rebooted, given another configuration, shut down.
+pub async fn other_operations(bench: &Bench) -> Result {
+    let run = async |name: &str, operation: &str| -> Result<_> {
+        bench.rig.apply(&template::session(name, "cos-3.3.13", operation)).await?;
+        bench.ended(name).await
+    };
+    let mark = bench.mark();
+    let ended = run("reboot-1", "Reboot").await?;
+    assert_eq!(outcome(&ended), "Succeeded/Succeeded");
+    assert_eq!(ended.status.unwrap().counts.power_cycled, 32);
+    bench.assert_commands(&mark, &bench.site.xnames(), Commands::ONE_CYCLE);
+    assert_stable(&bench.rig.components().await?);
+
+    bench.site.add_configuration("cos-next");
+    let mut sets = boot_sets(&ImageSpec::default());
+    sets[0]["cfs"] = json!({"configuration": "cos-next"});
+    bench.rig.apply(&template::with_boot_sets("next", &sets).to_string()).await?;
+    let mark = bench.mark();
+    bench.rig.apply(&template::session("configure-1", "next", "Configure")).await?;
+    assert_eq!(outcome(&bench.ended("configure-1").await?), "Succeeded/Succeeded");
+    bench.assert_commands(&mark, &bench.site.xnames(), Commands::NONE);
+    let configured = |node: &bos_e2e::site::NodeView| (node.cfs_desired.clone().unwrap_or_default(), node.cfs_status.clone());
+    let compute: Vec<_> = bench.site.nodes().iter().filter(|node| node.xname.starts_with("x1000")).map(configured).collect();
+    assert!(compute.iter().all(|of| *of == ("cos-next".to_owned(), Some("configured".to_owned()))), "{compute:?}");
+
+    let mark = bench.mark();
+    assert_eq!(outcome(&run("shutdown-1", "Shutdown").await?), "Succeeded/Succeeded");
+    assert!(bench.site.nodes().iter().all(|node| !node.power));
+    bench.assert_commands(&mark, &bench.site.xnames(), Commands { soft_off: 1, ..Commands::NONE });
+    // Off already: nothing is asked of the power service, and of Configure neither.
+    let mark = bench.mark();
+    assert_eq!(outcome(&run("shutdown-2", "Shutdown").await?), "Succeeded/Succeeded");
+    let ended = run("configure-2", "Configure").await?;
+    assert_eq!(outcome(&ended), "Failed/NodesFailed");
+    assert_eq!(ended.status.unwrap().failures[0].reason, "PoweredOff");
+    bench.assert_commands(&mark, &bench.site.xnames(), Commands::NONE);
+    // Up again for those who come after.
+    assert_eq!(outcome(&run("boot-4", "Boot").await?), "Succeeded/Succeeded");
+    Ok(())
+}
+
 pub async fn created_again(bench: &Bench) -> Result {
     bench.site.power(&bench.nodes(0..4), false);
     let mark = bench.mark();

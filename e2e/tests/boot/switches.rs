@@ -113,7 +113,6 @@ pub async fn stop_switch(bench: &Bench, range: Range<usize>) -> Result {
 pub async fn records_deleted(bench: &Bench, range: Range<usize>) -> Result {
     let nodes = bench.nodes(range);
     let half = nodes.len() / 2;
-    bench.site.power(&nodes, false);
     bench.site.set_faults(&nodes, &Faults { never_reports: true, ..Faults::default() });
     bench.rig.set_options(&json!({"maxBootWaitTimeSeconds": 600})).await?;
     for (name, part) in [("journal-deleted", &nodes[..half]), ("all-deleted", &nodes[half..])] {
@@ -155,15 +154,14 @@ pub async fn inventory(bench: &Bench, range: Range<usize>) -> Result {
     let mark = bench.mark();
     bench.site.configure(|settings| settings.inventory = Inventory::Empty);
     bench.rig.apply(&template::session("inventory", "inventory", "Boot")).await?;
-    let waits =
-        |words: &'static str| move |session: &Session| phase(session) == Some(SessionPhase::Pending) && message(session).contains(words);
-    let shown = bench.rig.wait_session("inventory", waits("empty inventory"), LIMIT).await?;
+    let waits = |words: String| move |session: &Session| phase(session) == Some(SessionPhase::Pending) && message(session).contains(&words);
+    let shown = bench.rig.wait_session("inventory", waits("empty inventory".to_owned()), LIMIT).await?;
     assert!(message(&shown).contains("HSM"), "{}", message(&shown));
     // Discovery must have seen it too, and deleted nothing.
     let fault = |session: &Session| condition(session, "ServicesAvailable") == ("False".to_owned(), "HSMFault".to_owned());
     bench.rig.wait_session("inventory", fault, LIMIT).await?;
     bench.site.configure(|settings| settings.inventory = Inventory::Half);
-    bench.rig.wait_session("inventory", waits("where 80 are known"), LIMIT).await?;
+    bench.rig.wait_session("inventory", waits(format!("where {all} are known")), LIMIT).await?;
     assert_eq!(bench.rig.components().await?.len(), all);
     assert_eq!(bench.changing_calls(&mark).len(), 0, "{:?}", bench.changing_calls(&mark));
     bench.site.configure(|settings| settings.inventory = Inventory::Full);

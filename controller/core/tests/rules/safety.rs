@@ -64,6 +64,48 @@ mod rule_07_no_second_power_cycle {
     }
 
     #[test]
+    fn whatever_the_operation_is() {
+        for operation in [PlannedOperation::Reboot, PlannedOperation::Shutdown] {
+            let mut desk = Desk::new(1, plan(operation, 1, "new", ""));
+            desk.runs(0, "old");
+            let _ = desk.pass();
+            desk.wait(MINUTE);
+            desk.world.nodes[0].reported.as_mut().unwrap().since = desk.now;
+            desk.power(0, Power::On);
+            assert!(desk.leaves().is_empty(), "{operation:?}");
+            assert_eq!(desk.end(0), Some((EndKind::LeftRunning, reasons::LEFT_RUNNING)));
+        }
+    }
+
+    /// The session it was taken from has powered it on; that nobody else did is no reason to leave it with the older image.
+    #[test]
+    fn but_not_one_that_comes_up_by_the_power_on_of_the_older_session() {
+        for restarted in [false, true] {
+            let mut desk = boot(1);
+            let _ = desk.pass();
+            desk.power(0, Power::Off);
+            let call = desk.prepared();
+            desk.carried_out(&call);
+            let newer = plan(PlannedOperation::Boot, 1, "newer", "");
+            let uid = run_plan(&mut desk.world, "second", newer.clone(), desk.now);
+            if restarted {
+                let journal = journal_of(&desk.world, &desk.world.sessions[&uid], desk.now).unwrap();
+                desk.wait(SECOND);
+                let mut world = crate::fixture::world(1, desk.now);
+                run_plan(&mut world, "second", newer, desk.now);
+                world.resume(&uid, journal, desk.now).unwrap();
+                world.nodes[0].reported = None;
+                desk.world = world;
+            }
+            desk.wait(MINUTE);
+            let _ = desk.report(0, &token());
+            desk.world.nodes[0].reported.as_mut().unwrap().artifacts = Some(crate::fixture::digest("new"));
+            desk.power(0, Power::On);
+            assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff), "restarted: {restarted}");
+        }
+    }
+
+    #[test]
     fn even_if_the_operator_was_restarted_after_that() {
         let mut desk = boot(1);
         desk.wait(MINUTE);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bos_core::batch::{BatchId, Task};
-use bos_core::model::{EndKind, NodeId, Power, PowerAction, SessionUid, Token, World};
+use bos_core::model::{ConfigStatus, EndKind, NodeId, Power, PowerAction, SessionUid, Token, World};
 use bos_core::plan::{Plan, PlannedOperation, RunningPolicy};
 use bos_core::running::{Dispatch, Order};
 use bos_core::session::Session;
@@ -172,6 +172,7 @@ impl Checker {
         let failed = sent.task.as_ref().is_some_and(|id| failed(site, id, node, now));
         let options = &self.scenario.options;
         let person = self.by_person.contains_key(&node);
+        assert_ne!(plan.operation, PlannedOperation::Configure, "Configure never takes a power action");
         match (action, sent.last) {
             (PowerAction::On, last) => {
                 assert_ne!(plan.operation, PlannedOperation::Shutdown, "a shutdown powers nothing on");
@@ -195,9 +196,14 @@ impl Checker {
         }
     }
 
-    /// A Boot switches a node off only where it runs another, known image since before the session (rules 3 and 7).
+    /// A node is switched off only if it runs since before the session (rule 7), by a Boot only another, known image (rule 3).
     fn first_off(&self, plan: &Plan, planned: Timestamp, node: NodeId, site: &Site) {
-        if plan.operation != PlannedOperation::Boot || self.by_person.contains_key(&node) {
+        if self.by_person.contains_key(&node) {
+            return;
+        }
+        let changed = site.node(node).last_change();
+        assert!(changed <= planned || self.by_another(node, site), "rule 7: {node:?} came up after the session began");
+        if plan.operation != PlannedOperation::Boot {
             return;
         }
         let wanted = plan.boot_sets[0].artifacts.as_ref();
@@ -209,8 +215,6 @@ impl Checker {
                 assert!(runs.is_some() && runs != wanted, "rule 3: {node:?} runs {runs:?} and is switched off");
             }
         }
-        let changed = site.node(node).last_change();
-        assert!(changed <= planned || self.by_another(node, site), "rule 7: {node:?} came up after the session began");
     }
 
     fn by_another(&self, node: NodeId, site: &Site) -> bool {
@@ -330,6 +334,10 @@ impl Checker {
             }
             let set = &run.plan.boot_sets[0];
             match &set.artifacts {
+                None if run.plan.operation == PlannedOperation::Configure => {
+                    let config = &site.node(slot.node).config;
+                    assert_eq!((&config.desired, &config.status), (&set.configuration, &ConfigStatus::Configured), "{:?}", slot.node);
+                }
                 None => assert!(!site.node(slot.node).on, "{:?} is said to be off", slot.node),
                 Some(wanted) => assert_eq!(site.runs(slot.node), Some(wanted), "{:?} is said to run the image", slot.node),
             }

@@ -104,7 +104,7 @@ pub(crate) fn seen(uid: &str, created: Timestamp, spec: SessionSpec) -> SessionS
 
 /// A plan of one boot set over the first `count` nodes.
 pub(crate) fn plan(operation: PlannedOperation, count: usize, image: &str, configuration: &str) -> Plan {
-    let artifacts = (operation != PlannedOperation::Shutdown).then(|| digest(image));
+    let artifacts = matches!(operation, PlannedOperation::Boot | PlannedOperation::Reboot).then(|| digest(image));
     Plan {
         version: PLAN_VERSION,
         sequence: 0,
@@ -131,6 +131,7 @@ pub(crate) fn run_plan(world: &mut World, uid: &str, plan: Plan, now: Timestamp)
         PlannedOperation::Boot => Operation::Boot,
         PlannedOperation::Reboot => Operation::Reboot,
         PlannedOperation::Shutdown => Operation::Shutdown,
+        PlannedOperation::Configure => Operation::Configure,
     };
     let uid: SessionUid = uid.into();
     world.fold_session(seen(&uid.0, now, SessionSpec::new(operation, "template")), now);

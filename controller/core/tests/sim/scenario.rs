@@ -213,9 +213,18 @@ fn quirk(rng: &mut Rng) -> Quirk {
 
 fn wanted(rng: &mut Rng, count: usize, at: Timestamp) -> Wanted {
     let all = rng.chance(600);
+    let operation = rng.pick(&[
+        Operation::Boot,
+        Operation::Boot,
+        Operation::Boot,
+        Operation::Reboot,
+        Operation::Reboot,
+        Operation::Shutdown,
+        Operation::Configure,
+    ]);
     Wanted {
         at,
-        operation: rng.pick(&[Operation::Boot, Operation::Boot, Operation::Boot, Operation::Reboot, Operation::Shutdown]),
+        operation,
         running: rng.pick(&[
             RunningNodes::RestartIfDifferent,
             RunningNodes::RestartIfDifferent,
@@ -223,7 +232,7 @@ fn wanted(rng: &mut Rng, count: usize, at: Timestamp) -> Wanted {
             RunningNodes::Restart,
         ]),
         image: rng.pick(&["new", "new", "newer"]),
-        configuration: rng.pick(&["", "conf"]),
+        configuration: if operation == Operation::Configure { "conf" } else { rng.pick(&["", "conf"]) },
         nodes: (0..count).filter(|index| *index == 0 || all || rng.chance(500)).collect(),
     }
 }
