@@ -7,6 +7,7 @@ pub mod artifacts;
 pub mod batch;
 pub mod configuration;
 pub mod discovery;
+pub mod drive;
 pub mod fold;
 pub mod forceful_power_off;
 pub mod graceful_power_off;

@@ -1,0 +1,226 @@
+//! What is being done to one node: its phase, its last power action with deadlines, its attempts, and how its part ends.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{SessionUid, Token};
+use crate::time::Timestamp;
+
+/// The phase of a driven node, as BOS names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Phase {
+    /// Not decided yet, or nothing left to do.
+    None,
+    /// Must go off.
+    PoweringOff,
+    /// Must come up.
+    PoweringOn,
+    /// Up with the right image, being configured.
+    Configuring,
+}
+
+/// An action on a node's power, BOS's `last_action`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PowerAction {
+    /// Power on.
+    On,
+    /// Ask the operating system to shut down.
+    SoftOff,
+    /// Cut the power.
+    ForceOff,
+}
+
+/// The last power action of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Issued {
+    /// What was asked.
+    pub action: PowerAction,
+    /// When the call was decided, or left; moved on by our own downtime like the deadlines below. For comparisons with looks at
+    /// the power service.
+    pub at: Timestamp,
+    /// The same instant as it was, for comparisons with the times of reports: those are not moved by a restart.
+    pub decided: Timestamp,
+    /// When the power must have followed; fixed when the action starts (rule 4).
+    pub power_by: Timestamp,
+    /// For On: when the node must have reported; fixed when the action starts.
+    pub boot_by: Timestamp,
+    /// Whether the power service is known to have accepted it. False after a lost answer or a crash: it may or may not have
+    /// been carried out, so it is waited out, never repeated in doubt.
+    pub accepted: bool,
+    /// It did not take effect: the power service said so, or its deadline passed.
+    pub failed: bool,
+}
+
+/// Attempts of one run, per kind of action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Attempts {
+    /// Power-ons accepted, or possibly accepted.
+    pub on: u16,
+    /// Graceful power-offs.
+    pub graceful: u16,
+    /// Forceful power-offs.
+    pub forceful: u16,
+}
+
+impl Attempts {
+    /// The counter of one action.
+    pub fn of(&mut self, action: PowerAction) -> &mut u16 {
+        match action {
+            PowerAction::On => &mut self.on,
+            PowerAction::SoftOff => &mut self.graceful,
+            PowerAction::ForceOff => &mut self.forceful,
+        }
+    }
+
+    /// Reads the counter of one action.
+    #[must_use]
+    pub fn used(mut self, action: PowerAction) -> u16 {
+        *self.of(action)
+    }
+}
+
+/// Progress of something that must be confirmed before power-on (rule 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Prepared {
+    /// Not confirmed for this power-on.
+    No,
+    /// The service confirmed it for this node.
+    Yes,
+}
+
+/// Why a driven node waits, where it is not simply the next step's turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HoldReason {
+    /// The power service does not know the node's power.
+    PowerUnknown,
+    /// CFS has no record of the node.
+    NotInConfigurationService,
+    /// An operation of an earlier session has not ended.
+    PreviousOperation,
+    /// Too many nodes of the session fell silent together (rule 8).
+    MassBootTimeout,
+    /// We cannot hear reports, so silence proves nothing (rule 8).
+    ReportPathDown,
+}
+
+/// A hold with its beginning and its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Hold {
+    /// Why.
+    pub reason: HoldReason,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it ends in failure (rule 15).
+    pub until: Timestamp,
+}
+
+/// How a node's part in a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum EndKind {
+    /// In the desired state, on evidence.
+    Succeeded,
+    /// Given up, for the reason beside it.
+    Failed,
+    /// Running something else and left alone.
+    LeftRunning,
+    /// A newer session took it.
+    Superseded,
+    /// The session was cancelled or deleted first.
+    Cancelled,
+}
+
+/// The end of one node's part in a session, with the reason from the registry in `bos_crds::reasons`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct End {
+    /// How.
+    pub kind: EndKind,
+    /// Reason; empty for success.
+    pub reason: Arc<str>,
+    /// What happened and what a person can do.
+    pub message: Arc<str>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A node being driven to the desired state of its session: BOS's enabled component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drive {
+    /// Owner.
+    pub session: SessionUid,
+    /// Position in the session's plan.
+    pub index: u32,
+    /// Boot set of the plan.
+    pub boot_set: u16,
+    /// When the session took the node; older observations are not evidence.
+    pub held_since: Timestamp,
+    /// Current phase.
+    pub phase: Phase,
+    /// Last power action of this run.
+    pub action: Option<Issued>,
+    /// Attempts of this run.
+    pub attempts: Attempts,
+    /// Boot parameters confirmed by BSS for the power-on to come.
+    pub params: Prepared,
+    /// Configuration confirmed by CFS for the power-on to come.
+    pub config: Prepared,
+    /// The node runs the desired image, on evidence, since then.
+    pub booted: Option<Timestamp>,
+    /// Deadline of the phase Configuring.
+    pub configured_by: Option<Timestamp>,
+    /// Why it waits.
+    pub hold: Option<Hold>,
+    /// Refused as part of a larger batch: travels with at most so many others from now on (rule 13); 0 for no limit.
+    pub together: u32,
+    /// Earliest next try after a refusal that touched nothing.
+    pub not_before: Timestamp,
+    /// Attempts given back because nothing showed that they were carried out.
+    pub refunds: u8,
+    /// Tokens of the session it was taken from while that was booting it: a report of one of them is no boot by somebody else.
+    pub inherited: Vec<Token>,
+    /// Last error a service named for this node.
+    pub error: Arc<str>,
+    /// In its displayed status since then; not durable, for display only.
+    pub since: Timestamp,
+}
+
+impl Drive {
+    /// The oldest observation of power that may be believed now: newer than the session's hold on the node, than its last
+    /// action, and than any deadline of it that has passed, for a fresh observation precedes every escalation (rule 4).
+    #[must_use]
+    pub fn evidence_since(&self, now: Timestamp) -> Timestamp {
+        let Some(issued) = self.action else { return self.held_since };
+        let boot_by = Some(issued.boot_by).filter(|_| issued.action == PowerAction::On);
+        let passed = [Some(issued.power_by), boot_by].into_iter().flatten().filter(|at| *at <= now).max();
+        passed.unwrap_or(issued.at).max(issued.at).max(self.held_since)
+    }
+
+    /// The session's last power action, or where there is none its hold on the node.
+    #[must_use]
+    pub fn acted_or_held_since(&self) -> Timestamp {
+        self.action.map_or(self.held_since, |issued| issued.at.max(self.held_since))
+    }
+}
+
+/// What remains for display of a node's last run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastRun {
+    /// The session.
+    pub session: SessionUid,
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// How it ended.
+    pub end: End,
+    /// Attempts used.
+    pub attempts: Attempts,
+    /// Attempts allowed.
+    pub limit: u16,
+    /// Last power action.
+    pub action: Option<Issued>,
+    /// Phase at the end, shown for failures.
+    pub phase: Phase,
+    /// The configuration it was brought to; None where it did not succeed or none was wanted.
+    pub configuration: Option<Arc<str>>,
+}
