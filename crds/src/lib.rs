@@ -31,7 +31,9 @@ pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub use manifests::all_crds;
 pub use schema::{bounded, merge_diff};
 pub use session::{Mode, Operation, RunningNodes, Session, SessionSpec};
-pub use session_status::{BootSetStatus, ExcludedGroup, FailureGroup, Outcome, SessionCounts, SessionPhase, SessionStatus};
+pub use session_status::{
+    BootSetStatus, ExcludedGroup, FailureGroup, Outcome, SessionCounts, SessionPercentages, SessionPhase, SessionStatus,
+};
 pub use session_template::{
     Arch, BootSet, BootSetReport, BootSetType, CfsSpec, SessionTemplate, SessionTemplateSpec, SessionTemplateStatus,
 };

@@ -55,6 +55,8 @@ reasons! {
 
     /// The node is off, and what was asked never powers a node on.
     POWERED_OFF = "PoweredOff";
+    /// HSM says that another node is in its place; nothing that was known of the old one holds.
+    NODE_REPLACED = "NodeReplaced";
     /// Somebody deleted the record of what was done, so the node is left as it is. Look at it, then use a new Session.
     RECORDS_LOST = "RecordsLost";
 

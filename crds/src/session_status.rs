@@ -71,7 +71,12 @@ pub struct SessionStatus {
     #[serde(default, skip_serializing_if = "SessionCounts::is_empty")]
     pub counts: SessionCounts,
 
-    /// Nodes that failed, by reason; the most frequent first, at most 32 reasons.
+    /// The same as shares of all nodes, in percent with two decimals. Those at zero are left out.
+    #[serde(default, skip_serializing_if = "SessionPercentages::is_empty")]
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
+    pub percentages: SessionPercentages,
+
+    /// Nodes that failed or were left as they are, by reason; the most frequent first, at most 32 reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[schemars(length(max = 32))]
@@ -102,6 +107,11 @@ pub struct SessionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<Time>,
 
+    /// How long it took, for example "6m12s"; set when it has ended.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 32))]
+    pub duration: String,
+
     /// Who created it, as the API server knew them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -117,12 +127,14 @@ impl Default for SessionStatus {
             message: String::new(),
             progress: String::new(),
             counts: SessionCounts::default(),
+            percentages: SessionPercentages::default(),
             failures: Vec::new(),
             excluded: Vec::new(),
             boot_sets: Vec::new(),
             conditions: Vec::new(),
             start_time: None,
             end_time: None,
+            duration: String::new(),
             requested_by: None,
         }
     }
@@ -167,7 +179,7 @@ pub struct SessionCounts {
     #[schemars(range(min = 0))]
     pub power_cycled: i32,
 
-    /// Nodes that were on and left so, because nobody knows what they run or runningNodes says so.
+    /// Nodes that were left as they are: nobody knows what they run, runningNodes says so, or HSM locked or disabled them meanwhile.
     #[serde(default, skip_serializing_if = "schema::is_zero")]
     #[schemars(range(min = 0))]
     pub left_running: i32,
@@ -176,6 +188,11 @@ pub struct SessionCounts {
     #[serde(default, skip_serializing_if = "schema::is_zero")]
     #[schemars(range(min = 0))]
     pub cancelled: i32,
+
+    /// Nodes whose staged state waits to be applied.
+    #[serde(default, skip_serializing_if = "schema::is_zero")]
+    #[schemars(range(min = 0))]
+    pub staged: i32,
 
     /// Nodes for which nothing was sent yet.
     #[serde(default, skip_serializing_if = "schema::is_zero")]
@@ -217,6 +234,72 @@ impl SessionCounts {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// Shares of the nodes of a Session, each as text such as "98.81".
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionPercentages {
+    /// Whose staged state waits to be applied.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 8))]
+    pub staged: String,
+
+    /// Being powered off.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 8))]
+    pub powering_off: String,
+
+    /// Being powered on, until they report.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 8))]
+    pub powering_on: String,
+
+    /// Being configured by CFS.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 8))]
+    pub configuring: String,
+
+    /// Reached the wanted state.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 8))]
+    pub succeeded: String,
+
+    /// Given up.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 8))]
+    pub failed: String,
+}
+
+impl SessionPercentages {
+    /// Whether there is nothing to say.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The shares that counts stand for.
+    #[must_use]
+    pub fn of(counts: &SessionCounts) -> Self {
+        let share = |part: i32| if part == 0 { String::new() } else { percent(part, counts.nodes) };
+        Self {
+            staged: share(counts.staged),
+            powering_off: share(counts.powering_off),
+            powering_on: share(counts.powering_on),
+            configuring: share(counts.configuring),
+            succeeded: share(counts.succeeded),
+            failed: share(counts.failed),
+        }
+    }
+}
+
+/// `part` of `whole` in percent with two decimals, a half rounded to the even digit as BOS does (§2.6).
+fn percent(part: i32, whole: i32) -> String {
+    let (part, whole) = (i64::from(part.max(0)), i64::from(whole.max(1)));
+    let (hundredths, rest) = (part * 10_000 / whole, part * 10_000 % whole);
+    let up = rest * 2 > whole || (rest * 2 == whole && hundredths % 2 == 1);
+    let hundredths = hundredths + i64::from(up);
+    format!("{}.{:02}", hundredths / 100, hundredths % 100)
 }
 
 /// Nodes that failed for the same reason.
@@ -297,4 +380,17 @@ pub struct BootSetStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub nodes: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent;
+
+    #[test]
+    fn percentages_have_two_decimals() {
+        for (part, whole, want) in [(1, 800, "0.12"), (1, 3, "33.33"), (2, 3, "66.67"), (7, 7, "100.00"), (0, 0, "0.00"), (3, 800, "0.38")]
+        {
+            assert_eq!(percent(part, whole), want, "{part} of {whole}");
+        }
+    }
 }

@@ -144,6 +144,7 @@ impl Bench {
                 artifacts: Some(digest("old")),
                 since: START - Duration::from_secs(9),
                 at: START - Duration::from_secs(9),
+                expired: false,
             });
         }
     }

@@ -1,9 +1,16 @@
 //! The discovery operator: asks HSM for its inventory at a slow pace, so that every node has a BootComponent.
 
+use std::time::Duration;
+
+use crate::fold::Fault;
 use crate::health::Service;
-use crate::model::World;
+use crate::model::{Identity, Node, NodeId, World};
+use crate::resolve::{Facts, Snapshot};
 use crate::time::Timestamp;
 use crate::want::Want;
+
+/// An inventory that cannot be believed is read again this soon.
+const FAULT_PAUSE: Duration = Duration::from_secs(30);
 
 /// Asks for an inventory when one is due.
 #[must_use]
@@ -27,6 +34,94 @@ pub fn believe(seen: usize, known: usize, shrink_percent: usize) -> Result<(), S
         ));
     }
     Ok(())
+}
+
+impl World {
+    /// The regular inventory, or why there is none. Returns nodes that have no BootComponent yet.
+    pub fn fold_inventory(&mut self, read: Result<Snapshot, Fault>, now: Timestamp) -> Vec<NodeId> {
+        self.discovery.reading = false;
+        let snapshot = match read {
+            Ok(snapshot) => snapshot,
+            Err(fault) => {
+                self.fold_fault(&fault, now);
+                return Vec::new();
+            }
+        };
+        self.fold_answer(Service::Hsm, now);
+        self.discovery.due = now + self.options.discovery_frequency;
+        if let Err(fault) = believe(snapshot.nodes.len(), self.known_nodes(), self.options.inventory_shrink_percent) {
+            self.discovery.fault = Some(fault.into());
+            self.discovery.due = now + self.options.discovery_frequency.min(FAULT_PAUSE);
+            return Vec::new();
+        }
+        self.discovery.fault = None;
+        self.discovery.complete = true;
+        self.note_inventory(&snapshot);
+        let listed = snapshot.nodes.keys().filter_map(|xname| self.by_name.get(xname).copied());
+        listed.filter(|id| self.node(*id).is_some_and(|node| !node.recorded)).collect()
+    }
+
+    /// Nodes known to exist: those with a BootComponent. The measure against which an inventory may shrink.
+    #[must_use]
+    pub fn known_nodes(&self) -> usize {
+        self.nodes.iter().filter(|node| node.recorded).count()
+    }
+
+    /// Takes what a believed inventory says of each node: new ones, changed ones, and those it does not list any more.
+    pub(crate) fn note_inventory(&mut self, snapshot: &Snapshot) {
+        for (xname, facts) in &snapshot.nodes {
+            let id = self.intern(xname);
+            let locked = snapshot.locked.contains(xname);
+            let known = self.node(id).is_some_and(|node| node.facts.as_ref() == Some(facts) && node.locked == locked);
+            if let Some(node) = if known { None } else { self.node_mut(id) } {
+                node.seen_in_inventory(facts, locked);
+            }
+        }
+        let gone: Vec<NodeId> = self.nodes_where(|node| node.vanished_from(snapshot)).collect();
+        for id in gone {
+            if let Some(node) = self.node_mut(id) {
+                node.before = node.identity();
+                node.facts = None;
+            }
+        }
+    }
+}
+
+impl Node {
+    fn vanished_from(&self, snapshot: &Snapshot) -> bool {
+        self.facts.is_some() && !snapshot.nodes.contains_key(&self.xname)
+    }
+
+    fn identity(&self) -> Identity {
+        let Some(facts) = &self.facts else { return self.before };
+        Identity { nid: facts.nid.or(self.before.nid), empty: is_empty(facts) }
+    }
+
+    fn seen_in_inventory(&mut self, facts: &Facts, locked: bool) {
+        let before = self.identity();
+        let other_nid = before.nid.is_some() && facts.nid.is_some() && before.nid != facts.nid;
+        self.replaced |= other_nid || (before.empty && !is_empty(facts));
+        self.before = before;
+        self.facts = Some(facts.clone());
+        self.locked = locked;
+        if self.replaced && self.drive.is_none() {
+            self.forget_hardware();
+        }
+    }
+
+    /// Another node is in its place: image, attempts and error of the old one say nothing about it.
+    pub(crate) fn forget_hardware(&mut self) {
+        self.reported = None;
+        self.heard = None;
+        self.last = None;
+        self.failed_in = None;
+    }
+}
+
+/// Whether HSM says that the slot is empty.
+#[must_use]
+pub fn is_empty(facts: &Facts) -> bool {
+    facts.state.as_deref().is_some_and(|state| state.eq_ignore_ascii_case("empty"))
 }
 
 #[cfg(test)]

@@ -7,14 +7,12 @@ use std::time::Duration;
 use bos_crds::reasons;
 
 use crate::batch::{BatchId, BatchState, Member, Outcome, Progress, Task, Work};
-use crate::discovery;
 use crate::health::Service;
 use crate::model::{
     ConfigRecord, ConfigSeen, EndKind, HoldReason, NodeId, Phase, Power, PowerAction, PowerSeen, Prepared, Reported, SessionUid, Token,
     World,
 };
 use crate::pass::MAX_REFUNDS;
-use crate::resolve::Snapshot;
 use crate::time::Timestamp;
 use crate::want::Decision;
 
@@ -51,47 +49,6 @@ const UNKNOWN_TO_CFS_PAUSE: Duration = Duration::from_secs(10);
 const UNTOUCHED_PAUSE: Duration = Duration::from_secs(3);
 
 impl World {
-    /// The regular inventory, or why there is none. Returns nodes that have no BootComponent yet.
-    pub fn fold_inventory(&mut self, read: Result<Snapshot, Fault>, now: Timestamp) -> Vec<NodeId> {
-        self.discovery.reading = false;
-        let snapshot = match read {
-            Ok(snapshot) => snapshot,
-            Err(fault) => {
-                self.fold_fault(&fault, now);
-                return Vec::new();
-            }
-        };
-        self.fold_answer(Service::Hsm, now);
-        self.discovery.due = now + self.options.discovery_frequency;
-        let known = self.known_nodes();
-        if let Err(fault) = discovery::believe(snapshot.nodes.len(), known, self.options.inventory_shrink_percent) {
-            self.discovery.fault = Some(fault.into());
-            self.discovery.due = now + self.options.discovery_frequency.min(Duration::from_secs(30));
-            return Vec::new();
-        }
-        self.discovery.fault = None;
-        self.discovery.complete = true;
-        let mut missing = Vec::new();
-        for (xname, facts) in snapshot.nodes {
-            let id = self.intern(&xname);
-            let Some(node) = self.nodes.get_mut(id.0 as usize) else { continue };
-            if node.facts.as_ref() != Some(&facts) {
-                node.facts = Some(facts);
-                self.touched.insert(id);
-            }
-            if !self.nodes.get(id.0 as usize).is_some_and(|node| node.recorded) {
-                missing.push(id);
-            }
-        }
-        missing
-    }
-
-    /// Nodes known to exist: those with a BootComponent. The measure against which an inventory may shrink.
-    #[must_use]
-    pub fn known_nodes(&self) -> usize {
-        self.nodes.iter().filter(|node| node.recorded).count()
-    }
-
     /// A service answered.
     pub fn fold_answer(&mut self, service: Service, now: Timestamp) {
         if self.services.answered(service, now) {
@@ -204,12 +161,13 @@ impl World {
         let withdrawable = node.batch.and_then(|batch| self.batches.get(&batch)).is_some_and(not_sent_power_off);
         let boots = matches!(&driven, Some((drive, true, _)) if proves_boot(drive, withdrawable));
         let session = driven.filter(|_| boots).map(|(drive, ..)| drive.session.clone());
-        let changed = !same || boots;
+        let expired = node.reported.as_ref().is_some_and(|report| report.expired);
+        let changed = !same || boots || expired;
         let node = if changed { self.node_mut(id) } else { self.nodes.get_mut(id.0 as usize) };
         let Some(node) = node else { return ReportNeeds::Unknown };
         node.heard = Some(now);
         let since = node.reported.as_ref().filter(|_| same).map_or(now, |report| report.since);
-        node.reported = Some(Reported { token: token.clone(), artifacts, since, at: now });
+        node.reported = Some(Reported { token: token.clone(), artifacts, since, at: now, expired: false });
         if let (Some(uid), Some(drive)) = (session, node.drive.as_mut()) {
             drive.booted = Some(now);
             drive.since = now;

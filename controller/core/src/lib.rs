@@ -3,6 +3,7 @@
 //! Nothing in this crate reads a clock, draws a random number or does I/O: time is an argument, inputs are values, and every
 //! decision can be repeated from them.
 
+pub mod actual_state_cleanup;
 pub mod artifacts;
 pub mod batch;
 pub mod configuration;
@@ -29,6 +30,7 @@ pub mod resolve;
 pub mod resume;
 pub mod running;
 pub mod session;
+pub mod session_cleanup;
 pub mod session_completion;
 pub mod session_setup;
 pub mod status;

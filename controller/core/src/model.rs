@@ -79,6 +79,8 @@ pub struct Reported {
     pub since: Timestamp,
     /// Last report with this token.
     pub at: Timestamp,
+    /// It was too long ago; what the node runs is not known any more, until it reports again.
+    pub expired: bool,
 }
 
 /// CFS's state of one node's configuration.
@@ -121,6 +123,12 @@ pub struct Node {
     pub xname: Xname,
     /// What HSM says; None before the first inventory and for nodes HSM no longer names.
     pub facts: Option<Facts>,
+    /// Locked in HSM.
+    pub locked: bool,
+    /// What its status says of it from before this process: enough to see that another node is in its place.
+    pub before: Identity,
+    /// Another node was put in its place: nothing that was known of the old one holds.
+    pub replaced: bool,
     /// Whether its BootComponent exists.
     pub recorded: bool,
     /// Last answer of the power service.
@@ -147,8 +155,19 @@ pub struct Node {
     pub suspended: bool,
     /// The last session that had the node, and its end, for display.
     pub last: Option<LastRun>,
+    /// Namespace and name of its last session, where it failed in that: what `retryOf` asks for.
+    pub failed_in: Option<(Arc<str>, Arc<str>)>,
     /// The newest session that ever owned the node: it never moves to an older one (rule 11).
     pub owner: Option<Owner>,
+}
+
+/// What tells one piece of hardware from another in the same place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// Its node id.
+    pub nid: Option<i64>,
+    /// The place was empty.
+    pub empty: bool,
 }
 
 /// A session that owned a node.
@@ -167,6 +186,9 @@ impl Node {
         Self {
             xname,
             facts: None,
+            locked: false,
+            before: Identity::default(),
+            replaced: false,
             recorded: false,
             power: None,
             reported: None,
@@ -180,6 +202,7 @@ impl Node {
             retry_policy: None,
             suspended: false,
             last: None,
+            failed_in: None,
             owner: None,
         }
     }
@@ -347,6 +370,11 @@ impl World {
         self.nodes.push(Node::new(xname.clone()));
         self.by_name.insert(xname.clone(), id);
         id
+    }
+
+    /// The nodes of which something holds.
+    pub fn nodes_where(&self, holds: impl Fn(&Node) -> bool) -> impl Iterator<Item = NodeId> {
+        (0..).map(NodeId).zip(&self.nodes).filter(move |(_, node)| holds(node)).map(|(id, _)| id)
     }
 
     /// The session that drives a node, with the node's drive.

@@ -28,6 +28,10 @@ pub struct Options {
     pub actual_state_ttl: Duration,
     /// The same as text, for the kernel parameter `bos_update_frequency`.
     pub actual_state_ttl_text: Arc<str>,
+    /// Ended Sessions older than this are removed; None keeps them for ever.
+    pub session_ttl: Option<Duration>,
+    /// PCS and CFS are asked about nodes that wait for their answer at least this often.
+    pub polling_frequency: Duration,
     /// Nodes between power-on and report at most; 0 for no limit.
     pub max_nodes_in_flight: usize,
     /// Power-ons a second; 0 for no limit.
@@ -62,6 +66,8 @@ impl Default for Options {
             discovery_frequency: Duration::from_secs(300),
             actual_state_ttl: Duration::from_secs(4 * 3600),
             actual_state_ttl_text: "4h".into(),
+            session_ttl: Some(Duration::from_secs(7 * 86_400)),
+            polling_frequency: Duration::from_secs(15),
             max_nodes_in_flight: 0,
             power_ons_per_second: 0,
             include_management: false,

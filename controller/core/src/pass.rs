@@ -1,19 +1,23 @@
 //! One pass of all operators, and what their wants do to the World.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::batch::{Batch, BatchId, BatchState, Member, Work};
 use crate::model::{Drive, End, EndKind, Issued, NodeId, Owner, Phase, PowerAction, Prepared, SessionUid, World};
 use crate::session::{Ended, SessionEnd, Stage};
 use crate::time::Timestamp;
 use crate::want::{Decision, Effect, Want};
-use crate::{configuration, discovery, forceful_power_off, graceful_power_off, power_on, session_completion, session_setup, status};
+use crate::{
+    actual_state_cleanup, configuration, discovery, forceful_power_off, graceful_power_off, power_on, session_cleanup, session_completion,
+    session_setup, status,
+};
 
 /// An operator: looks at the World, says what it wants.
 type Reconcile = fn(&World, Timestamp) -> Vec<Want>;
 
 /// The operators in the order in which they run; each sees what those before it decided.
-const OPERATORS: [(&str, Reconcile); 8] = [
+const OPERATORS: [(&str, Reconcile); 10] = [
     ("discovery", discovery::reconcile),
     ("session-setup", session_setup::reconcile),
     ("status", status::reconcile),
@@ -22,10 +26,15 @@ const OPERATORS: [(&str, Reconcile); 8] = [
     ("forceful-power-off", forceful_power_off::reconcile),
     ("configuration", configuration::reconcile),
     ("session-completion", session_completion::reconcile),
+    ("session-cleanup", session_cleanup::reconcile),
+    ("actual-state-cleanup", actual_state_cleanup::reconcile),
 ];
 
 /// Attempts given back at most, so that a service that loses every answer cannot keep a session going for ever.
 pub(crate) const MAX_REFUNDS: u8 = 16;
+
+/// A Session that could not be removed is tried again after this.
+const REMOVAL_RETRY: Duration = Duration::from_secs(60);
 
 /// Decisions of one pass may lead to others at once; this many rounds at most, the rest waits for the next pass.
 const ROUNDS: usize = 6;
@@ -103,6 +112,19 @@ impl World {
                 self.sessions.get_mut(&uid)?.running_mut()?.mass_timeout.get_or_insert(now);
                 self.touched_sessions.insert(uid);
             }
+            Want::Expire(nodes) => {
+                for id in nodes {
+                    if let Some(report) = self.node_mut(id).and_then(|node| node.reported.as_mut()) {
+                        report.expired = true;
+                    }
+                }
+            }
+            Want::RemoveSession(uid) => {
+                if let Stage::Ended(ended) = &mut self.sessions.get_mut(&uid)?.stage {
+                    ended.remove_not_before = now + REMOVAL_RETRY;
+                    return Some(Effect::RemoveSession(uid));
+                }
+            }
             Want::Open { session, boot_set, work, nodes } => return self.open(session, boot_set, work, nodes, now),
         }
         None
@@ -118,7 +140,7 @@ impl World {
 
     fn end_session(&mut self, uid: &SessionUid, end: SessionEnd) {
         let Some(session) = self.sessions.get_mut(uid) else { return };
-        let stage = std::mem::replace(&mut session.stage, Stage::Ended(Box::new(Ended { end, run: None, before_us: false })));
+        let stage = std::mem::replace(&mut session.stage, Stage::Ended(Box::new(Ended::new(end, None))));
         if let (Stage::Running(run), Stage::Ended(ended)) = (stage, &mut session.stage) {
             ended.run = Some(run);
         }
@@ -183,8 +205,12 @@ impl World {
         }
         let Some(node) = self.node_mut(id) else { return };
         node.config = None;
+        node.failed_in = (end.kind == EndKind::Failed).then(|| (namespace.clone(), name.clone()));
         let Drive { attempts, action, phase, .. } = drive;
         node.last = Some(crate::model::LastRun { session: uid, namespace, name, end, attempts, limit, action, phase, configuration });
+        if node.replaced {
+            node.forget_hardware();
+        }
     }
 
     fn open(&mut self, session: SessionUid, boot_set: u16, work: Work, nodes: Vec<NodeId>, now: Timestamp) -> Option<Effect> {
@@ -231,6 +257,8 @@ impl World {
         let owner = ours.map(|ours| self.newer(ours, before));
         let Some(node) = self.node_mut(id) else { return };
         node.config = None;
+        node.failed_in = None;
+        node.replaced = false;
         node.owner = owner.or(node.owner.take());
         node.drive = Some(Drive {
             session: session.clone(),

@@ -30,7 +30,10 @@ pub struct Plan {
     pub template_generation: i64,
     /// What to do with nodes that run already.
     pub running: RunningPolicy,
-    /// Running nodes a Boot may power-cycle at most.
+    /// Nodes that HSM reports as disabled are acted on too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub include_disabled: bool,
+    /// Running nodes that may be power-cycled at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_power_cycled: Option<u32>,
     /// Boot sets with their nodes; a node is in one of them only.

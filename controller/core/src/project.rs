@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bos_crds::conditions::{self, ConditionStatus, NewCondition, set_condition};
 use bos_crds::{
     ActualState, Attempts, BootComponentStatus, LastAction, LastSession, NodePhase, NodeStatus, PowerState, Time, bounded, reasons,
     schema::COMPONENT_MESSAGE_MAX,
@@ -11,6 +12,9 @@ use crate::model::{Drive, EndKind, HoldReason, Issued, LastRun, Node, NodeId, Ph
 use crate::session::Session;
 use crate::status::hold_reason;
 use crate::time::Timestamp;
+
+/// `lastSession.outcome` of a node that failed in its last session: what `retryOf` looks for.
+pub const LAST_FAILED: &str = "Failed";
 
 /// Status, reason and words for one node.
 struct Shown {
@@ -27,7 +31,7 @@ pub fn component(world: &World, id: NodeId, before: &BootComponentStatus, genera
     let mut status = before.clone();
     let Some(node) = world.node(id) else { return status };
     status.observed_generation = generation;
-    facts(node, &mut status);
+    facts(world, node, &mut status, now);
     observations(world, node, &mut status);
     let shown = match world.driver(id) {
         Some((session, drive)) => {
@@ -39,7 +43,7 @@ pub fn component(world: &World, id: NodeId, before: &BootComponentStatus, genera
             show_rested(last)
         }),
     };
-    let Some(shown) = shown.or_else(|| newly_discovered(before)).or_else(|| records_lost(&mut status)) else { return status };
+    let Some(shown) = shown.or_else(|| newly_discovered(node, &mut status)).or_else(|| records_lost(&mut status)) else { return status };
     if before.status != Some(shown.status) {
         let at = node.drive.as_ref().map_or(now, |drive| drive.since.max(Timestamp::from_millis(0)));
         status.change_status(shown.status, &shown.reason, time(at));
@@ -55,7 +59,8 @@ fn time(at: Timestamp) -> Time {
     Time(at.wall())
 }
 
-fn facts(node: &Node, status: &mut BootComponentStatus) {
+fn facts(world: &World, node: &Node, status: &mut BootComponentStatus, now: Timestamp) {
+    in_inventory(node, world, status, now);
     let Some(facts) = &node.facts else { return };
     status.nid = facts.nid.filter(|nid| *nid >= 0);
     status.arch.clone_from(&facts.arch);
@@ -64,6 +69,27 @@ fn facts(node: &Node, status: &mut BootComponentStatus) {
         (Some(role), None) => Some(role.clone()),
         (None, _) => None,
     };
+}
+
+/// Said only where it does not hold: of ten thousand nodes in their places nobody needs to be told.
+fn in_inventory(node: &Node, world: &World, status: &mut BootComponentStatus, now: Timestamp) {
+    let empty = node.facts.as_ref().is_some_and(crate::discovery::is_empty);
+    let (reason, message) = match &node.facts {
+        None if !world.discovery.complete => return,
+        None => (reasons::NOT_IN_HSM, "HSM does not list this node any more. If it was removed for good, delete this object."),
+        Some(_) if empty => {
+            (reasons::EMPTY_IN_HSM, "HSM says that the slot is empty. What is known of the node holds until another one is there.")
+        }
+        Some(_) => return status.conditions.retain(|known| known.type_ != conditions::IN_INVENTORY),
+    };
+    let new = NewCondition {
+        type_: conditions::IN_INVENTORY,
+        status: ConditionStatus::False,
+        reason,
+        message: message.to_owned(),
+        observed_generation: None,
+    };
+    set_condition(&mut status.conditions, &new, now.wall());
 }
 
 fn observations(world: &World, node: &Node, status: &mut BootComponentStatus) {
@@ -80,10 +106,7 @@ fn observations(world: &World, node: &Node, status: &mut BootComponentStatus) {
     let Some(report) = &node.reported else { return };
     let artifacts = report.artifacts.as_ref().map(|digest| digest.0.to_string());
     let known = status.actual_state.as_ref().filter(|actual| actual.bss_token.as_deref() == Some(&*report.token.0)).cloned();
-    let image = node.drive.as_ref().and_then(|drive| {
-        let set = world.sessions.get(&drive.session)?.run()?.plan.boot_set(drive.boot_set)?;
-        (set.artifacts == report.artifacts && set.artifacts.is_some()).then(|| (set.image.to_string(), set.configuration.to_string()))
-    });
+    let image = report.artifacts.as_ref().filter(|_| !report.expired).and_then(|digest| Some(world.artifacts.get(digest)?.image.clone()));
     let mut actual = known.unwrap_or_else(|| ActualState {
         artifacts: None,
         image: None,
@@ -92,9 +115,7 @@ fn observations(world: &World, node: &Node, status: &mut BootComponentStatus) {
         last_updated: Some(time(report.since)),
     });
     actual.artifacts = artifacts.or(actual.artifacts);
-    if let Some((image, _)) = image {
-        actual.image = Some(image);
-    }
+    actual.image = image.or(actual.image).filter(|_| !report.expired);
     status.actual_state = Some(actual);
 }
 
@@ -116,7 +137,7 @@ fn driven(world: &World, node: &Node, drive: &Drive, session: &Session, status: 
 fn rested(last: &LastRun, status: &mut BootComponentStatus) {
     let outcome = match last.end.kind {
         EndKind::Succeeded => "Succeeded",
-        EndKind::Failed => "Failed",
+        EndKind::Failed => LAST_FAILED,
         EndKind::LeftRunning => "LeftRunning",
         EndKind::Superseded => "Superseded",
         EndKind::Cancelled => "Cancelled",
@@ -162,14 +183,20 @@ fn tries(used: crate::model::Attempts, action: Option<Issued>, phase: Phase, lim
     format!("{count}/{limit}")
 }
 
-fn newly_discovered(before: &BootComponentStatus) -> Option<Shown> {
-    before.status.is_none().then(|| Shown {
-        status: NodeStatus::Stable,
-        phase: None,
-        reason: "".into(),
-        message: "Discovered; no Session has acted on it.".to_owned(),
-        next: String::new(),
-    })
+fn newly_discovered(node: &Node, status: &mut BootComponentStatus) -> Option<Shown> {
+    let (reason, message) = if status.status.is_none() {
+        ("", "Discovered; no Session has acted on it.")
+    } else if node.replaced {
+        status.enabled = false;
+        status.actual_state = None;
+        status.attempts = Attempts::default();
+        status.tries = String::new();
+        (reasons::NODE_REPLACED, "Discovered anew: HSM says that another node is in its place. No Session has acted on it.")
+    } else {
+        return None;
+    };
+    status.last_action = Some(LastAction::NewlyDiscovered);
+    Some(Shown { status: NodeStatus::Stable, phase: None, reason: reason.into(), message: message.to_owned(), next: String::new() })
 }
 
 /// Shown as driven, although no record of a run names it: somebody deleted the record.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bos_crds::conditions::{self, ConditionStatus, NewCondition, set_condition};
 use bos_crds::schema::{GROUPS_MAX, TEXT_MAX};
 use bos_crds::{
-    BootSetStatus, ExcludedGroup, FailureGroup, NodeStatus, Outcome, SessionCounts, SessionPhase, SessionStatus, Time, bounded, reasons,
+    BootSetStatus, ExcludedGroup, FailureGroup, NodeStatus, Outcome, SessionCounts, SessionPercentages, SessionPhase, SessionStatus, Time,
+    bounded, reasons,
 };
 
 use crate::health::{Outage, Service};
@@ -14,7 +15,7 @@ use crate::model::{EndKind, World};
 use crate::plan::Plan;
 use crate::project::standing;
 use crate::session::{Run, Session, SessionEnd, SessionOutcome, Stage, Tally};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, duration_text};
 use crate::xname::Xname;
 
 /// Characters of a sample of names.
@@ -49,11 +50,13 @@ pub fn session(world: &World, session: &Session, before: &SessionStatus, now: Ti
         status.progress = progress(&run.tally());
         status.failures = failures(world, run);
         status.counts = counted.counts;
+        status.percentages = SessionPercentages::of(&counted.counts);
         waiting = Some(counted.message);
         describe_plan(world, &run.plan, &mut status);
     }
     if let Some(end) = end {
         status.end_time = Some(Time(end.at.wall()));
+        status.duration = session.run().map_or_else(String::new, |run| duration_text(end.at.since(run.started)));
     }
     status.message = bounded(&message(session, end, waiting), TEXT_MAX);
     set_conditions(world, session, end, &mut status, now);
@@ -149,8 +152,11 @@ fn failures(world: &World, run: &Run) -> Vec<FailureGroup> {
         let Some(node) = world.node(slot.node) else { continue };
         groups.entry(&end.reason).or_insert_with(|| (Vec::new(), &end.message)).0.push(&node.xname);
     }
-    let groups = groups.into_iter().take(GROUPS_MAX);
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(_, (nodes, _))| std::cmp::Reverse(nodes.len()));
     groups
+        .into_iter()
+        .take(GROUPS_MAX)
         .map(|(reason, (nodes, message))| FailureGroup {
             reason: reason.to_owned(),
             count: int(nodes.len()),

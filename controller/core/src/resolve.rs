@@ -182,6 +182,17 @@ pub struct TemplateResolution {
 }
 
 impl TemplateResolution {
+    /// Leaves only these nodes; the others count as outside the limit.
+    pub fn retain(&mut self, only: &BTreeSet<Xname>) {
+        let count = |result: &Self| result.node_count() + result.excluded.values().map(Vec::len).sum::<usize>();
+        let before = count(self);
+        self.boot_sets.iter_mut().for_each(|set| set.nodes.retain(|node| only.contains(node)));
+        self.excluded.values_mut().for_each(|nodes| nodes.retain(|node| only.contains(node)));
+        self.excluded.retain(|_, nodes| !nodes.is_empty());
+        self.repeated.retain(|node| only.contains(node));
+        self.outside_limit += before - count(self);
+    }
+
     /// How many nodes are acted on.
     #[must_use]
     pub fn node_count(&self) -> usize {
@@ -339,7 +350,7 @@ fn exclusion(node: &Xname, arch: Arch, snapshot: &Snapshot, rules: &Rules) -> Op
     let reasons = [
         (Exclusion::ManagementRole, !rules.include_management && is_management(facts)),
         (Exclusion::LockedInHSM, snapshot.locked.contains(node)),
-        (Exclusion::EmptyInHSM, facts.state.as_deref().is_some_and(|state| state.eq_ignore_ascii_case("empty"))),
+        (Exclusion::EmptyInHSM, crate::discovery::is_empty(facts)),
         (Exclusion::DisabledInHSM, !rules.include_disabled && !facts.enabled),
         (Exclusion::ArchMismatch, !arch_matches(arch, facts.arch.as_deref())),
     ];

@@ -148,7 +148,7 @@ impl World {
         if let Some(end) = journal.end {
             let end = session_end(end, clock);
             let Some(session) = self.sessions.get_mut(uid) else { return Ok(()) };
-            let stage = std::mem::replace(&mut session.stage, Stage::Ended(Box::new(Ended { end, run: None, before_us: false })));
+            let stage = std::mem::replace(&mut session.stage, Stage::Ended(Box::new(Ended::new(end, None))));
             if let (Stage::Running(run), Stage::Ended(ended)) = (stage, &mut session.stage) {
                 ended.run = Some(run);
             }
@@ -188,6 +188,7 @@ impl World {
             let newest = node.owner.as_ref().is_none_or(|owner| owner.uid == *uid);
             if newest && node.drive.as_ref().is_none_or(|drive| drive.session == *uid) {
                 node.drive = None;
+                node.failed_in = (end.kind == EndKind::Failed).then(|| (namespace.clone(), name.clone()));
                 node.last = Some(LastRun {
                     session: uid.clone(),
                     namespace,
@@ -236,7 +237,7 @@ impl World {
         let since = state.action.and_then(|record| record.wall_ms).map_or(clock.0, Timestamp::from_millis).min(clock.0);
         let Some(node) = self.node_mut(id) else { return };
         if node.reported.as_ref().is_none_or(|known| known.token != token && known.since <= since) {
-            node.reported = Some(Reported { token, artifacts, since, at: clock.0 });
+            node.reported = Some(Reported { token, artifacts, since, at: clock.0, expired: false });
         }
     }
 
@@ -301,6 +302,6 @@ fn gone(stored: &Stored) -> SessionSeen {
         generation: 0,
         tracked: false,
         spec: SessionSpec { suspend: true, ..SessionSpec::new(Operation::Boot, "") },
-        complete: false,
+        complete: None,
     }
 }

@@ -139,6 +139,16 @@ pub struct Ended {
     pub run: Option<Box<Run>>,
     /// It had ended before this process began: what its status says is all there is to know, and stays.
     pub before_us: bool,
+    /// The object is not deleted before, however old.
+    pub remove_not_before: Timestamp,
+}
+
+impl Ended {
+    /// It ends now, with what it did.
+    #[must_use]
+    pub fn new(end: SessionEnd, run: Option<Box<Run>>) -> Self {
+        Self { end, run, before_us: false, remove_not_before: Timestamp::default() }
+    }
 }
 
 /// Counts of a run's nodes by the end of their part.
@@ -270,8 +280,8 @@ pub struct SessionSeen {
     pub tracked: bool,
     /// Its spec.
     pub spec: SessionSpec,
-    /// Its status says Complete.
-    pub complete: bool,
+    /// Its status says Complete, since then.
+    pub complete: Option<Timestamp>,
 }
 
 impl World {
@@ -284,17 +294,21 @@ impl World {
                 self.touched_sessions.insert(seen.uid);
             }
             known.deleted = false;
+            known.tracked = seen.tracked;
             return;
         }
-        let stage = if seen.complete {
-            let end = SessionEnd { outcome: SessionOutcome::Succeeded, reason: "".into(), message: "".into(), at: now };
-            Stage::Ended(Box::new(Ended { end, run: None, before_us: true }))
-        } else {
-            self.touched_sessions.insert(seen.uid.clone());
-            Stage::Pending(Pending { since: now, reading: false, not_before: now, waiting: "".into() })
+        self.last_sequence += u64::from(seen.complete.is_none());
+        let (stage, sequence) = match seen.complete {
+            Some(at) => {
+                let end = SessionEnd { outcome: SessionOutcome::Succeeded, reason: "".into(), message: "".into(), at };
+                (Stage::Ended(Box::new(Ended { before_us: true, ..Ended::new(end, None) })), 0)
+            }
+            None => {
+                self.touched_sessions.insert(seen.uid.clone());
+                let waiting = "".into();
+                (Stage::Pending(Pending { since: now, reading: false, not_before: now, waiting }), self.last_sequence)
+            }
         };
-        self.last_sequence += u64::from(!seen.complete);
-        let sequence = if seen.complete { 0 } else { self.last_sequence };
         let SessionSeen { uid, namespace, name, created, generation, tracked, spec, .. } = seen;
         let session = Session { uid: uid.clone(), namespace, name, created, sequence, generation, spec, tracked, deleted: false, stage };
         self.sessions.insert(uid, session);

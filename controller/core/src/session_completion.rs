@@ -32,7 +32,7 @@ fn end(session: &Session, run: &Run, now: Timestamp) -> SessionEnd {
         SessionOutcome::Cancelled => reasons::CANCELLED,
         SessionOutcome::NotStarted | SessionOutcome::Failed | SessionOutcome::PartiallyFailed => reasons::NODES_FAILED,
     };
-    SessionEnd { outcome, reason: reason.into(), message: message(&tally).into(), at: now }
+    SessionEnd { outcome, reason: reason.into(), message: message(&tally, &session.name).into(), at: now }
 }
 
 /// The outcome, first that holds (design "API").
@@ -51,7 +51,7 @@ pub const fn outcome(tally: &Tally, cancelled: bool) -> SessionOutcome {
     }
 }
 
-fn message(tally: &Tally) -> String {
+fn message(tally: &Tally, name: &str) -> String {
     let mut text = format!("{} of {} nodes done", tally.succeeded, tally.nodes);
     for (count, what) in [
         (tally.failed, "failed"),
@@ -65,7 +65,7 @@ fn message(tally: &Tally) -> String {
     }
     text.push('.');
     if tally.failed > 0 {
-        text.push_str(" To try again: a new Session whose limit names them; failures lists them.");
+        text.push_str(&format!(" To try those again: a Session with retryOf: {name}."));
     }
     text
 }

@@ -1,6 +1,6 @@
 //! The session-setup operator: says whether a Session may start, asks for what its set-up needs to know, and makes the plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::discovery;
 use crate::fold::Fault;
 use crate::health::Service;
 use crate::limit::Limit;
-use crate::model::{Digest, SessionUid, World};
+use crate::model::{Digest, Node, SessionUid, World};
 use crate::options::Options;
 use crate::plan::{PLAN_VERSION, Plan, PlannedBootSet, PlannedOperation, RunningPolicy};
 use crate::resolve::{Rules, Snapshot, TemplateResolution, resolve_template};
@@ -19,6 +19,7 @@ use crate::session::{Pending, Recording, Session, SessionEnd, SessionOutcome, St
 use crate::time::Timestamp;
 use crate::validation::{self, Severity};
 use crate::want::Want;
+use crate::xname::Xname;
 
 /// Between two tries of a set-up that waits for something.
 const RETRY: Duration = Duration::from_secs(2);
@@ -78,17 +79,27 @@ fn step(world: &World, session: &Session, pending: &Pending, now: Timestamp) -> 
     if pending.reading || now < pending.not_before {
         return None;
     }
-    let waiting = if session.spec.suspend {
-        Some("Suspended before it began. It starts when spec.suspend is set to false.")
-    } else if !world.discovery.complete {
-        Some(world.discovery.fault.as_deref().unwrap_or("Waiting for the first inventory from HSM."))
-    } else {
-        None
-    };
-    match waiting {
+    match waits_for(world, session) {
         Some(text) if *pending.waiting != *text => Some(Want::Wait(uid, text.into())),
         Some(_) => None,
         None => Some(Want::SetUp(uid)),
+    }
+}
+
+/// What keeps a Session from its set-up for now.
+fn waits_for(world: &World, session: &Session) -> Option<String> {
+    let before = session.spec.retry_of.as_deref().and_then(|name| {
+        let named = |other: &&Session| *other.name == *name && other.namespace == session.namespace && other.uid != session.uid;
+        world.sessions.values().find(named).filter(|other| !matches!(other.stage, Stage::Ended(_)))
+    });
+    if session.spec.suspend {
+        Some("Suspended before it began. It starts when spec.suspend is set to false.".to_owned())
+    } else if let Some(before) = before {
+        Some(format!("Session {} has not ended; then what failed in it is tried again.", before.name))
+    } else if !world.discovery.complete {
+        Some(world.discovery.fault.as_deref().unwrap_or("Waiting for the first inventory from HSM.").to_owned())
+    } else {
+        None
     }
 }
 
@@ -126,7 +137,6 @@ fn unsupported(session: &Session) -> Option<&'static str> {
     match (session.spec.mode, session.spec.operation) {
         (Mode::V1, _) => Some("mode v1"),
         (Mode::V2, _) if session.spec.stage => Some("stage"),
-        (Mode::V2, _) if session.spec.retry_of.is_some() => Some("retryOf"),
         (Mode::V2, _) => None,
     }
 }
@@ -151,9 +161,17 @@ impl World {
         let planned = match read {
             Ok(read) => {
                 let known = self.known_nodes();
-                discovery::believe(read.snapshot.nodes.len(), known, self.options.inventory_shrink_percent)
-                    .map_err(|fault| Stop::Wait(fault, None))
-                    .and_then(|()| plan(session, &read, &self.options).map_err(|(reason, message)| Stop::Fail(reason, message)))
+                let believed = discovery::believe(read.snapshot.nodes.len(), known, self.options.inventory_shrink_percent);
+                match believed {
+                    Ok(()) => {
+                        let only = session.spec.retry_of.as_deref().map(|name| self.failed_in(&session.namespace, name));
+                        let planned = plan(session, &read, &self.options, only.as_ref());
+                        // What is known of the nodes must not be older than the plan that was made of it.
+                        self.note_inventory(&read.snapshot);
+                        planned.map_err(|(reason, message)| Stop::Fail(reason, message))
+                    }
+                    Err(fault) => Err(Stop::Wait(fault, None)),
+                }
             }
             Err(SetupFault::TemplateMissing) if waited >= self.options.template_wait => Err(Stop::Fail(
                 reasons::TEMPLATE_NOT_FOUND,
@@ -195,16 +213,29 @@ impl World {
     }
 }
 
+impl World {
+    /// Nodes whose last session was this one, and which failed in it.
+    fn failed_in(&self, namespace: &str, name: &str) -> BTreeSet<Xname> {
+        let failed = |node: &&Node| node.failed_in.as_ref().is_some_and(|(of, session)| **of == *namespace && **session == *name);
+        self.nodes.iter().filter(failed).map(|node| node.xname.clone()).collect()
+    }
+}
+
 enum Stop {
     Wait(String, Option<Fault>),
     Fail(&'static str, String),
 }
 
-/// Makes the plan of a session from complete reads.
+/// Makes the plan of a session from complete reads; of `only` these nodes where it retries what failed in another one.
 ///
 /// # Errors
 /// Reason and message where it can never work.
-pub fn plan(session: &Session, read: &SetupRead, options: &Options) -> Result<Plan, (&'static str, String)> {
+pub fn plan(
+    session: &Session,
+    read: &SetupRead,
+    options: &Options,
+    only: Option<&BTreeSet<Xname>>,
+) -> Result<Plan, (&'static str, String)> {
     check_template(&session.spec, &read.template)?;
     let limit = match &session.spec.limit {
         None if options.limit_required => {
@@ -217,10 +248,13 @@ pub fn plan(session: &Session, read: &SetupRead, options: &Options) -> Result<Pl
         return Err((reasons::INVALID_LIMIT, format!("spec.limit: {nid} looks like a NID; use the xname of the node.")));
     }
     let rules = Rules { include_disabled: session.spec.include_disabled, include_management: options.include_management };
-    let resolved = resolve_template(&read.template.boot_sets, &read.snapshot, limit.as_ref(), &rules)
+    let mut resolved = resolve_template(&read.template.boot_sets, &read.snapshot, limit.as_ref(), &rules)
         .map_err(|error| (reasons::INVALID_LIMIT, format!("spec.limit: {error}")))?;
+    if let Some(only) = only {
+        resolved.retain(only);
+    }
     if resolved.node_count() == 0 {
-        return Err((reasons::NO_NODES, no_nodes(&resolved)));
+        return Err((reasons::NO_NODES, no_nodes(session, &resolved, only)));
     }
     let boot_sets = planned_boot_sets(session, read, &resolved)?;
     let excluded = resolved.excluded.iter().map(|(reason, nodes)| (Arc::from(reason.as_str()), nodes.clone())).collect();
@@ -236,6 +270,7 @@ pub fn plan(session: &Session, read: &SetupRead, options: &Options) -> Result<Pl
             RunningNodes::Leave => RunningPolicy::Leave,
             RunningNodes::Restart => RunningPolicy::Restart,
         },
+        include_disabled: session.spec.include_disabled,
         max_power_cycled: session.spec.max_power_cycled.and_then(|most| u32::try_from(most).ok()),
         boot_sets,
         excluded,
@@ -267,7 +302,10 @@ fn check_template(spec: &SessionSpec, template: &SessionTemplateSpec) -> Result<
     if errors.is_empty() { Ok(()) } else { Err((reasons::TEMPLATE_INVALID, format!("SessionTemplate {name}: {}", errors.join("; ")))) }
 }
 
-fn no_nodes(resolved: &TemplateResolution) -> String {
+fn no_nodes(session: &Session, resolved: &TemplateResolution, only: Option<&BTreeSet<Xname>>) -> String {
+    if let (Some(before), true) = (&session.spec.retry_of, only.is_some_and(BTreeSet::is_empty)) {
+        return format!("No node failed in Session {before}, or newer Sessions have had those that did; there is nothing to retry.");
+    }
     let mut why: Vec<String> = resolved.excluded.iter().map(|(reason, nodes)| format!("{} {}", nodes.len(), reason.as_str())).collect();
     if resolved.outside_limit > 0 {
         why.push(format!("{} outside the limit", resolved.outside_limit));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bos_crds::reasons;
 
+use crate::discovery;
 use crate::model::{ConfigStatus, Drive, EndKind, Hold, HoldReason, Issued, Node, NodeId, Phase, Power, PowerAction, Prepared, World};
 use crate::pass::MAX_REFUNDS;
 use crate::plan::{PlannedBootSet, PlannedOperation, RunningPolicy};
@@ -101,15 +102,46 @@ impl Case<'_> {
     #[must_use]
     pub fn judge(&self) -> Option<Decision> {
         if self.operation() != PlannedOperation::Shutdown && self.drive.booted.is_some() && !self.being_switched_off() {
-            return self.judge_booted();
+            return self.released().filter(|_| self.node.batch.is_none()).or_else(|| self.judge_booted());
         }
         if let Some(decision) = self.judge_occupied() {
             return decision;
+        }
+        if let Some(decision) = self.released() {
+            return Some(decision);
         }
         match self.node.power_since(self.evidence_since())? {
             Power::Unknown => self.hold_or_fail(HoldReason::PowerUnknown, self.world.options.power_unknown_wait),
             Power::Off => self.judge_off(),
             Power::On => self.judge_on(),
+        }
+    }
+
+    /// HSM says since set-up that the node must not be acted on: it is let go as it is.
+    fn released(&self) -> Option<Decision> {
+        let facts = self.node.facts.as_ref();
+        let disabled = !self.run.plan.include_disabled && facts.is_some_and(|facts| !facts.enabled);
+        let (reason, what) = if self.node.locked {
+            (reasons::LOCKED_IN_HSM, "It was locked in HSM")
+        } else if facts.is_some_and(discovery::is_empty) {
+            (reasons::EMPTY_IN_HSM, "HSM says that its slot is empty")
+        } else if disabled {
+            (reasons::DISABLED_IN_HSM, "It was disabled in HSM")
+        } else if self.node.replaced {
+            (reasons::NODE_REPLACED, "Another node was put in its place")
+        } else {
+            return None;
+        };
+        let message = format!("{what} after the session had begun, so nothing more is done; {}.", self.left_how());
+        Some(Decision::End(EndKind::LeftRunning, reason.into(), message.into()))
+    }
+
+    /// How a node that is let go is left, in words.
+    fn left_how(&self) -> &'static str {
+        match self.node.power.as_ref().map(|seen| seen.power) {
+            Some(Power::Off) => "the node is left off",
+            Some(Power::On) => "the node is left on",
+            Some(Power::Unknown) | None => "its power is not known",
         }
     }
 
@@ -129,12 +161,8 @@ impl Case<'_> {
     }
 
     fn cancelled(&self) -> Decision {
-        let left = match self.node.power.as_ref().map(|seen| seen.power) {
-            Some(Power::Off) => "the node is off and is left off",
-            Some(Power::On) => "the node is on and is left on",
-            Some(Power::Unknown) | None => "its power is not known",
-        };
-        Decision::End(EndKind::Cancelled, reasons::CANCELLED.into(), format!("Cancelled before it was done; {left}.").into())
+        let message = format!("Cancelled before it was done; {}.", self.left_how());
+        Decision::End(EndKind::Cancelled, reasons::CANCELLED.into(), message.into())
     }
 
     /// A power-off that was asked for is carried through: the node is or will be off, whatever it said before.
@@ -249,7 +277,7 @@ impl Case<'_> {
 
     /// The image of the last report, unless it has expired.
     fn known_image(&self) -> Option<&crate::model::Digest> {
-        let report = self.node.reported.as_ref()?;
+        let report = self.node.reported.as_ref().filter(|report| !report.expired)?;
         (self.now.since(report.at) < self.world.options.actual_state_ttl).then_some(report.artifacts.as_ref()?)
     }
 
@@ -445,10 +473,15 @@ impl Case<'_> {
         match self.node.power.as_ref().filter(|seen| seen.at >= since) {
             None => true,
             Some(seen) => {
-                let pause = (self.now.since(since) / 4).clamp(Duration::from_secs(1), Duration::from_secs(15));
+                let pause = self.pause(since, Duration::from_secs(1));
                 self.awaits_change() && self.now >= seen.at + pause
             }
         }
+    }
+
+    /// Looks follow each other at `shortest` at first, then at ever longer pauses up to the option.
+    fn pause(&self, since: Timestamp, shortest: Duration) -> Duration {
+        (self.now.since(since) / 4).clamp(shortest, self.world.options.polling_frequency.max(shortest))
     }
 
     /// Whether another answer than the last one is waited for.
@@ -474,10 +507,11 @@ impl Case<'_> {
         if self.node.reading_config || self.node.batch_is_configure(self.world) {
             return false;
         }
-        self.node.config.as_ref().filter(|seen| seen.at >= booted).is_none_or(|seen| {
-            let pause = (self.now.since(booted) / 4).clamp(Duration::from_millis(250), Duration::from_secs(15));
-            self.now >= seen.at + pause
-        })
+        self.node
+            .config
+            .as_ref()
+            .filter(|seen| seen.at >= booted)
+            .is_none_or(|seen| self.now >= seen.at + self.pause(booted, Duration::from_millis(250)))
     }
 }
 

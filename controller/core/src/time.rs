@@ -65,6 +65,17 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
+/// `45s`, `6m12s` or `3h05m00s`, as kubectl writes durations.
+#[must_use]
+pub fn duration_text(span: Duration) -> String {
+    let (hours, minutes, seconds) = (span.as_secs() / 3600, span.as_secs() / 60 % 60, span.as_secs() % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m{seconds:02}s"),
+        _ => format!("{hours}h{minutes:02}m{seconds:02}s"),
+    }
+}
+
 /// `90 s`, `20 min` or `3 h`, for messages.
 #[must_use]
 pub fn span_text(span: Duration) -> String {

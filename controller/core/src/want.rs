@@ -26,6 +26,10 @@ pub enum Want {
     Decide(NodeId, Decision),
     /// Note that nodes of a session fell silent together (rule 8).
     MassTimeout(SessionUid),
+    /// What these nodes said they run is too old to be believed.
+    Expire(Vec<NodeId>),
+    /// Delete the object of a session that ended long ago.
+    RemoveSession(SessionUid),
     /// Record an operation and then send it.
     Open {
         /// The session it is for.
@@ -80,4 +84,6 @@ pub enum Effect {
     Record(BatchId),
     /// Look at a transition.
     Follow(BatchId),
+    /// Delete the object of a session.
+    RemoveSession(SessionUid),
 }

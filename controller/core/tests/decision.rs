@@ -135,7 +135,7 @@ impl Scene {
         };
         let since = if report.ends_with("since then") || report == "this boot" { self.desk.now - 30 * SECOND } else { fixture::START };
         self.desk.world.nodes[0].heard = Some(since);
-        self.desk.world.nodes[0].reported = Some(Reported { token, artifacts, since, at: since });
+        self.desk.world.nodes[0].reported = Some(Reported { token, artifacts, since, at: since, expired: false });
     }
 
     fn judge(&self) -> String {

@@ -9,6 +9,8 @@ mod desk;
 mod fixture;
 #[path = "rules/order.rs"]
 mod order;
+#[path = "rules/records.rs"]
+mod records;
 #[path = "rules/safety.rs"]
 mod safety;
 #[path = "rules/truth.rs"]

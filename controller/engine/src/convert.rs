@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bos_core::model::{Digest, NodeId, Owner, PowerSeen, Reported, SessionUid, Token, World};
+use bos_core::model::{Digest, Identity, NodeId, Owner, PowerSeen, Reported, SessionUid, Token, World};
 use bos_core::options::Options;
+use bos_core::project::LAST_FAILED;
 use bos_core::session::SessionSeen;
 use bos_core::time::Timestamp;
 use bos_core::xname::Xname;
-use bos_crds::{BootComponent, BootOptionsSpec, PowerState, Session, SessionPhase};
+use bos_crds::{BootComponent, BootOptionsSpec, PowerState, Session, SessionPhase, SessionStatus, reasons};
 use kube::ResourceExt;
 
 /// Labels and annotations by which GitOps tools mark what they track.
@@ -19,16 +20,26 @@ const TRACKING: [&str; 4] =
 #[must_use]
 pub fn session(object: &Session) -> Option<SessionSeen> {
     let tracked = TRACKING.iter().any(|mark| object.labels().contains_key(*mark) || object.annotations().contains_key(*mark));
+    let created = Timestamp::from(object.creation_timestamp()?.0);
     Some(SessionSeen {
         uid: SessionUid(object.uid()?.into()),
         namespace: object.namespace()?.into(),
         name: object.name_any().into(),
-        created: Timestamp::from(object.creation_timestamp()?.0),
+        created,
         generation: object.metadata.generation.unwrap_or_default(),
         tracked,
         spec: object.spec.clone(),
-        complete: object.status.as_ref().is_some_and(|status| status.phase == Some(SessionPhase::Complete)),
+        complete: object
+            .status
+            .as_ref()
+            .filter(|status| status.phase == Some(SessionPhase::Complete))
+            .map(|status| ended_at(status).unwrap_or(created)),
     })
+}
+
+/// When a Session ended, as its status says.
+fn ended_at(status: &SessionStatus) -> Option<Timestamp> {
+    status.end_time.as_ref().map(|at| Timestamp::from(at.0))
 }
 
 /// Puts what a BootComponent says into the World: its spec always, its status only while `loading` (rule 12).
@@ -63,6 +74,13 @@ fn load_status(node: &mut bos_core::model::Node, object: &BootComponent, now: Ti
         PowerState::Off => bos_core::model::Power::Off,
         PowerState::Unknown => bos_core::model::Power::Unknown,
     };
+    node.before = Identity {
+        nid: status.nid,
+        empty: bos_crds::conditions::find(&status.conditions, bos_crds::conditions::IN_INVENTORY)
+            .is_some_and(|condition| condition.reason == reasons::EMPTY_IN_HSM),
+    };
+    let failed = status.last_session.as_ref().filter(|session| session.outcome == LAST_FAILED);
+    node.failed_in = failed.map(|session| (session.namespace.as_str().into(), session.name.as_str().into()));
     // Old news: it is shown, but every decision asks for a newer look.
     node.power = Some(PowerSeen { power, at: Timestamp::from_millis(0), detail: "".into() });
     let Some(actual) = &status.actual_state else { return };
@@ -74,6 +92,8 @@ fn load_status(node: &mut bos_core::model::Node, object: &BootComponent, now: Ti
         since,
         // Its age counts only time in which we could have heard (rule 4): it begins anew.
         at: now,
+        // Of one that has expired the image is not shown any more.
+        expired: actual.artifacts.is_some() && actual.image.is_none(),
     });
 }
 
@@ -107,6 +127,8 @@ pub fn options(spec: &BootOptionsSpec, last_good: &Options) -> (Options, Vec<Str
         } else {
             last_good.actual_state_ttl_text.clone()
         },
+        session_ttl: age(&spec.cleanup_completed_session_ttl).filter(|ttl| !ttl.is_zero()),
+        polling_frequency: seconds(spec.polling_frequency_seconds),
         max_nodes_in_flight: count(spec.max_nodes_in_flight),
         power_ons_per_second: count(spec.power_ons_per_second),
         include_management: spec.include_management,
@@ -120,8 +142,11 @@ pub fn options(spec: &BootOptionsSpec, last_good: &Options) -> (Options, Vec<Str
     (options, problems)
 }
 
-/// `4h`, `2d`, `1w`, in either case.
+/// `0`, `4h`, `2d`, `1w`, in either case.
 fn age(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
     let unit = text.chars().last()?;
     let number: u64 = text.get(..text.len().checked_sub(unit.len_utf8())?)?.parse().ok()?;
     let seconds = match unit.to_ascii_lowercase() {

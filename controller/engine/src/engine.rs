@@ -146,7 +146,7 @@ async fn lead_on(
     };
     let (writer, acks) = StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), lost.clone());
     let events = SessionEvents::spawn(clients.writer.clone(), labels::MANAGER_OPERATOR, &settings.identity, lost.clone());
-    let mut task = Task::new(settings, services, Arc::new(records), writer, events, Arc::clone(telemetry));
+    let mut task = Task::new(settings, clients.writer.clone(), services, Arc::new(records), writer, events, Arc::clone(telemetry));
     load::restore(&mut task, stored, lists).await?;
     pulse.abort();
     telemetry.set_waiting("");

@@ -125,7 +125,7 @@ async fn sessions(
         leftover.push(uid.clone());
         let (created, complete) = created.get(&uid).copied().unwrap_or_default();
         // Of two Sessions of one name only the first that ran may be taken up (rule 5); the plan of the other goes.
-        if !complete && remember(task, stored, created).await? {
+        if complete.is_none() && remember(task, stored, created).await? {
             usable.push(readable(stored, uid)?);
         }
     }

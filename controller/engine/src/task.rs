@@ -81,6 +81,8 @@ pub struct Task {
     /// Durable records.
     pub records: Arc<Records>,
     services: bos_services::Clients,
+    /// For the few calls that are neither record nor status.
+    client: kube::Client,
     views: Views,
     journals: Journals,
     templates: HashMap<(String, String), (SessionTemplateSpec, i64)>,
@@ -107,6 +109,7 @@ impl Task {
     #[must_use]
     pub fn new(
         settings: &Settings,
+        client: kube::Client,
         services: bos_services::Clients,
         records: Arc<Records>,
         writer: StatusWriter,
@@ -123,6 +126,7 @@ impl Task {
             world,
             records,
             services,
+            client,
             views: Views::new(writer),
             journals: Journals::default(),
             templates: HashMap::new(),
@@ -312,6 +316,7 @@ impl Task {
                 }
             }
             Effect::Follow(batch) => self.follow(batch, services, now),
+            Effect::RemoveSession(uid) => self.remove_session_object(&uid),
         }
     }
 

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use bos_crds::LoggingLevel;
+
 /// Shared figures of one engine.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -26,6 +28,8 @@ pub struct Telemetry {
     pub reports: AtomicU64,
     /// Reports that were told to come again: a node that nobody heard may have been one of them.
     pub reports_put_off: AtomicU64,
+    /// How much is to be logged, as the options say.
+    pub logging: tokio::sync::watch::Sender<LoggingLevel>,
     /// What is missing before the engine is ready, for people.
     waiting: Mutex<String>,
     /// Nodes by displayed status.
@@ -47,6 +51,7 @@ impl Default for Telemetry {
             journal_writes: AtomicU64::new(0),
             reports: AtomicU64::new(0),
             reports_put_off: AtomicU64::new(0),
+            logging: tokio::sync::watch::Sender::new(LoggingLevel::Info),
             waiting: Mutex::new("starting".to_owned()),
             nodes: Mutex::default(),
             sessions: Mutex::default(),

@@ -15,12 +15,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use bos_crds::LoggingLevel;
 use bos_engine::engine::{self, EngineError, Settings};
 use bos_engine::telemetry::Telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use args::{Args, LogFormat};
 use config::Config;
@@ -44,12 +47,13 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return wrong_settings(&error),
     };
-    if let Err(error) = start_logging(&config) {
-        return wrong_settings(&error);
-    }
+    let logging = match start_logging(&config) {
+        Ok(logging) => logging,
+        Err(error) => return wrong_settings(&error),
+    };
     end_with_any_panic();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = config.shown(), "starting");
-    match run(config) {
+    match run(config, logging) {
         Ok(()) => {
             tracing::info!("ended");
             ExitCode::SUCCESS
@@ -70,14 +74,37 @@ fn wrong_settings(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(EXIT_SETTINGS)
 }
 
-fn start_logging(config: &Config) -> anyhow::Result<()> {
+/// Changes how much is logged.
+type Logging = reload::Handle<EnvFilter, Registry>;
+
+fn start_logging(config: &Config) -> anyhow::Result<Logging> {
     let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log: {:?} is not a filter", config.log))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (filter, handle) = reload::Layer::new(filter);
+    let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let start = tracing_subscriber::registry().with(filter);
     match config.log_format {
-        LogFormat::Json => logs.json().flatten_event(true).init(),
-        LogFormat::Text => logs.init(),
+        LogFormat::Json => start.with(logs.json().flatten_event(true)).init(),
+        LogFormat::Text => start.with(logs).init(),
     }
-    Ok(())
+    Ok(handle)
+}
+
+/// Follows `loggingLevel` of the options. INFO leaves the filter of the configuration in force; any other level takes the place
+/// of what that says for everything, and leaves what it says for single parts.
+async fn follow_logging(configured: String, logging: Logging, mut level: tokio::sync::watch::Receiver<LoggingLevel>) {
+    while level.changed().await.is_ok() {
+        let level = *level.borrow_and_update();
+        let filter = match level {
+            LoggingLevel::Info => configured.clone(),
+            LoggingLevel::Debug => format!("{configured},debug"),
+            LoggingLevel::Warning => format!("{configured},warn"),
+            LoggingLevel::Error | LoggingLevel::Critical => format!("{configured},error"),
+        };
+        match EnvFilter::try_new(filter).map_err(anyhow::Error::new).and_then(|filter| Ok(logging.reload(filter)?)) {
+            Ok(()) => tracing::warn!(%level, "loggingLevel of the options is in force"),
+            Err(error) => tracing::error!(%error, "loggingLevel of the options cannot be used"),
+        }
+    }
 }
 
 /// A part that panicked would leave the rest working with half of the truth. The kubelet starts us again.
@@ -90,18 +117,19 @@ fn end_with_any_panic() {
     }));
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
+fn run(config: Config, logging: Logging) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    let result = runtime.block_on(operate(config));
+    let result = runtime.block_on(operate(config, logging));
     // Nothing that still hangs may keep a deposed process alive.
     runtime.shutdown_background();
     result
 }
 
-async fn operate(config: Config) -> anyhow::Result<()> {
+async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
     end_on_signals(&cancel)?;
     let telemetry = Telemetry::shared();
+    tokio::spawn(follow_logging(config.log.clone(), logging, telemetry.logging.subscribe()));
     let metrics = Arc::new(Metrics::new(Arc::clone(&telemetry)));
     let failed = parts_that_failed();
     serve_health(&config, &telemetry, &metrics, failed.0.clone())?;

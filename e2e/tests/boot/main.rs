@@ -39,6 +39,7 @@ async fn a_site_is_booted_and_nothing_is_started_again() -> Result {
     cases.run("another image", story::another_image(&bench)).await;
     cases.run("reboot, configure, shutdown", story::other_operations(&bench)).await;
     cases.run("applied twice, deleted and created again", story::created_again(&bench)).await;
+    cases.run("ended long ago", story::ended_long_ago(&bench)).await;
     cases.run("restored without status", story::restored(&bench)).await;
     bench.rig.stop().await;
     cases.verdict()
@@ -47,7 +48,7 @@ async fn a_site_is_booted_and_nothing_is_started_again() -> Result {
 /// Nodes and Sessions in trouble, at the same time, each on nodes of its own; then what concerns the whole site.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trouble_is_met_as_the_rules_say() -> Result {
-    let config = RigConfig::with_nodes(84).boot_time(Duration::from_millis(300)).options(json!({
+    let config = RigConfig::with_nodes(86).boot_time(Duration::from_millis(300)).options(json!({
         "defaultRetryPolicy": 2,
         "maxBootWaitTimeSeconds": 5,
         "maxPowerOffWaitTimeSeconds": 3,
@@ -71,6 +72,7 @@ async fn trouble_is_met_as_the_rules_say() -> Result {
             ("bad templates", Box::pin(refused::bad_templates(&bench, 62..64))),
             ("a template that comes late", Box::pin(refused::late_template(&bench, 64..66))),
             ("a template that never comes", Box::pin(refused::no_template(&bench))),
+            ("locked meanwhile", Box::pin(trouble::locked_meanwhile(&bench, 84..86))),
             ("too late or tracked", Box::pin(refused::too_late_or_tracked(&bench, 66..68))),
         ])
         .await;

@@ -33,6 +33,41 @@ pub async fn never_up(bench: &Bench, range: Range<usize>) -> Result {
     let (status, text) = told(bench, &nodes[0]).await?;
     assert_eq!(status, "Failed/BootTimeout");
     assert!(text.contains("2 power-ons") && text.contains("eft on"), "{text}");
+    // Mended, and tried again: that node alone.
+    bench.site.set_faults(&nodes[..1], &Faults::default());
+    let mark = bench.mark();
+    let spec = json!({"operation": "Reboot", "templateName": "never-up", "retryOf": "never-up"});
+    bench.rig.apply(&template::session_with("never-up-again", &spec)).await?;
+    let ended = bench.ended("never-up-again").await?;
+    assert_eq!(outcome(&ended), "Succeeded/Succeeded", "{ended:?}");
+    assert_eq!(ended.status.unwrap().counts.nodes, 1);
+    bench.assert_commands(&mark, &nodes[..1], Commands::ONE_CYCLE);
+    bench.assert_commands(&mark, &nodes[1..], Commands::NONE);
+    bench.rig.apply(&template::session_with("never-up-twice", &spec)).await?;
+    let ended = bench.ended("never-up-twice").await?;
+    assert_eq!(outcome(&ended), "Failed/NoNodes");
+    assert!(message(&ended).contains("nothing to retry"), "{}", message(&ended));
+    Ok(())
+}
+
+/// Locked in HSM while its session drives it: released, left as it is, and said.
+pub async fn locked_meanwhile(bench: &Bench, range: Range<usize>) -> Result {
+    let nodes = bench.nodes(range);
+    bench.site.set_faults(&nodes, &Faults { cfs_pending: true, ..Faults::default() });
+    bench.template("locked", &nodes, |_| {}).await?;
+    bench.rig.apply(&template::session("locked", "locked", "Boot")).await?;
+    let configuring = |session: &bos_crds::Session| session.status.as_ref().is_some_and(|status| status.counts.configuring == 2);
+    bench.rig.wait_session("locked", configuring, LIMIT).await?;
+    bench.site.set_locked(&nodes[..1], true);
+    let left = |session: &bos_crds::Session| session.status.as_ref().is_some_and(|status| status.counts.left_running == 1);
+    bench.rig.wait_session("locked", left, LIMIT).await?;
+    bench.site.set_faults(&nodes, &Faults::default());
+    let ended = bench.ended("locked").await?;
+    assert_eq!(outcome(&ended), "Succeeded/Succeeded");
+    let failures = ended.status.unwrap().failures;
+    assert_eq!((failures[0].reason.as_str(), failures[0].sample.as_str()), ("LockedInHSM", nodes[0].as_str()), "{failures:?}");
+    assert!(failures[0].message.contains("left on"), "{failures:?}");
+    bench.site.set_locked(&nodes[..1], false);
     Ok(())
 }
 

@@ -527,7 +527,7 @@ mod rule_12_statuses_may_lag {
     fn stale(desk: &mut Desk, token: &Token, artifacts: &str) {
         let since = crate::fixture::START;
         let artifacts = Some(crate::fixture::digest(artifacts));
-        desk.world.nodes[0].reported = Some(Reported { token: token.clone(), artifacts, since, at: desk.now });
+        desk.world.nodes[0].reported = Some(Reported { token: token.clone(), artifacts, since, at: desk.now, expired: false });
     }
 
     #[test]

@@ -349,7 +349,7 @@ mod rule_05_nothing_starts_by_accident {
 
     #[test]
     fn a_session_whose_status_says_complete_does_nothing() {
-        let stage = pending(|object| object.complete = true, |_| ());
+        let stage = pending(|object| object.complete = Some(crate::fixture::START), |_| ());
         assert!(matches!(stage, Stage::Ended(ended) if ended.run.is_none()));
     }
 

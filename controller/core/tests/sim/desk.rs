@@ -123,7 +123,7 @@ impl Desk {
     pub(crate) fn runs(&mut self, index: usize, image: &str) {
         let old = START - Duration::from_secs(3600);
         self.world.nodes[index].reported =
-            Some(Reported { token: Token("old".into()), artifacts: Some(digest(image)), since: old, at: old });
+            Some(Reported { token: Token("old".into()), artifacts: Some(digest(image)), since: old, at: old, expired: false });
     }
 
     pub(crate) fn drive(&self, index: usize) -> &Drive {

@@ -98,7 +98,7 @@ pub(crate) fn seen(uid: &str, created: Timestamp, spec: SessionSpec) -> SessionS
         generation: 1,
         tracked: false,
         spec,
-        complete: false,
+        complete: None,
     }
 }
 
@@ -113,6 +113,7 @@ pub(crate) fn plan(operation: PlannedOperation, count: usize, image: &str, confi
         name: "planned".into(),
         template_generation: 1,
         running: RunningPolicy::RestartIfDifferent,
+        include_disabled: false,
         max_power_cycled: None,
         boot_sets: vec![PlannedBootSet {
             name: "compute".into(),

@@ -146,7 +146,7 @@ impl Sim {
     }
 
     fn over(&self) -> bool {
-        self.objects.len() == self.scenario.sessions.len() && self.objects.values().all(|object| object.complete)
+        self.objects.len() == self.scenario.sessions.len() && self.objects.values().all(|object| object.complete.is_some())
     }
 
     fn standing(&self) -> String {
@@ -275,6 +275,7 @@ impl Sim {
                 };
                 self.after(5, 500, Event::Config(life, nodes, now, read));
             }
+            want::Effect::RemoveSession(uid) => panic!("{uid} is not old"),
             want::Effect::Record(batch) => {
                 let Some(open) = self.world.as_ref().and_then(|world| world.batches.get(&batch)) else { return };
                 self.waiting_batches.entry(open.session.clone()).or_default().push(batch);
@@ -356,7 +357,7 @@ impl Sim {
         self.check.ended(world, uid, &self.site);
         world.settle(uid);
         if let Some(object) = self.objects.get_mut(uid) {
-            object.complete = true;
+            object.complete = Some(self.now);
         }
         self.plans.remove(uid);
         self.journals.remove(uid);
@@ -443,7 +444,7 @@ impl Sim {
 
     fn delete(&mut self, index: usize) {
         let uid = uid(index);
-        if self.objects.get(&uid).is_none_or(|object| object.complete) {
+        if self.objects.get(&uid).is_none_or(|object| object.complete.is_some()) {
             return;
         }
         self.check.deleted.insert(uid.clone());
@@ -451,7 +452,7 @@ impl Sim {
         // A session that never began is forgotten at once; of a running one the journal ends.
         let gone = self.world.as_ref().is_none_or(|world| !world.sessions.contains_key(&uid)) && !self.plans.contains_key(&uid);
         if let Some(object) = self.objects.get_mut(&uid).filter(|_| gone) {
-            object.complete = true;
+            object.complete = Some(self.now);
         }
     }
 
@@ -510,7 +511,7 @@ pub(crate) fn fault(service: Service) -> Fault {
 fn recorded(before: Before) -> Option<Reported> {
     let Before::Runs(image) = before else { return None };
     let since = Timestamp::from_millis(START.as_millis() - 86_400_000);
-    Some(Reported { token: known_token(image), artifacts: Some(digest(image)), since, at: START })
+    Some(Reported { token: known_token(image), artifacts: Some(digest(image)), since, at: START, expired: false })
 }
 
 /// The latest instant at which a history may still go on.

@@ -57,7 +57,7 @@ impl Sim {
             if !self.plans.contains_key(&uid)
                 && let Some(object) = self.objects.get_mut(&uid)
             {
-                object.complete = true;
+                object.complete = Some(self.now);
             }
         }
         self.check.restarted(&world, &self.site);

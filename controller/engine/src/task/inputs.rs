@@ -40,6 +40,7 @@ impl Task {
             tracing::error!(problem, "BootOptions");
         }
         self.world.options = options;
+        self.telemetry.logging.send_if_modified(|level| std::mem::replace(level, spec.logging_level) != spec.logging_level);
         if let Some(object) = object {
             self.views.options_taken(object, problems, self.clock.now());
         }

@@ -1,7 +1,10 @@
 //! The end of sessions: every status first, then the Session's own, then the records go.
 
 use super::*;
+use crate::clients::{CALL_TIMEOUT, bounded};
 use bos_core::session::{SessionEnd, SessionOutcome};
+use kube::Api;
+use kube::api::{DeleteParams, Preconditions};
 
 /// How often the nodes of an ended session are looked through.
 const PACE: Duration = Duration::from_millis(50);
@@ -86,6 +89,21 @@ impl Task {
     fn publish_end(&self, uid: &SessionUid, end: &SessionEnd) {
         let well = matches!(end.outcome, SessionOutcome::Succeeded | SessionOutcome::Superseded);
         self.publish(uid, if well { Severity::Ended } else { Severity::EndedBadly }, reasons::COMPLETE, &end.message);
+    }
+
+    /// Deletes the object of a Session that ended long ago; if that fails it is tried again later.
+    pub(super) fn remove_session_object(&self, uid: &SessionUid) {
+        let Some(session) = self.world.sessions.get(uid) else { return };
+        let (api, name) = (Api::<Session>::namespaced(self.client.clone(), &session.namespace), session.name.clone());
+        let preconditions = Preconditions { uid: Some(uid.to_string()), resource_version: None };
+        let title = session.title();
+        tokio::spawn(async move {
+            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+            match bounded(CALL_TIMEOUT, api.delete(&name, &params)).await {
+                Ok(_) => tracing::info!(session = title, "removed: it ended longer ago than cleanupCompletedSessionTTL"),
+                Err(error) => tracing::warn!(session = title, error = error.message(), "a Session that ended long ago was not removed"),
+            }
+        });
     }
 
     /// The records of a session are gone.
