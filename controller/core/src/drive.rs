@@ -89,6 +89,20 @@ pub enum Prepared {
     Yes,
 }
 
+/// What BSS says of a node's boot script, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Script {
+    /// Not asked yet.
+    #[default]
+    NotAsked,
+    /// BSS did not answer.
+    Unknown,
+    /// Not fetched since the power-on.
+    NeverFetched,
+    /// Fetched then.
+    Fetched(Timestamp),
+}
+
 /// Why a driven node waits, where it is not simply the next step's turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum HoldReason {
@@ -100,7 +114,7 @@ pub enum HoldReason {
     PreviousOperation,
     /// Too many nodes of the session fell silent together (rule 8).
     MassBootTimeout,
-    /// We cannot hear reports, so silence proves nothing (rule 8).
+    /// Nothing that would prove a boot can reach us, so silence proves nothing (rule 8).
     ReportPathDown,
 }
 
@@ -164,6 +178,10 @@ pub struct Drive {
     pub params: Prepared,
     /// Configuration confirmed by CFS for the power-on to come.
     pub config: Prepared,
+    /// HSM was seen to call it something else than Ready since its last power-on: only then does a Ready prove a boot.
+    pub down_seen: bool,
+    /// Whether it came for its boot script after its last power-on; asked once, when it stays silent. Not durable.
+    pub script: Script,
     /// The node runs the desired image, on evidence, since then.
     pub booted: Option<Timestamp>,
     /// Deadline of the phase Configuring.
@@ -193,6 +211,13 @@ impl Drive {
         let boot_by = Some(issued.boot_by).filter(|_| issued.action == PowerAction::On);
         let passed = [Some(issued.power_by), boot_by].into_iter().flatten().filter(|at| *at <= now).max();
         passed.unwrap_or(issued.at).max(issued.at).max(self.held_since)
+    }
+
+    /// Powered on at or before `asked`, and not known to be up: what was asked then may prove its boot.
+    #[must_use]
+    pub fn awaits_boot_since(&self, asked: Timestamp) -> bool {
+        let on = self.action.is_some_and(|issued| issued.action == PowerAction::On && issued.at <= asked);
+        on && self.booted.is_none() && self.phase == Phase::PoweringOn
     }
 
     /// The session's last power action, or where there is none its hold on the node.

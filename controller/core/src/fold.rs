@@ -1,6 +1,6 @@
 //! What comes in from outside and what it changes in the World: observations, reports, outcomes of calls.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +9,12 @@ use bos_crds::reasons;
 use crate::batch::{BatchId, BatchState, Member, Outcome, Progress, Task, Work};
 use crate::health::Service;
 use crate::model::{
-    ConfigRecord, ConfigSeen, EndKind, HoldReason, NodeId, Phase, Power, PowerAction, PowerSeen, Prepared, Reported, SessionUid, Token,
-    World,
+    ConfigRecord, ConfigSeen, EndKind, HoldReason, NodeId, Phase, Power, PowerAction, PowerSeen, Prepared, Reported, Script, SessionUid,
+    StateSeen, Token, World,
 };
 use crate::pass::MAX_REFUNDS;
+use crate::plan::Evidence;
+use crate::session::Session;
 use crate::time::Timestamp;
 use crate::want::Decision;
 
@@ -47,6 +49,9 @@ const UNKNOWN_TO_CFS_PAUSE: Duration = Duration::from_secs(10);
 /// After a refusal that did not touch the node, longer each time: PCS holds its reservation up to 15 s (external services §2.3),
 /// or as long as the slowest node of another transition takes.
 const UNTOUCHED_PAUSE: Duration = Duration::from_secs(3);
+
+/// By how much the clocks of services may be behind ours.
+const CLOCK_SKEW: Duration = Duration::from_secs(10);
 
 impl World {
     /// A service answered.
@@ -106,12 +111,90 @@ impl World {
             node.heard = None;
         }
         node.power = Some(seen);
+        if node.power_since(at) == Some(Power::On) && node.drive.as_ref().is_some_and(|drive| drive.awaits_boot_since(at)) {
+            self.booted_by(id, Evidence::PowerState, at);
+            return;
+        }
         // What a node ran ends when it is off; an off that a report contradicts does not count.
         if off && node.power_since(at) == Some(Power::Off) {
             node.reported = None;
             if let Some(drive) = &mut node.drive {
                 drive.booted = None;
             }
+        }
+    }
+
+    /// States of nodes in HSM, asked at `asked`. Ready proves a boot only where something else was seen since the power-on: HSM
+    /// does not follow power by itself, so it may go on calling a node Ready that is off (external services, trap T13).
+    pub fn fold_states(&mut self, nodes: &[NodeId], asked: Timestamp, read: Result<Vec<(NodeId, bool)>, Fault>, now: Timestamp) {
+        self.state_reads.end();
+        for id in nodes {
+            if let Some(node) = self.nodes.get_mut(id.0 as usize) {
+                node.reading_state = false;
+            }
+        }
+        let states = match read {
+            Err(fault) => return self.fold_fault(&fault, now),
+            Ok(states) => states,
+        };
+        self.fold_answer(Service::Hsm, now);
+        for (id, ready) in states {
+            let Some(node) = self.nodes.get_mut(id.0 as usize) else { continue };
+            if node.state.is_some_and(|known| known.at > asked) {
+                continue;
+            }
+            node.state = Some(StateSeen { ready, at: asked });
+            let Some(drive) = node.drive.as_mut().filter(|drive| drive.awaits_boot_since(asked)) else { continue };
+            match (ready, drive.down_seen) {
+                (false, false) => {
+                    drive.down_seen = true;
+                    let uid = drive.session.clone();
+                    self.journal_due.insert(uid);
+                }
+                (true, true) => self.booted_by(id, Evidence::HsmReady, now),
+                (false, true) | (true, false) => {}
+            }
+        }
+    }
+
+    /// Another proof of a boot than the node's own report, where the session takes it.
+    fn booted_by(&mut self, id: NodeId, evidence: Evidence, now: Timestamp) {
+        let Some(drive) = self.node(id).and_then(|node| node.drive.as_ref()) else { return };
+        let uid = drive.session.clone();
+        let taken = self.sessions.get(&uid).and_then(Session::running).is_some_and(|run| run.plan.evidence == evidence);
+        let Some(node) = self.node_mut(id).filter(|_| taken) else { return };
+        if evidence == Evidence::HsmReady {
+            // Like a report it contradicts an off that PCS may still be saying.
+            node.heard = Some(now);
+        }
+        if let Some(drive) = &mut node.drive {
+            drive.booted = Some(now);
+            drive.since = now;
+            self.touched_sessions.insert(uid.clone());
+            self.journal_due.insert(uid);
+        }
+    }
+
+    /// Who fetched a boot script, and when; None where BSS did not answer. It is for people only.
+    pub fn fold_scripts(&mut self, nodes: &[NodeId], read: Result<HashMap<NodeId, Timestamp>, Fault>, now: Timestamp) {
+        self.script_reads.end();
+        let fetched = match read {
+            Ok(fetched) => {
+                self.fold_answer(Service::Bss, now);
+                Some(fetched)
+            }
+            Err(fault) => {
+                self.fold_fault(&fault, now);
+                None
+            }
+        };
+        for id in nodes {
+            let Some(drive) = self.node_mut(*id).and_then(|node| node.drive.as_mut()) else { continue };
+            let since = drive.action.map_or(drive.held_since, |issued| issued.decided) - CLOCK_SKEW;
+            drive.script = match &fetched {
+                None => Script::Unknown,
+                Some(fetched) => fetched.get(id).filter(|at| **at >= since).map_or(Script::NeverFetched, |at| Script::Fetched(*at)),
+            };
         }
     }
 
@@ -187,7 +270,7 @@ impl World {
 
     /// The artifact set a token stands for, from the sessions we still know.
     fn artifacts_of(&self, token: &Token) -> Option<crate::model::Digest> {
-        self.sessions.values().filter_map(crate::session::Session::run).find_map(|run| {
+        self.sessions.values().filter_map(Session::run).find_map(|run| {
             let set = run.boot_set_of(token)?;
             run.plan.boot_set(set)?.artifacts.clone()
         })
@@ -220,7 +303,7 @@ impl World {
                 // Whatever had to be asked before it (IMS, where an image must be projected) has answered too.
                 self.fold_answer(Service::Ims, now);
                 let boot_set = self.batches.get(&id).map_or(0, |batch| batch.boot_set);
-                if let Some(run) = self.sessions.get_mut(&session).and_then(crate::session::Session::running_mut) {
+                if let Some(run) = self.sessions.get_mut(&session).and_then(Session::running_mut) {
                     run.tokens.push((token, boot_set));
                 }
                 self.close(id, |world, member, session| {

@@ -3,7 +3,7 @@
 //! Nodes in the same state share one entry, so ten thousand nodes take a few kilobytes. Times are ages and remainders, never
 //! instants: what happens while nobody runs does not count against a deadline, and a step of the clock cannot shorten one (rule 4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,9 @@ pub(crate) struct Group {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct State {
+    /// The session never owned the node.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) untaken: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) power_cycled: bool,
     pub(crate) attempts: Attempts,
@@ -84,6 +87,8 @@ pub(crate) struct DriveRecord {
     pub(crate) together: u32,
     #[serde(default)]
     pub(crate) refunds: u8,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) down_seen: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) inherited: Vec<Token>,
     #[serde(default, skip_serializing_if = "str::is_empty")]
@@ -225,6 +230,12 @@ impl Journal {
         self.encode()
     }
 
+    /// Positions of the nodes that the session has owned, of so many.
+    pub(crate) fn taken(&self, bound: u32) -> BTreeSet<u32> {
+        let groups = self.groups.iter().filter(|group| !group.state.untaken);
+        groups.filter_map(|group| ranges::decode(&group.nodes, bound)).flatten().collect()
+    }
+
     /// Reads stored bytes.
     ///
     /// # Errors
@@ -311,6 +322,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &crate::session::
             age_ms: clock.coarse_age(end.at, MINUTE_MS),
         };
         return Some(State {
+            untaken: !slot.taken,
             power_cycled: slot.power_cycled,
             attempts: last.map(|last| last.attempts).unwrap_or_default(),
             phase: last.map_or(Phase::None, |last| last.phase),
@@ -322,6 +334,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &crate::session::
     }
     let drive = node.drive.as_ref().filter(|drive| drive.session == session.uid)?;
     Some(State {
+        untaken: false,
         power_cycled: slot.power_cycled,
         attempts: drive.attempts,
         phase: drive.phase,
@@ -335,6 +348,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &crate::session::
             hold: drive.hold.map(|hold| (hold.reason, clock.age(hold.since), clock.remaining(hold.until))),
             together: drive.together,
             refunds: drive.refunds,
+            down_seen: drive.down_seen,
             inherited: drive.inherited.clone(),
             error: drive.error.clone(),
         }),

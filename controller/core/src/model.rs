@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifacts::ArtifactSet;
 use crate::batch::{Batch, BatchId};
-pub use crate::drive::{Attempts, Drive, End, EndKind, Hold, HoldReason, Issued, LastRun, Phase, PowerAction, Prepared};
+pub use crate::drive::{Attempts, Drive, End, EndKind, Hold, HoldReason, Issued, LastRun, Phase, PowerAction, Prepared, Script};
 use crate::health::Services;
 use crate::options::Options;
 use crate::resolve::Facts;
@@ -83,6 +83,15 @@ pub struct Reported {
     pub expired: bool,
 }
 
+/// HSM's state of one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateSeen {
+    /// It said Ready.
+    pub ready: bool,
+    /// When we asked.
+    pub at: Timestamp,
+}
+
 /// CFS's state of one node's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigSeen {
@@ -149,6 +158,10 @@ pub struct Node {
     pub reading_power: bool,
     /// A read of its configuration is under way.
     pub reading_config: bool,
+    /// HSM's state, where the site takes that for proof of a boot.
+    pub state: Option<StateSeen>,
+    /// A read of that is under way.
+    pub reading_state: bool,
     /// `spec.retryPolicy` of the BootComponent.
     pub retry_policy: Option<u16>,
     /// `spec.suspend` of the BootComponent: a person's hold; nothing new is sent to the node.
@@ -199,6 +212,8 @@ impl Node {
             batch: None,
             reading_power: false,
             reading_config: false,
+            state: None,
+            reading_state: false,
             retry_policy: None,
             suspended: false,
             last: None,
@@ -332,6 +347,10 @@ pub struct World {
     pub power_reads: ReadPace,
     /// Reads of configuration.
     pub config_reads: ReadPace,
+    /// Reads of HSM's states.
+    pub state_reads: ReadPace,
+    /// Reads of who fetched a boot script.
+    pub script_reads: ReadPace,
     /// Inventory reads.
     pub discovery: Discovery,
     /// The stop switch: no new power action leaves.

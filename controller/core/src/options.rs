@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::plan::Evidence;
+
 /// Options of the operator; see `kubectl explain bootoptions.spec` for what each means to a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -28,6 +30,8 @@ pub struct Options {
     pub actual_state_ttl: Duration,
     /// The same as text, for the kernel parameter `bos_update_frequency`.
     pub actual_state_ttl_text: Arc<str>,
+    /// What proves that a node has booted.
+    pub evidence: Evidence,
     /// Ended Sessions older than this are removed; None keeps them for ever.
     pub session_ttl: Option<Duration>,
     /// PCS and CFS are asked about nodes that wait for their answer at least this often.
@@ -66,6 +70,7 @@ impl Default for Options {
             discovery_frequency: Duration::from_secs(300),
             actual_state_ttl: Duration::from_secs(4 * 3600),
             actual_state_ttl_text: "4h".into(),
+            evidence: Evidence::NodeReport,
             session_ttl: Some(Duration::from_secs(7 * 86_400)),
             polling_frequency: Duration::from_secs(15),
             max_nodes_in_flight: 0,

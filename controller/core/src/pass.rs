@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::{Batch, BatchId, BatchState, Member, Work};
-use crate::model::{Drive, End, EndKind, Issued, NodeId, Owner, Phase, PowerAction, Prepared, SessionUid, World};
+use crate::model::{Drive, End, EndKind, Issued, NodeId, Owner, Phase, PowerAction, Prepared, Script, SessionUid, World};
 use crate::session::{Ended, SessionEnd, Stage};
 use crate::time::Timestamp;
 use crate::want::{Decision, Effect, Want};
@@ -107,6 +107,15 @@ impl World {
                 self.config_reads.begin(now);
                 return Some(Effect::ReadConfiguration(nodes));
             }
+            Want::ReadStates(nodes) => {
+                self.mark_reading(&nodes, |node| &mut node.reading_state);
+                self.state_reads.begin(now);
+                return Some(Effect::ReadStates(nodes));
+            }
+            Want::ReadScripts(nodes) => {
+                self.script_reads.begin(now);
+                return Some(Effect::ReadScripts(nodes));
+            }
             Want::Decide(node, decision) => self.decide(node, decision, now),
             Want::MassTimeout(uid) => {
                 self.sessions.get_mut(&uid)?.running_mut()?.mass_timeout.get_or_insert(now);
@@ -156,12 +165,17 @@ impl World {
         }
         let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()) else { return };
         let uid = drive.session.clone();
-        let (index, cycle, silent) = (drive.index as usize, decision == Decision::Cycle, decision == Decision::CycleSilent);
+        let (index, cycle) = (drive.index as usize, decision == Decision::Cycle);
+        let silent = matches!(decision, Decision::CycleSilent(_));
         match decision {
             Decision::Hold(hold) => drive.hold = Some(hold),
             Decision::Release => drive.hold = None,
             Decision::Enter(phase) => drive.enter(phase),
-            Decision::Cycle | Decision::CycleSilent => drive.enter(Phase::PoweringOff),
+            Decision::Cycle => drive.enter(Phase::PoweringOff),
+            Decision::CycleSilent(why) => {
+                drive.enter(Phase::PoweringOff);
+                drive.error = why;
+            }
             Decision::ActionFailed { refund, error } => drive.action_failed(refund, error),
             Decision::AlreadyBooted => {
                 drive.booted = Some(now);
@@ -232,6 +246,8 @@ impl World {
                     Some(Issued { action, at: now, decided: now, power_by, boot_by: now + spans.1, accepted: false, failed: false });
                 let attempts = drive.attempts.of(action);
                 *attempts = attempts.saturating_add(1);
+                drive.down_seen = false;
+                drive.script = Script::NotAsked;
                 drive.since = now;
                 drive.error = "".into();
             }
@@ -252,6 +268,11 @@ impl World {
 
     /// The node is given to a session: it is observed anew, from `now` on, before anything is done to it.
     pub(crate) fn take(&mut self, id: NodeId, session: &SessionUid, index: u32, boot_set: u16, now: Timestamp) {
+        if let Some(slot) =
+            self.sessions.get_mut(session).and_then(|known| known.running_mut()).and_then(|run| run.slots.get_mut(index as usize))
+        {
+            slot.taken = true;
+        }
         let before = self.node(id).and_then(|node| node.owner.clone());
         let ours = self.sessions.get(session).map(|known| Owner { created: known.created, uid: session.clone() });
         let owner = ours.map(|ours| self.newer(ours, before));
@@ -270,6 +291,8 @@ impl World {
             attempts: crate::model::Attempts::default(),
             params: Prepared::No,
             config: Prepared::No,
+            down_seen: false,
+            script: Script::NotAsked,
             booted: None,
             configured_by: None,
             hold: None,

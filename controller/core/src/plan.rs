@@ -30,6 +30,9 @@ pub struct Plan {
     pub template_generation: i64,
     /// What to do with nodes that run already.
     pub running: RunningPolicy,
+    /// What proves that a node has booted.
+    #[serde(default)]
+    pub evidence: Evidence,
     /// Nodes that HSM reports as disabled are acted on too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub include_disabled: bool,
@@ -54,6 +57,18 @@ pub enum PlannedOperation {
     Shutdown,
     /// Give nodes that are on another configuration; their power is never touched.
     Configure,
+}
+
+/// What proves that a node has booted (rule 3); fixed when the session starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Evidence {
+    /// Its own report of the token that BSS gave for this boot.
+    #[default]
+    NodeReport,
+    /// HSM calls it Ready, after it called it something else since the power-on.
+    HsmReady,
+    /// Its power is on.
+    PowerState,
 }
 
 /// `spec.runningNodes` of a Boot.

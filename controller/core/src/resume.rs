@@ -87,7 +87,11 @@ impl World {
             }
         }
         for stored in order.values() {
-            self.restore(&stored.uid, stored.plan.clone(), now);
+            let nodes = u32::try_from(stored.plan.len()).unwrap_or(u32::MAX);
+            match &stored.journal {
+                StoredJournal::Written(journal) => self.restore(&stored.uid, stored.plan.clone(), Some(&journal.taken(nodes)), now),
+                StoredJournal::Empty | StoredJournal::Lost => self.restore(&stored.uid, stored.plan.clone(), None, now),
+            }
         }
         for stored in order.into_values() {
             let uid = stored.uid;
@@ -106,12 +110,13 @@ impl World {
         Ok(up.map(|session| session.uid.clone()).collect())
     }
 
-    /// Puts a session back as its plan says. Sessions are restored in their order, and resumed after all plans are in place.
-    pub fn restore(&mut self, uid: &SessionUid, plan: Arc<Plan>, now: Timestamp) {
+    /// Puts a session back as its plan says, with the nodes it had taken. Sessions are restored in their order, and resumed after
+    /// all plans are in place.
+    pub fn restore(&mut self, uid: &SessionUid, plan: Arc<Plan>, taken: Option<&BTreeSet<u32>>, now: Timestamp) {
         if let Some(session) = self.sessions.get(uid) {
             self.ran.insert((session.namespace.clone(), session.name.clone()), uid.clone());
         }
-        self.begin(uid, plan, now);
+        self.begin(uid, plan, taken, now);
     }
 
     /// Nobody knows what was sent for the nodes of a session: they are left as they are.
@@ -287,6 +292,7 @@ fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: 
     });
     drive.together = record.together;
     drive.refunds = record.refunds;
+    drive.down_seen = record.down_seen;
     drive.inherited.clone_from(&record.inherited);
     drive.error = record.error.clone();
 }

@@ -1,5 +1,6 @@
 //! From a durable plan to a running session, and from a durable journal to a call that may leave.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::batch::{Batch, BatchId, BatchState, Work};
@@ -52,26 +53,29 @@ impl World {
         let Stage::Recording(recording) = &session.stage else { return };
         let plan = recording.plan.clone();
         self.ran.insert((session.namespace.clone(), session.name.clone()), uid.clone());
-        self.begin(uid, plan, now);
+        self.begin(uid, plan, None, now);
         self.journal_due.insert(uid.clone());
     }
 
-    /// Builds the run of a session and takes its nodes.
-    pub(crate) fn begin(&mut self, uid: &SessionUid, plan: Arc<Plan>, now: Timestamp) {
+    /// Builds the run of a session and takes its nodes: all of them, or those that it had taken before we were started.
+    pub(crate) fn begin(&mut self, uid: &SessionUid, plan: Arc<Plan>, taken: Option<&BTreeSet<u32>>, now: Timestamp) {
         let members: Vec<(u16, NodeId)> = plan.nodes().map(|(set, xname)| (set, self.intern(xname))).collect();
-        let slots = members.iter().map(|(_, node)| Slot { node: *node, end: None, power_cycled: false }).collect();
+        let slots = members.iter().map(|(_, node)| Slot { node: *node, taken: false, end: None, power_cycled: false }).collect();
         let run = Run { plan, slots, started: now, tokens: Vec::new(), timeout_cycles: Vec::new(), mass_timeout: None, paced: Vec::new() };
         let Some(session) = self.sessions.get_mut(uid) else { return };
         session.stage = Stage::Running(Box::new(run));
         self.touched_sessions.insert(uid.clone());
         for (index, (boot_set, node)) in (0_u32..).zip(members) {
-            self.claim(uid, index, boot_set, node, now);
+            if taken.is_none_or(|taken| taken.contains(&index)) {
+                self.claim(uid, index, boot_set, node, taken.is_some(), now);
+            }
         }
     }
 
-    fn claim(&mut self, uid: &SessionUid, index: u32, boot_set: u16, id: NodeId, now: Timestamp) {
+    /// `again`: the session had the node before we were started; what stopped it since does not give the node back.
+    fn claim(&mut self, uid: &SessionUid, index: u32, boot_set: u16, id: NodeId, again: bool, now: Timestamp) {
         let Some(session) = self.sessions.get(uid) else { return };
-        let (ours, stopping) = (Owner { created: session.created, uid: uid.clone() }, session.stopping());
+        let (ours, stopping) = (Owner { created: session.created, uid: uid.clone() }, session.stopping() && !again);
         let Some(node) = self.node(id) else { return };
         let driver = node.drive.as_ref().map(|drive| drive.session.clone()).filter(|driver| driver != uid);
         let newer = node.owner.clone().filter(|owner| self.order_of(owner) > self.order_of(&ours));

@@ -94,6 +94,8 @@ pub struct Run {
 pub struct Slot {
     /// The node.
     pub node: NodeId,
+    /// The session has owned the node.
+    pub taken: bool,
     /// Its end, once its part is over.
     pub end: Option<End>,
     /// It was running and this session switched it off to boot another image.

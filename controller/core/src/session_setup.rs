@@ -270,6 +270,7 @@ pub fn plan(
             RunningNodes::Leave => RunningPolicy::Leave,
             RunningNodes::Restart => RunningPolicy::Restart,
         },
+        evidence: options.evidence,
         include_disabled: session.spec.include_disabled,
         max_power_cycled: session.spec.max_power_cycled.and_then(|most| u32::try_from(most).ok()),
         boot_sets,

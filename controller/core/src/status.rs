@@ -1,20 +1,23 @@
 //! The status operator: the only one that decides. It looks at every driven node, asks for what it does not know, and moves
 //! nodes between phases, to their end, or into a hold with a reason (BOS behaviour §8; deviations under the rules of the design).
 
+mod looks;
+mod silence;
+
+use looks::Looks;
+use silence::silent_nodes;
+
 use std::time::Duration;
 
 use bos_crds::reasons;
 
 use crate::discovery;
-use crate::model::{ConfigStatus, Drive, EndKind, Hold, HoldReason, Issued, Node, NodeId, Phase, Power, PowerAction, Prepared, World};
+use crate::model::{ConfigStatus, Drive, EndKind, Hold, HoldReason, Node, Phase, Power, PowerAction, Prepared, World};
 use crate::pass::MAX_REFUNDS;
 use crate::plan::{PlannedBootSet, PlannedOperation, RunningPolicy};
 use crate::session::{Run, Session};
 use crate::time::{Timestamp, span_text};
 use crate::want::{Decision, Want};
-
-/// After we begin to listen, a live node is heard within this time: bos-reporter retries at least every 30 s.
-const REPORT_RETRY: Duration = Duration::from_secs(60);
 
 /// Everything one judgement looks at.
 pub struct Case<'a> {
@@ -42,7 +45,7 @@ pub struct Case<'a> {
 #[must_use]
 pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
     let mut wants = Vec::new();
-    let (mut power, mut config) = (Vec::new(), Vec::new());
+    let mut looks = Looks::default();
     for session in world.sessions.values() {
         let Some(run) = session.running() else { continue };
         let silent = silent_nodes(world, run, now);
@@ -60,41 +63,13 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
             if let Some(decision) = case.judge() {
                 cycled += usize::from(decision == Decision::Cycle);
                 wants.push(Want::Decide(id, decision));
-            } else if case.wants_power() {
-                power.push(id);
-            } else if case.wants_config() {
-                config.push(id);
+            } else {
+                looks.add(id, &case);
             }
         }
     }
-    wants.extend(reads(world, power, config, now));
+    wants.extend(looks.wants(world, now));
     wants
-}
-
-fn reads(world: &World, power: Vec<NodeId>, config: Vec<NodeId>, now: Timestamp) -> Vec<Want> {
-    use crate::health::Service::{Cfs, Pcs};
-    let size = world.options.batch_size.max(1);
-    let mut wants = Vec::new();
-    if world.services.may_call(Pcs, now) && world.power_reads.is_free(now) {
-        wants.extend(power.chunks(size).map(|nodes| Want::ReadPower(nodes.to_vec())));
-    }
-    if world.services.may_call(Cfs, now) && world.config_reads.is_free(now) {
-        wants.extend(config.chunks(size).map(|nodes| Want::ReadConfiguration(nodes.to_vec())));
-    }
-    wants
-}
-
-fn silent_nodes(world: &World, run: &Run, now: Timestamp) -> usize {
-    let overdue = run
-        .open()
-        .filter_map(|id| world.node(id)?.drive.as_ref())
-        .filter(|drive| {
-            drive.booted.is_none() && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && now >= issued.boot_by)
-        })
-        .count();
-    let cycled: u32 =
-        run.timeout_cycles.iter().filter(|(at, _)| now.since(*at) < world.options.max_boot_wait).map(|(_, nodes)| *nodes).sum();
-    overdue + cycled as usize
 }
 
 impl Case<'_> {
@@ -341,33 +316,6 @@ impl Case<'_> {
         self.drive.hold.map(|_| Decision::Release)
     }
 
-    /// On past its boot deadline, without a report of the image it should run.
-    fn judge_silent(&self, issued: &Issued) -> Option<Decision> {
-        let options = &self.world.options;
-        if self.node.spoke_since(issued.decided) {
-            let message = "It is up but reports an image we do not know; left on. See its kernel command line and BSS.";
-            return Some(Decision::End(EndKind::Failed, reasons::BOOT_TIMEOUT.into(), message.into()));
-        }
-        // A site that waits less than that for a boot is as impatient here.
-        let retry = REPORT_RETRY.min(options.max_boot_wait);
-        if self.world.reports.listening_since.is_none_or(|since| self.now < since + retry) {
-            // Until it has had time to be heard; only an endpoint that stays closed makes this end in failure.
-            return self.hold_or_fail(HoldReason::ReportPathDown, options.max_boot_wait.max(2 * retry));
-        }
-        if self.run.mass_timeout.is_some() || self.silent > options.mass_timeout_limit(self.run.slots.len()) {
-            return self.hold_or_fail(HoldReason::MassBootTimeout, options.max_boot_wait);
-        }
-        if self.drive.attempts.on >= self.limit() {
-            let message = format!(
-                "{} power-ons; no report within {} of the last. Left on: see its console.",
-                self.drive.attempts.on,
-                span_text(issued.boot_by.since(issued.at))
-            );
-            return Some(Decision::End(EndKind::Failed, reasons::BOOT_TIMEOUT.into(), message.into()));
-        }
-        (!self.stale()).then_some(Decision::CycleSilent)
-    }
-
     /// The last look at its power is too old to escalate on (rule 4).
     fn stale(&self) -> bool {
         self.node.power_stale(self.now)
@@ -451,74 +399,13 @@ impl Case<'_> {
                 )
             }
             HoldReason::ReportPathDown => {
-                format!("No report, but we could not hear reports either; not power-cycled, left on. Waited {waited} more.")
+                format!("Nothing shows that it is up, but nothing could have shown it; not power-cycled, left on. Waited {waited} more.")
             }
         }
     }
 
     fn limit(&self) -> u16 {
         self.world.retry_limit(self.node)
-    }
-
-    /// Whether the power service must be asked about this node now.
-    fn wants_power(&self) -> bool {
-        let since = self.evidence_since();
-        if self.node.reading_power
-            || self.node.batch.is_some()
-            || since > self.now
-            || (self.drive.booted.is_some() && !self.being_switched_off())
-        {
-            return false;
-        }
-        match self.node.power.as_ref().filter(|seen| seen.at >= since) {
-            None => true,
-            Some(seen) => {
-                let pause = self.pause(since, Duration::from_secs(1));
-                self.awaits_change() && self.now >= seen.at + pause
-            }
-        }
-    }
-
-    /// Looks follow each other at `shortest` at first, then at ever longer pauses up to the option.
-    fn pause(&self, since: Timestamp, shortest: Duration) -> Duration {
-        (self.now.since(since) / 4).clamp(shortest, self.world.options.polling_frequency.max(shortest))
-    }
-
-    /// Whether another answer than the last one is waited for.
-    fn awaits_change(&self) -> bool {
-        match self.node.power_since(self.evidence_since()) {
-            None | Some(Power::Unknown) => true,
-            Some(Power::On) => {
-                let silent = matches!(self.drive.action, Some(issued) if issued.action == PowerAction::On && self.now >= issued.boot_by);
-                self.being_switched_off()
-                    || (self.drive.phase == Phase::PoweringOff && self.about_to_act())
-                    || (silent && self.stale())
-                    || matches!(self.drive.hold, Some(hold) if self.now >= hold.until)
-            }
-            Some(Power::Off) => {
-                matches!(self.drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed) || self.about_to_act()
-            }
-        }
-    }
-
-    /// Whether CFS must be asked about this node now.
-    fn wants_config(&self) -> bool {
-        let Some(booted) = self.drive.booted.filter(|_| self.drive.phase == Phase::Configuring) else { return false };
-        if self.node.reading_config || self.node.batch_is_configure(self.world) {
-            return false;
-        }
-        self.node
-            .config
-            .as_ref()
-            .filter(|seen| seen.at >= booted)
-            .is_none_or(|seen| self.now >= seen.at + self.pause(booted, Duration::from_millis(250)))
-    }
-}
-
-impl Node {
-    fn batch_is_configure(&self, world: &World) -> bool {
-        let open = self.batch.and_then(|id| world.batches.get(&id));
-        open.is_some_and(|batch| batch.work == crate::batch::Work::Configure)
     }
 }
 

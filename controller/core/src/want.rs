@@ -22,6 +22,10 @@ pub enum Want {
     ReadPower(Vec<NodeId>),
     /// Ask CFS for these nodes.
     ReadConfiguration(Vec<NodeId>),
+    /// Ask HSM for the states of these nodes.
+    ReadStates(Vec<NodeId>),
+    /// Ask BSS whether these nodes fetched their boot scripts.
+    ReadScripts(Vec<NodeId>),
     /// Change what we know or intend of one node.
     Decide(NodeId, Decision),
     /// Note that nodes of a session fell silent together (rule 8).
@@ -54,8 +58,8 @@ pub enum Decision {
     Enter(Phase),
     /// Enter PoweringOff in order to boot another image: counted as power-cycled.
     Cycle,
-    /// Enter PoweringOff because the node did not come up: remembered for rule 8.
-    CycleSilent,
+    /// Enter PoweringOff because the node did not come up, with what is known of that: remembered for rule 8.
+    CycleSilent(Arc<str>),
     /// The last power action had no effect; `refund` where it is not known to have been accepted.
     ActionFailed {
         /// Give the attempt back.
@@ -80,6 +84,10 @@ pub enum Effect {
     ReadPower(Vec<NodeId>),
     /// Read configuration.
     ReadConfiguration(Vec<NodeId>),
+    /// Read states.
+    ReadStates(Vec<NodeId>),
+    /// Read who fetched a boot script.
+    ReadScripts(Vec<NodeId>),
     /// Write the session's journal, then call [`World::release`](crate::model::World::release) for the batch.
     Record(BatchId),
     /// Look at a transition.

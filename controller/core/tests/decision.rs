@@ -13,7 +13,7 @@ mod golden;
 
 use std::time::Duration;
 
-use bos_core::model::{ConfigRecord, ConfigSeen, ConfigStatus, Issued, Phase, Power, PowerAction, PowerSeen, Reported, Token};
+use bos_core::model::{ConfigRecord, ConfigSeen, ConfigStatus, Issued, Phase, Power, PowerAction, PowerSeen, Reported, Script, Token};
 use bos_core::plan::{PlannedOperation, RunningPolicy};
 use bos_core::status::Case;
 use bos_core::time::Timestamp;
@@ -94,6 +94,7 @@ impl Scene {
             "silent" => (20 * MINUTE, Duration::ZERO, Duration::ZERO),
             other => panic!("standing {other}"),
         };
+        self.drive().script = Script::NeverFetched;
         self.drive().action = Some(Issued {
             decided: now - age,
             action: kind,
@@ -157,7 +158,7 @@ fn words(decision: Option<Decision>) -> String {
         Some(Decision::Release) => "go on".to_owned(),
         Some(Decision::Enter(phase)) => format!("enter {phase:?}"),
         Some(Decision::Cycle) => "power-cycle".to_owned(),
-        Some(Decision::CycleSilent) => "power-cycle, silent".to_owned(),
+        Some(Decision::CycleSilent(_)) => "power-cycle, silent".to_owned(),
         Some(Decision::ActionFailed { refund: false, .. }) => "action failed".to_owned(),
         Some(Decision::ActionFailed { refund: true, .. }) => "action failed, attempt given back".to_owned(),
         Some(Decision::AlreadyBooted) => "is booted".to_owned(),

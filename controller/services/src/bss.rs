@@ -1,5 +1,7 @@
 //! BSS, the Boot Script Service: which kernel, initrd and parameters a node gets when it boots.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -7,8 +9,9 @@ use bos_core::xname::Xname;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
+use crate::answer::{Malformed, json};
 use crate::error::ServiceError;
-use crate::http::{Transport, header};
+use crate::http::{LARGE, Transport, header};
 
 /// What a set of nodes shall boot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -57,6 +60,12 @@ pub trait BootParameters: Send + Sync {
     /// # Errors
     /// When BSS cannot be asked, refuses, or answers without a token.
     async fn put(&self, params: &BootParams, nodes: &[Xname]) -> Result<Token, ServiceError>;
+
+    /// When each node last fetched its boot script, in seconds since 1970; nodes that never did are left out.
+    ///
+    /// # Errors
+    /// When BSS cannot be asked.
+    async fn scripts_fetched(&self) -> Result<HashMap<Xname, i64>, ServiceError>;
 }
 
 /// The header with the token; case does not matter in HTTP.
@@ -104,4 +113,24 @@ impl BootParameters for BssClient {
             })
             .await
     }
+
+    async fn scripts_fetched(&self) -> Result<HashMap<Xname, i64>, ServiceError> {
+        // Of all nodes at once: BSS takes one name or none, and answers 500 to an endpoint without a name.
+        self.http.read("get endpoint-history", Method::GET, &["endpoint-history"]).largest(LARGE).parsed(parse_history).await
+    }
+}
+
+#[derive(Deserialize)]
+struct Fetch<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    endpoint: Cow<'a, str>,
+    last_epoch: i64,
+}
+
+fn parse_history(body: &[u8]) -> Result<HashMap<Xname, i64>, Malformed> {
+    let fetches: Option<Vec<Fetch<'_>>> = json(body)?;
+    let scripts = fetches.unwrap_or_default().into_iter().filter(|fetch| fetch.endpoint == "bootscript" && fetch.last_epoch > 0);
+    Ok(scripts.filter_map(|fetch| Some((Xname::parse(&fetch.name).ok()?, fetch.last_epoch))).collect())
 }

@@ -1,12 +1,12 @@
 //! HSM, the Hardware State Manager: which nodes there are, their roles, groups, partitions and locks.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use bos_core::xname::Xname;
 use reqwest::Method;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::answer::{Malformed, json, optional_text, or_default};
 use crate::error::{ErrorKind, ServiceError};
@@ -88,6 +88,12 @@ pub trait Inventory: Send + Sync {
     /// # Errors
     /// As [`components`](Self::components).
     async fn locked(&self) -> Result<BTreeSet<Xname>, ServiceError>;
+
+    /// The states of these nodes, for example `Ready`; nodes HSM does not know are left out. An empty list is refused.
+    ///
+    /// # Errors
+    /// As [`components`](Self::components).
+    async fn states(&self, nodes: &[Xname]) -> Result<HashMap<Xname, String>, ServiceError>;
 }
 
 /// [`Inventory`] by HSM v2.
@@ -127,6 +133,22 @@ impl Inventory for HsmClient {
             })
             .await
     }
+
+    async fn states(&self, nodes: &[Xname]) -> Result<HashMap<Xname, String>, ServiceError> {
+        const CALL: &str = "post components query";
+        if nodes.is_empty() {
+            return Err(ServiceError::refused(self.http.service(), CALL, "no nodes"));
+        }
+        let request = self.http.read(CALL, Method::POST, &["State", "Components", "Query"]);
+        let found = request.json(&Query { ids: nodes }).largest(LARGE).parsed(parse_components).await?;
+        Ok(found.nodes.into_iter().map(|node| (node.xname, node.state.unwrap_or_default())).collect())
+    }
+}
+
+#[derive(Serialize)]
+struct Query<'a> {
+    #[serde(rename = "ComponentIDs")]
+    ids: &'a [Xname],
 }
 
 #[derive(Deserialize)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bos_core::batch::{BatchId, Task};
 use bos_core::model::{ConfigStatus, EndKind, NodeId, Power, PowerAction, SessionUid, Token, World};
-use bos_core::plan::{Plan, PlannedOperation, RunningPolicy};
+use bos_core::plan::{Evidence, Plan, PlannedOperation, RunningPolicy};
 use bos_core::running::{Dispatch, Order};
 use bos_core::session::Session;
 use bos_core::time::Timestamp;
@@ -46,6 +46,8 @@ pub(crate) struct Checker {
     by_person: BTreeMap<NodeId, Timestamp>,
     crashed: bool,
     pub(crate) deleted: BTreeSet<SessionUid>,
+    /// Nodes that a session took, at whatever time.
+    took: BTreeSet<(SessionUid, NodeId)>,
     /// In the order in which the sessions appeared.
     pub(crate) appeared: Vec<SessionUid>,
     /// How each node's part ended, for comparisons.
@@ -65,6 +67,7 @@ impl Checker {
             by_person: BTreeMap::new(),
             crashed: false,
             deleted: BTreeSet::new(),
+            took: BTreeSet::new(),
             appeared: Vec::new(),
             ends: BTreeMap::new(),
         }
@@ -78,6 +81,12 @@ impl Checker {
     fn later(&self, one: &Session, other: &Session) -> bool {
         let place = |session: &Session| self.appeared.iter().position(|uid| *uid == session.uid);
         one.created > other.created || (!self.crashed && one.created == other.created && place(one) > place(other))
+    }
+
+    /// Notes which nodes a session has taken; before that is in its journal it has done nothing.
+    pub(crate) fn taken(&mut self, world: &World, uid: &SessionUid) {
+        let driven = (0..).map(NodeId).zip(&world.nodes).filter(|(_, node)| node.drive.as_ref().is_some_and(|drive| drive.session == *uid));
+        self.took.extend(driven.map(|(id, _)| (uid.clone(), id)));
     }
 
     /// Power-ons of a session that the service tried for a node.
@@ -127,7 +136,8 @@ impl Checker {
         for (node, _) in &dispatch.nodes {
             let newer = self.plans.iter().find(|(uid, (plan, at))| {
                 let later = world.sessions.get(*uid).is_some_and(|other| self.later(other, session));
-                **uid != dispatch.session && later && at > planned && world.sessions[*uid].run().is_some() && has(plan, *node)
+                let took = self.took.contains(&((*uid).clone(), *node));
+                **uid != dispatch.session && later && at > planned && took && has(plan, *node)
             });
             assert!(newer.is_none(), "rule 11: {} acts on {node:?}, which {newer:?} took", dispatch.session);
         }
@@ -339,7 +349,11 @@ impl Checker {
                     assert_eq!((&config.desired, &config.status), (&set.configuration, &ConfigStatus::Configured), "{:?}", slot.node);
                 }
                 None => assert!(!site.node(slot.node).on, "{:?} is said to be off", slot.node),
-                Some(wanted) => assert_eq!(site.runs(slot.node), Some(wanted), "{:?} is said to run the image", slot.node),
+                Some(wanted) => match run.plan.evidence {
+                    Evidence::NodeReport => assert_eq!(site.runs(slot.node), Some(wanted), "{:?} is said to run the image", slot.node),
+                    Evidence::HsmReady => assert!(site.node(slot.node).up, "{:?} is said to be up", slot.node),
+                    Evidence::PowerState => assert!(site.node(slot.node).on, "{:?} is said to be on", slot.node),
+                },
             }
         }
     }

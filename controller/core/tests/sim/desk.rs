@@ -1,6 +1,7 @@
 //! A World on a desk: one session, moved on by hand, step by step.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bos_core::batch::{BatchId, BatchState, Outcome, Progress, Task};
@@ -37,8 +38,18 @@ impl Desk {
         self.now = self.now + span;
     }
 
+    /// One pass. BSS answers at once that nobody has fetched a boot script.
     pub(crate) fn pass(&mut self) -> Vec<Effect> {
-        pass::run(&mut self.world, self.now)
+        let (asked, mut effects): (Vec<_>, Vec<_>) =
+            pass::run(&mut self.world, self.now).into_iter().partition(|effect| matches!(effect, Effect::ReadScripts(_)));
+        for effect in &asked {
+            let Effect::ReadScripts(nodes) = effect else { continue };
+            self.world.fold_scripts(nodes, Ok(HashMap::new()), self.now);
+        }
+        if !asked.is_empty() {
+            effects.extend(pass::run(&mut self.world, self.now));
+        }
+        effects
     }
 
     /// The power service is asked and says this of a node.

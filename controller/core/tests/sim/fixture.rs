@@ -113,6 +113,7 @@ pub(crate) fn plan(operation: PlannedOperation, count: usize, image: &str, confi
         name: "planned".into(),
         template_generation: 1,
         running: RunningPolicy::RestartIfDifferent,
+        evidence: bos_core::plan::Evidence::NodeReport,
         include_disabled: false,
         max_power_cycled: None,
         boot_sets: vec![PlannedBootSet {
@@ -136,6 +137,6 @@ pub(crate) fn run_plan(world: &mut World, uid: &str, plan: Plan, now: Timestamp)
     };
     let uid: SessionUid = uid.into();
     world.fold_session(seen(&uid.0, now, SessionSpec::new(operation, "template")), now);
-    world.restore(&uid, Arc::new(plan), now);
+    world.restore(&uid, Arc::new(plan), None, now);
     uid
 }

@@ -1,7 +1,7 @@
 //! Drives the core as the engine does: folds inputs, runs passes, writes journals before calls leave, and dies now and then.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ pub(crate) enum Event {
     Answer(u32, BatchId, Outcome),
     Power(u32, Vec<NodeId>, Timestamp, Result<Vec<(NodeId, Power, Arc<str>)>, Fault>),
     Config(u32, Vec<NodeId>, Timestamp, Result<Vec<(NodeId, ConfigRecord)>, Fault>),
+    States(u32, Vec<NodeId>, Timestamp, Result<Vec<(NodeId, bool)>, Fault>),
+    Scripts(u32, Vec<NodeId>, Result<HashMap<NodeId, Timestamp>, Fault>),
     Progress(u32, BatchId, Timestamp, Progress),
     Hardware(Effect),
     Up(NodeId, u64),
@@ -205,6 +207,8 @@ impl Sim {
             Event::Answer(life, batch, outcome) => self.answer(life, batch, outcome),
             Event::Power(life, nodes, asked, read) => self.fold(life, |world, now| world.fold_power(&nodes, asked, read, now)),
             Event::Config(life, nodes, asked, read) => self.fold(life, |world, now| world.fold_config(&nodes, asked, read, now)),
+            Event::States(life, nodes, asked, read) => self.fold(life, |world, now| world.fold_states(&nodes, asked, read, now)),
+            Event::Scripts(life, nodes, read) => self.fold(life, |world, now| world.fold_scripts(&nodes, read, now)),
             Event::Progress(life, batch, asked, progress) => {
                 self.fold(life, |world, now| world.fold_progress(batch, asked, progress, now));
             }
@@ -275,6 +279,20 @@ impl Sim {
                 };
                 self.after(5, 500, Event::Config(life, nodes, now, read));
             }
+            want::Effect::ReadStates(nodes) => {
+                let read = match self.fails(Service::Hsm) {
+                    Some(_) => Err(fault(Service::Hsm)),
+                    None => Ok(nodes.iter().map(|id| (*id, self.site.ready(*id, now))).collect()),
+                };
+                self.after(5, 2000, Event::States(life, nodes, now, read));
+            }
+            want::Effect::ReadScripts(nodes) => {
+                let read = match self.fails(Service::Bss) {
+                    Some(_) => Err(fault(Service::Bss)),
+                    None => Ok(self.site.fetched(&nodes)),
+                };
+                self.after(5, 500, Event::Scripts(life, nodes, read));
+            }
             want::Effect::RemoveSession(uid) => panic!("{uid} is not old"),
             want::Effect::Record(batch) => {
                 let Some(open) = self.world.as_ref().and_then(|world| world.batches.get(&batch)) else { return };
@@ -330,6 +348,9 @@ impl Sim {
         let Some(write) = self.writing.remove(uid) else { return };
         if !write.bytes.is_empty() {
             self.journals.insert(uid.clone(), write.bytes);
+        }
+        if let Some(world) = &self.world {
+            self.check.taken(world, uid);
         }
         if write.ended {
             self.complete(uid);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bos_core::health::Service;
 use bos_core::options::Options;
+use bos_core::plan::Evidence;
 use bos_core::time::Timestamp;
 use bos_crds::{Operation, RunningNodes};
 
@@ -159,6 +160,17 @@ impl Scenario {
             scenario.options.max_nodes_in_flight = 3;
             scenario.options.power_ons_per_second = 2;
         }
+        scenario.options.evidence = rng.pick(&[
+            Evidence::NodeReport,
+            Evidence::NodeReport,
+            Evidence::NodeReport,
+            Evidence::NodeReport,
+            Evidence::NodeReport,
+            Evidence::NodeReport,
+            Evidence::HsmReady,
+            Evidence::HsmReady,
+            Evidence::PowerState,
+        ]);
         scenario.before = (0..count)
             .map(|_| rng.pick(&[Before::Off, Before::Off, Before::Runs("old"), Before::Runs("new"), Before::RunsUnknown]))
             .collect();

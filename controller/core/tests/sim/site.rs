@@ -1,6 +1,6 @@
 //! The simulated site: hardware, PCS, BSS and CFS as they are, not as the operator sees them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,6 +99,9 @@ pub(crate) struct Effect {
     pub(crate) by: SessionUid,
 }
 
+/// HSM misses the heartbeat of a node this late.
+const HEARTBEAT: Duration = Duration::from_secs(20);
+
 /// The site.
 #[derive(Debug)]
 pub(crate) struct Site {
@@ -159,6 +162,17 @@ impl Site {
     pub(crate) fn config(&self, id: NodeId, now: Timestamp) -> Option<ConfigRecord> {
         let config = &self.node(id).config;
         self.known_to_cfs(id, now).then(|| ConfigRecord { desired: config.desired.clone(), status: config.status.clone() })
+    }
+
+    /// HSM: whether it calls a node Ready, which it goes on doing for a while after the node went off.
+    pub(crate) fn ready(&self, id: NodeId, now: Timestamp) -> bool {
+        let node = self.node(id);
+        node.up || node.history.last().is_some_and(|change| !change.on && now < change.at + HEARTBEAT)
+    }
+
+    /// BSS: when nodes fetched their boot scripts; those that came up did.
+    pub(crate) fn fetched(&self, nodes: &[NodeId]) -> HashMap<NodeId, Timestamp> {
+        nodes.iter().filter(|id| self.node(**id).up).map(|id| (*id, self.node(*id).last_change())).collect()
     }
 
     /// PCS: what it says of a node, which may be what it saw a while ago.

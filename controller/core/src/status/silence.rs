@@ -1,0 +1,86 @@
+//! Nodes that are on and of which nothing shows that they are up (rule 8).
+
+use std::time::Duration;
+
+use bos_crds::reasons;
+
+use crate::health::Service;
+use crate::model::{EndKind, HoldReason, Issued, PowerAction, Script, World};
+use crate::plan::Evidence;
+use crate::session::Run;
+use crate::status::Case;
+use crate::time::{Timestamp, span_text};
+use crate::want::Decision;
+
+/// After we begin to listen, a live node is heard within this time: bos-reporter retries at least every 30 s.
+const REPORT_RETRY: Duration = Duration::from_secs(60);
+
+/// Nodes of a session that are silent past their deadline, with those that were cycled for it lately.
+pub(super) fn silent_nodes(world: &World, run: &Run, now: Timestamp) -> usize {
+    let overdue = run
+        .open()
+        .filter_map(|id| world.node(id)?.drive.as_ref())
+        .filter(|drive| {
+            drive.booted.is_none() && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && now >= issued.boot_by)
+        })
+        .count();
+    let cycled: u32 =
+        run.timeout_cycles.iter().filter(|(at, _)| now.since(*at) < world.options.max_boot_wait).map(|(_, nodes)| *nodes).sum();
+    overdue + cycled as usize
+}
+
+impl Case<'_> {
+    /// On past its boot deadline, and nothing shows that it runs the image it should.
+    pub(super) fn judge_silent(&self, issued: &Issued) -> Option<Decision> {
+        let options = &self.world.options;
+        if self.node.spoke_since(issued.decided) {
+            let message = "It is up but reports an image we do not know; left on. See its kernel command line and BSS.";
+            return Some(Decision::End(EndKind::Failed, reasons::BOOT_TIMEOUT.into(), message.into()));
+        }
+        if !self.can_be_heard(issued) {
+            // Until it has had time to be heard; only a path that stays closed makes this end in failure.
+            return self.hold_or_fail(HoldReason::ReportPathDown, options.max_boot_wait.max(2 * REPORT_RETRY.min(options.max_boot_wait)));
+        }
+        if self.run.mass_timeout.is_some() || self.silent > options.mass_timeout_limit(self.run.slots.len()) {
+            return self.hold_or_fail(HoldReason::MassBootTimeout, options.max_boot_wait);
+        }
+        if self.drive.script == Script::NotAsked && self.world.services.down(Service::Bss).is_none() {
+            // BSS is asked once whether the node ever came for its boot script.
+            return None;
+        }
+        if self.drive.attempts.on >= self.limit() {
+            let message = format!("{} power-ons; {}. Left on: see its console.", self.drive.attempts.on, self.silence(issued));
+            return Some(Decision::End(EndKind::Failed, reasons::BOOT_TIMEOUT.into(), message.into()));
+        }
+        (!self.stale()).then(|| Decision::CycleSilent(format!("{}; power-cycled", self.silence(issued)).into()))
+    }
+
+    /// Whether the silence of a node means something: what proves its boot has a way to us.
+    fn can_be_heard(&self, issued: &Issued) -> bool {
+        match self.run.plan.evidence {
+            // A site that waits less than that for a boot is as impatient here.
+            Evidence::NodeReport => {
+                let retry = REPORT_RETRY.min(self.world.options.max_boot_wait);
+                self.world.reports.listening_since.is_some_and(|since| self.now >= since + retry)
+            }
+            Evidence::HsmReady => self.node.state.is_some_and(|seen| seen.at >= issued.boot_by),
+            Evidence::PowerState => true,
+        }
+    }
+
+    /// What was not seen of the node, and how far it came.
+    fn silence(&self, issued: &Issued) -> String {
+        let waited = span_text(issued.boot_by.since(issued.at));
+        let missing = match (self.run.plan.evidence, self.node.state) {
+            (Evidence::HsmReady, Some(seen)) if seen.ready => "HSM said Ready all along, so that proves no boot",
+            (Evidence::HsmReady, _) => "HSM did not say Ready",
+            (Evidence::NodeReport | Evidence::PowerState, _) => "no report",
+        };
+        let script = match self.drive.script {
+            Script::NotAsked | Script::Unknown => String::new(),
+            Script::NeverFetched => "; it never fetched its boot script".to_owned(),
+            Script::Fetched(at) => format!("; boot script fetched {}", at.clock()),
+        };
+        format!("{missing} within {waited} of the last{script}")
+    }
+}
