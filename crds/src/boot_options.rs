@@ -9,6 +9,20 @@ use crate::schema;
 use crate::wire::words;
 
 words! {
+    /// What proves that a node has booted.
+    #[derive(Default)]
+    BootEvidence {
+        /// The node's own report.
+        #[default]
+        NodeReport = "NodeReport",
+        /// HSM calls it Ready.
+        HsmReady = "HSMReady",
+        /// Its power is on.
+        PowerState = "PowerState",
+    }
+}
+
+words! {
     /// How much the operator logs.
     #[derive(Default)]
     LoggingLevel {
@@ -145,6 +159,9 @@ pub struct BootOptionsSpec {
     #[schemars(range(min = 0, max = 100000))]
     pub power_ons_per_second: i32,
 
+    /// What proves that a node has booted. NodeReport (default): the node itself reports the boot it runs, which needs bos-reporter in the image. HSMReady: HSM calls it Ready, after it called it something else since the power-on. PowerState: its power is on, which says nothing of its operating system. Fixed for a Session when it starts.
+    pub boot_evidence: BootEvidence,
+
     /// Whether Sessions may act on nodes of role Management. Default false: they are excluded, and counted, as ManagementRole.
     pub include_management: bool,
 
@@ -196,6 +213,7 @@ impl Default for BootOptionsSpec {
             template_wait_time_seconds: 300,
             max_nodes_in_flight: 0,
             power_ons_per_second: 0,
+            boot_evidence: BootEvidence::NodeReport,
             include_management: false,
             session_namespaces: Vec::new(),
             inventory_shrink_percent: 10,

@@ -25,7 +25,7 @@ pub use boot_component::{BootComponent, BootComponentSpec, DesiredState, Session
 pub use boot_component_status::{
     ActualState, Attempts, BootComponentStatus, LastAction, LastSession, NodePhase, NodeStatus, PowerState, Transition,
 };
-pub use boot_options::{BootOptions, BootOptionsSpec, BootOptionsStatus, LoggingLevel};
+pub use boot_options::{BootEvidence, BootOptions, BootOptionsSpec, BootOptionsStatus, LoggingLevel};
 pub use conditions::{ConditionStatus, NewCondition, set_condition};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub use manifests::all_crds;

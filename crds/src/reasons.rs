@@ -179,7 +179,9 @@ reasons! {
     TEMPLATE_INVALID = "TemplateInvalid";
     /// S3 has no such manifest, kernel, initrd or root file system, or the manifest cannot be read.
     ARTIFACTS_MISSING = "ArtifactsMissing";
-    /// The root file system provider is not known. Only sbps is.
+    /// IMS says that the image is for another architecture, or does not have it where imsImagesMustExist asks for that.
+    IMAGE_REFUSED = "ImageRefused";
+    /// The root file system provider is not known. Known are sbps and cpss3.
     UNSUPPORTED_PROVIDER = "UnsupportedProvider";
     /// CFS has no configuration of this name.
     CONFIGURATION_UNKNOWN = "ConfigurationUnknown";

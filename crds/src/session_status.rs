@@ -88,6 +88,12 @@ pub struct SessionStatus {
     #[schemars(length(max = 32))]
     pub excluded: Vec<ExcludedGroup>,
 
+    /// What a person should know of this Session, for example a group that HSM does not have; at most ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[schemars(length(max = 10), inner(length(max = 256)))]
+    pub warnings: Vec<String>,
+
     /// What each boot set stood for when the Session started. A template edited later changes nothing here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
@@ -130,6 +136,7 @@ impl Default for SessionStatus {
             percentages: SessionPercentages::default(),
             failures: Vec::new(),
             excluded: Vec::new(),
+            warnings: Vec::new(),
             boot_sets: Vec::new(),
             conditions: Vec::new(),
             start_time: None,

@@ -14,6 +14,7 @@ pub mod forceful_power_off;
 pub mod graceful_power_off;
 pub mod health;
 pub mod hostlist;
+pub mod images;
 pub mod journal;
 pub mod kernel_parameters;
 pub mod limit;

@@ -30,6 +30,10 @@ pub struct Options {
     pub actual_state_ttl: Duration,
     /// The same as text, for the kernel parameter `bos_update_frequency`.
     pub actual_state_ttl_text: Arc<str>,
+    /// A template whose image IMS cannot be asked about is not booted.
+    pub ims_errors_fatal: bool,
+    /// A template whose image IMS does not know is not booted.
+    pub ims_images_must_exist: bool,
     /// What proves that a node has booted.
     pub evidence: Evidence,
     /// Ended Sessions older than this are removed; None keeps them for ever.
@@ -70,6 +74,8 @@ impl Default for Options {
             discovery_frequency: Duration::from_secs(300),
             actual_state_ttl: Duration::from_secs(4 * 3600),
             actual_state_ttl_text: "4h".into(),
+            ims_errors_fatal: false,
+            ims_images_must_exist: false,
             evidence: Evidence::NodeReport,
             session_ttl: Some(Duration::from_secs(7 * 86_400)),
             polling_frequency: Duration::from_secs(15),

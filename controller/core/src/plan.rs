@@ -41,6 +41,9 @@ pub struct Plan {
     pub max_power_cycled: Option<u32>,
     /// Boot sets with their nodes; a node is in one of them only.
     pub boot_sets: Vec<PlannedBootSet>,
+    /// What a person should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Arc<str>>,
     /// Nodes left out, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub excluded: BTreeMap<Arc<str>, Vec<Xname>>,

@@ -173,6 +173,7 @@ fn describe_plan(world: &World, plan: &Plan, status: &mut SessionStatus) {
         .take(GROUPS_MAX)
         .map(|(reason, nodes)| ExcludedGroup { reason: reason.to_string(), count: int(nodes.len()), sample: hostlist::fold(nodes, SAMPLE) })
         .collect();
+    status.warnings = plan.warnings.iter().map(ToString::to_string).collect();
     status.boot_sets = plan
         .boot_sets
         .iter()
@@ -287,7 +288,9 @@ fn outage_text(service: Service, outage: &Outage) -> String {
     }
 }
 
-const fn unavailable(service: Service) -> &'static str {
+/// The reason that says that a service does not answer.
+#[must_use]
+pub const fn unavailable(service: Service) -> &'static str {
     match service {
         Service::Hsm => reasons::HSM_UNAVAILABLE,
         Service::Pcs => reasons::PCS_UNAVAILABLE,

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bos_crds::{Mode, Operation, RunningNodes, SessionSpec, SessionTemplateSpec, reasons};
+use bos_crds::{Mode, Operation, RunningNodes, SessionSpec, SessionTemplateSpec, bounded, reasons};
 
 use crate::artifacts::ArtifactSet;
 use crate::discovery;
 use crate::fold::Fault;
 use crate::health::Service;
+use crate::hostlist;
 use crate::limit::Limit;
 use crate::model::{Digest, Node, SessionUid, World};
 use crate::options::Options;
@@ -20,6 +21,10 @@ use crate::time::Timestamp;
 use crate::validation::{self, Severity};
 use crate::want::Want;
 use crate::xname::Xname;
+
+/// Warnings of a Session, and the length of each.
+const WARNINGS_MAX: usize = 10;
+const WARNING_CHARS: usize = 256;
 
 /// Between two tries of a set-up that waits for something.
 const RETRY: Duration = Duration::from_secs(2);
@@ -35,6 +40,8 @@ pub struct SetupRead {
     pub template_generation: i64,
     /// Artifacts per boot set, by name; empty for a shutdown.
     pub artifacts: BTreeMap<String, ArtifactSet>,
+    /// What was found that does not stop the Session.
+    pub warnings: Vec<String>,
 }
 
 /// Why set-up cannot go on.
@@ -274,8 +281,29 @@ pub fn plan(
         include_disabled: session.spec.include_disabled,
         max_power_cycled: session.spec.max_power_cycled.and_then(|most| u32::try_from(most).ok()),
         boot_sets,
+        warnings: warnings(session, read, &resolved),
         excluded,
     })
+}
+
+/// What a person should know of this Session: at most ten, the last says how many more (user experience).
+fn warnings(session: &Session, read: &SetupRead, resolved: &TemplateResolution) -> Vec<Arc<str>> {
+    let findings = validation::validate_template_for(&read.template, session.spec.operation);
+    let mut found: Vec<String> = read.warnings.clone();
+    found.extend(findings.into_iter().filter(|finding| finding.severity == Severity::Warning).map(|finding| finding.to_string()));
+    if !resolved.unknown.is_empty() {
+        found.push(format!("The template names what is {}.", resolved.unknown));
+    }
+    if !resolved.repeated.is_empty() {
+        let nodes = hostlist::fold(&resolved.repeated, 120);
+        found.push(format!("More than one boot set fits {nodes}; the last one is used."));
+    }
+    let more = found.len().saturating_sub(WARNINGS_MAX);
+    if more > 0 {
+        found.truncate(WARNINGS_MAX - 1);
+        found.push(format!("{} more warnings.", more + 1));
+    }
+    found.iter().map(|text| bounded(text, WARNING_CHARS).into()).collect()
 }
 
 const fn operation(operation: Operation) -> PlannedOperation {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bos_core::model::{Digest, Identity, NodeId, Owner, PowerSeen, Reported, SessionUid, Token, World};
 use bos_core::options::Options;
+use bos_core::plan::Evidence;
 use bos_core::project::LAST_FAILED;
 use bos_core::session::SessionSeen;
 use bos_core::time::Timestamp;
 use bos_core::xname::Xname;
-use bos_crds::{BootComponent, BootOptionsSpec, PowerState, Session, SessionPhase, SessionStatus, reasons};
+use bos_crds::{BootComponent, BootEvidence, BootOptionsSpec, PowerState, Session, SessionPhase, SessionStatus, reasons};
 use kube::ResourceExt;
 
 /// Labels and annotations by which GitOps tools mark what they track.
@@ -126,6 +127,13 @@ pub fn options(spec: &BootOptionsSpec, last_good: &Options) -> (Options, Vec<Str
             spec.component_actual_state_ttl.as_str().into()
         } else {
             last_good.actual_state_ttl_text.clone()
+        },
+        ims_errors_fatal: spec.ims_errors_fatal,
+        ims_images_must_exist: spec.ims_images_must_exist,
+        evidence: match spec.boot_evidence {
+            BootEvidence::NodeReport => Evidence::NodeReport,
+            BootEvidence::HsmReady => Evidence::HsmReady,
+            BootEvidence::PowerState => Evidence::PowerState,
         },
         session_ttl: age(&spec.cleanup_completed_session_ttl).filter(|ttl| !ttl.is_zero()),
         polling_frequency: seconds(spec.polling_frequency_seconds),

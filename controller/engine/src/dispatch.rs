@@ -10,6 +10,7 @@ use bos_core::health::Service;
 use bos_core::manifest::S3Path;
 use bos_core::model::{ConfigRecord, ConfigStatus, NodeId, Power, PowerAction, Token};
 use bos_core::running::{Dispatch, Order};
+use bos_core::time::Timestamp;
 use bos_core::xname::Xname;
 use bos_services::{
     BootParams, Clients, ConfigPatch, ErrorKind, PowerOperation, Reached, Reading, ServiceError, TaskFailure, TaskState, TransitionId,
@@ -165,6 +166,25 @@ pub async fn read_power(services: &Clients, nodes: &[(NodeId, Xname)]) -> Result
             (*id, power, detail)
         })
         .collect())
+}
+
+/// Whether HSM calls these nodes Ready; nodes it does not know are left out.
+///
+/// # Errors
+/// When HSM did not answer.
+pub async fn read_states(services: &Clients, nodes: &[(NodeId, Xname)]) -> Result<Vec<(NodeId, bool)>, Fault> {
+    let states = services.inventory.states(&names(nodes)).await.map_err(|error| fault(&error))?;
+    Ok(nodes.iter().filter_map(|(id, xname)| Some((*id, states.get(xname)?.eq_ignore_ascii_case("ready")))).collect())
+}
+
+/// When these nodes last fetched their boot scripts.
+///
+/// # Errors
+/// When BSS did not answer.
+pub async fn read_scripts(services: &Clients, nodes: &[(NodeId, Xname)]) -> Result<HashMap<NodeId, Timestamp>, Fault> {
+    let fetched = services.boot_parameters.scripts_fetched().await.map_err(|error| fault(&error))?;
+    let at = |xname: &Xname| fetched.get(xname).map(|epoch| Timestamp::from_millis(epoch.saturating_mul(1000)));
+    Ok(nodes.iter().filter_map(|(id, xname)| Some((*id, at(xname)?))).collect())
 }
 
 /// Reads the CFS records of nodes.

@@ -2,19 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bos_core::artifacts::ArtifactSet;
 use bos_core::fold::Fault;
-use bos_core::manifest::{Manifest, S3Path};
 use bos_core::resolve::{Facts, Snapshot};
 use bos_core::session_setup::{SetupFault, SetupRead, boots, configuration_name};
-use bos_crds::{BootSet, Operation, SessionTemplateSpec, reasons};
-use bos_services::{Clients, S3Error, S3ErrorKind, ServiceError};
+use bos_crds::{Operation, SessionTemplateSpec, reasons};
+use bos_services::{Clients, ServiceError};
 use futures::future::{try_join, try_join_all};
 
+use crate::boot_set::{LookRules, Looked, look};
 use crate::dispatch;
-
-/// BOS refuses larger manifests too (§7.5).
-const MANIFEST_BYTES: usize = 1024 * 1024;
 
 /// Reads the whole inventory, or nothing.
 ///
@@ -57,61 +53,42 @@ pub async fn read(
     services: &Clients,
     template: Option<(SessionTemplateSpec, i64)>,
     operation: Operation,
-    ttl: &str,
+    rules: &LookRules,
 ) -> Result<SetupRead, SetupFault> {
     let Some((template, template_generation)) = template else { return Err(SetupFault::TemplateMissing) };
     let snapshot = async { inventory(services).await.map_err(|error| unavailable(&error)) };
-    let artifacts = async {
+    let looks = async {
         // A shutdown needs HSM and power only (rule 14).
         if operation != Operation::Shutdown {
             configurations(services, &template).await?;
         }
-        if boots(operation) { artifacts(services, &template, ttl).await } else { Ok(BTreeMap::new()) }
+        if boots(operation) { boot_sets(services, &template, rules).await } else { Ok(Vec::new()) }
     };
-    let (snapshot, artifacts) = try_join(snapshot, artifacts).await?;
-    Ok(SetupRead { snapshot, template, template_generation, artifacts })
+    let (snapshot, looks) = try_join(snapshot, looks).await?;
+    let (mut artifacts, mut warnings) = (BTreeMap::new(), Vec::new());
+    for (name, look) in looks {
+        warnings.extend(look.warnings.iter().map(|text| format!("Boot set {name}: {text}.")));
+        artifacts.insert(name, look.artifacts);
+    }
+    Ok(SetupRead { snapshot, template, template_generation, artifacts, warnings })
 }
 
-async fn artifacts(services: &Clients, template: &SessionTemplateSpec, ttl: &str) -> Result<BTreeMap<String, ArtifactSet>, SetupFault> {
-    let sets = template.boot_sets.iter().map(|set| async move { Ok((set.name.clone(), boot_set(services, set, ttl).await?)) });
-    Ok(try_join_all(sets).await?.into_iter().collect())
+async fn boot_sets(services: &Clients, template: &SessionTemplateSpec, rules: &LookRules) -> Result<Vec<(String, Looked)>, SetupFault> {
+    let looks = template.boot_sets.iter().map(|set| async move {
+        let looked = look(services, set, rules).await.map_err(|fault| of_boot_set(&set.name, fault))?;
+        Ok((set.name.clone(), looked))
+    });
+    try_join_all(looks).await
 }
 
-/// Reads one boot set's manifest and what it names.
-///
-/// # Errors
-/// As [`read`].
-pub async fn boot_set(services: &Clients, set: &BootSet, ttl: &str) -> Result<ArtifactSet, SetupFault> {
-    let at = |what: &str| format!("boot set {}: {what}", set.name);
-    let path = S3Path::parse(&set.path).map_err(|error| refused(reasons::TEMPLATE_INVALID, at(&format!("path: {error}"))))?;
-    let manifest =
-        services.objects.get(&path.bucket, &path.key, MANIFEST_BYTES).await.map_err(|error| object(&error, &at("manifest"), &path))?;
-    let manifest =
-        Manifest::parse(&manifest.bytes).map_err(|error| refused(reasons::ARTIFACTS_MISSING, at(&format!("manifest {path}: {error}"))))?;
-    let (kernel, initrd) = (location(&manifest.kernel.path, &at("kernel"))?, location(&manifest.initrd.path, &at("initrd"))?);
-    let parameters = async {
-        let Some(link) = &manifest.boot_parameters else { return Ok(None) };
-        let path = location(&link.path, &at("boot parameters"))?;
-        let read = services
-            .objects
-            .get(&path.bucket, &path.key, MANIFEST_BYTES)
-            .await
-            .map_err(|error| object(&error, &at("boot parameters"), &path))?;
-        let text = String::from_utf8(read.bytes.to_vec());
-        text.map(Some).map_err(|_| refused(reasons::ARTIFACTS_MISSING, at(&format!("boot parameters {path} are not UTF-8 text"))))
-    };
-    let present = |path: S3Path, what: String| async move {
-        services.objects.head(&path.bucket, &path.key).await.map_err(|error| object(&error, &what, &path)).map(|_| ())
-    };
-    let heads = try_join(present(kernel, at("kernel")), present(initrd, at("initrd")));
-    let (parameters, _) = try_join(parameters, heads).await?;
-    let (artifacts, _warnings) = ArtifactSet::of_image(set, &manifest, parameters.as_deref(), ttl)
-        .map_err(|error| refused(reasons::UNSUPPORTED_PROVIDER, at(&error.to_string())))?;
-    Ok(artifacts)
-}
-
-fn location(path: &str, what: &str) -> Result<S3Path, SetupFault> {
-    S3Path::parse(path).map_err(|error| refused(reasons::ARTIFACTS_MISSING, format!("{what}: {error}")))
+fn of_boot_set(name: &str, fault: SetupFault) -> SetupFault {
+    match fault {
+        SetupFault::Refused { reason, message } => SetupFault::Refused { reason, message: format!("Boot set {name}: {message}.") },
+        SetupFault::Unavailable(fault) => {
+            SetupFault::Unavailable(Fault { detail: format!("boot set {name}: {}", fault.detail).into(), ..fault })
+        }
+        SetupFault::TemplateMissing => SetupFault::TemplateMissing,
+    }
 }
 
 async fn configurations(services: &Clients, template: &SessionTemplateSpec) -> Result<(), SetupFault> {
@@ -120,28 +97,17 @@ async fn configurations(services: &Clients, template: &SessionTemplateSpec) -> R
     for name in names {
         let known = services.configuration.configuration_exists(name).await.map_err(|error| unavailable(&error))?;
         if !known {
-            return Err(refused(reasons::CONFIGURATION_UNKNOWN, format!("CFS has no configuration {name:?}.")));
+            let message = format!("CFS has no configuration {name:?}.");
+            return Err(SetupFault::Refused { reason: reasons::CONFIGURATION_UNKNOWN, message });
         }
     }
     Ok(())
 }
 
-fn refused(reason: &'static str, message: String) -> SetupFault {
-    SetupFault::Refused { reason, message }
-}
-
 fn unavailable(error: &ServiceError) -> SetupFault {
-    if error.is_transient() { SetupFault::Unavailable(dispatch::fault(error)) } else { refused(reasons::SETUP_FAILED, error.to_string()) }
-}
-
-fn object(error: &S3Error, what: &str, path: &S3Path) -> SetupFault {
-    match error.kind {
-        S3ErrorKind::NotFound => refused(reasons::ARTIFACTS_MISSING, format!("{what} {path} does not exist in S3.")),
-        S3ErrorKind::TooLarge => refused(reasons::ARTIFACTS_MISSING, format!("{what} {path} is larger than {MANIFEST_BYTES} bytes.")),
-        S3ErrorKind::InvalidName => refused(reasons::TEMPLATE_INVALID, format!("{what} {path}: {}", error.detail)),
-        S3ErrorKind::AccessDenied | S3ErrorKind::Unavailable => SetupFault::Unavailable(Fault {
-            service: bos_core::health::Service::S3,
-            detail: format!("{what} {path}: {}", error.detail).into(),
-        }),
+    if error.is_transient() {
+        SetupFault::Unavailable(dispatch::fault(error))
+    } else {
+        SetupFault::Refused { reason: reasons::SETUP_FAILED, message: error.to_string() }
     }
 }

@@ -1,6 +1,7 @@
 //! The one task that owns the World. It never waits for I/O: whatever takes time runs in a task of its own and comes back as
 //! an input.
 
+mod acks;
 mod inputs;
 mod settle;
 
@@ -55,6 +56,8 @@ enum Done {
     Planned(SessionUid, Result<(), RecordError>),
     Power(Vec<NodeId>, Timestamp, Result<Vec<(NodeId, Power, Arc<str>)>, Fault>),
     Config(Vec<NodeId>, Timestamp, Result<Vec<(NodeId, ConfigRecord)>, Fault>),
+    States(Vec<NodeId>, Timestamp, Result<Vec<(NodeId, bool)>, Fault>),
+    Scripts(Vec<NodeId>, Result<HashMap<NodeId, Timestamp>, Fault>),
     Outcome(BatchId, Outcome),
     Progress(BatchId, Timestamp, Progress),
     Journal(SessionUid, Result<(), RecordError>),
@@ -310,6 +313,14 @@ impl Task {
                 let named = self.named(&nodes);
                 self.spawn(async move { Done::Config(nodes, now, dispatch::read_configuration(&services, &named).await) });
             }
+            Effect::ReadStates(nodes) => {
+                let named = self.named(&nodes);
+                self.spawn(async move { Done::States(nodes, now, dispatch::read_states(&services, &named).await) });
+            }
+            Effect::ReadScripts(nodes) => {
+                let named = self.named(&nodes);
+                self.spawn(async move { Done::Scripts(nodes, dispatch::read_scripts(&services, &named).await) });
+            }
             Effect::Record(batch) => {
                 if let Some(open) = self.world.batches.get(&batch) {
                     self.journals.await_call(&open.session.clone(), batch);
@@ -325,8 +336,8 @@ impl Task {
         let key = (session.namespace.to_string(), session.spec.template_name.clone());
         let template = self.templates.get(&key).cloned();
         let operation = session.spec.operation;
-        let ttl = self.world.options.actual_state_ttl_text.clone();
-        self.spawn(async move { Done::SetUp(uid, Box::new(setup::read(&services, template, operation, &ttl).await)) });
+        let rules = self.telemetry.look_rules.borrow().clone();
+        self.spawn(async move { Done::SetUp(uid, Box::new(setup::read(&services, template, operation, &rules).await)) });
     }
 
     fn follow(&self, id: BatchId, services: bos_services::Clients, now: Timestamp) {
@@ -367,6 +378,8 @@ impl Task {
             Done::Planned(uid, result) => self.planned(&uid, result, now)?,
             Done::Power(nodes, asked, read) => self.world.fold_power(&nodes, asked, read, now),
             Done::Config(nodes, asked, read) => self.world.fold_config(&nodes, asked, read, now),
+            Done::States(nodes, asked, read) => self.world.fold_states(&nodes, asked, read, now),
+            Done::Scripts(nodes, read) => self.world.fold_scripts(&nodes, read, now),
             Done::Outcome(batch, outcome) => self.world.fold_outcome(batch, outcome, now),
             Done::Progress(batch, asked, progress) => self.world.fold_progress(batch, asked, progress, now),
             Done::Journal(uid, Ok(())) => {
@@ -463,79 +476,6 @@ impl Task {
                     (None, Some(id)) => self.reported.push((id, report.answer)),
                     (None, None) => drop(report.answer.send(ReportAnswer::UnknownNode)),
                 }
-            }
-        }
-    }
-
-    fn fold_ack(&mut self, ack: WriteAck) {
-        match ack.key.kind {
-            Kind::BootComponent => self.component_ack(ack),
-            Kind::Session => self.session_ack(ack),
-            Kind::BootOptions => self.views.options_written(&ack.outcome, ack.version),
-            Kind::SessionTemplate => {}
-        }
-    }
-
-    fn component_ack(&mut self, ack: WriteAck) {
-        let Some(id) = Xname::parse(&ack.key.name).ok().and_then(|xname| self.world.by_name.get(&xname).copied()) else { return };
-        match (ack.outcome, ack.target) {
-            (WriteOutcome::Written { resource_version, generation, uid }, Target::Create) => {
-                self.views.created(id, ack.version, &uid, &resource_version, generation);
-                if let Some(node) = self.world.node_mut(id) {
-                    node.recorded = true;
-                }
-            }
-            (WriteOutcome::Written { resource_version, generation, .. }, target) => {
-                self.views.component_written(id, target, ack.version, &resource_version, generation);
-                if target == Target::Spec {
-                    // The status has to say that it was judged on this generation.
-                    self.world.touched.insert(id);
-                }
-            }
-            (WriteOutcome::Conflict { current }, _) => match serde_json::from_value::<BootComponent>(*current) {
-                Ok(object) => {
-                    convert::component(&mut self.world, &object, false, self.clock.now());
-                    self.views.component_seen(id, &object, true);
-                    self.world.touched.insert(id);
-                }
-                Err(error) => tracing::error!(xname = ack.key.name, %error, "a BootComponent cannot be read"),
-            },
-            (WriteOutcome::Gone, _) => {
-                self.views.component_gone(id);
-                if let Some(node) = self.world.node_mut(id) {
-                    node.recorded = false;
-                }
-            }
-            (WriteOutcome::Refused { message }, target) => {
-                tracing::error!(xname = ack.key.name, message, "the API server refuses a write; it is not repeated");
-                if target == Target::Create {
-                    self.views.not_created(id);
-                } else {
-                    self.views.component_gone(id);
-                }
-            }
-        }
-    }
-
-    fn session_ack(&mut self, ack: WriteAck) {
-        let found = self.world.sessions.values().find(|session| {
-            !session.deleted && *session.name == *ack.key.name && Some(&*session.namespace) == ack.key.namespace.as_deref()
-        });
-        let Some(uid) = found.map(|session| session.uid.clone()) else { return };
-        match ack.outcome {
-            WriteOutcome::Written { resource_version, generation, .. } => {
-                self.views.session_written(&uid, ack.version, &resource_version, generation)
-            }
-            WriteOutcome::Conflict { current } => {
-                if let Ok(object) = serde_json::from_value::<Session>(*current) {
-                    self.views.session_seen(&object, true);
-                    self.world.touched_sessions.insert(uid);
-                }
-            }
-            WriteOutcome::Gone => self.views.session_gone(&uid),
-            WriteOutcome::Refused { message } => {
-                tracing::error!(session = %ack.key, message, "the API server refuses a status; it is not repeated");
-                self.views.session_gone(&uid);
             }
         }
     }

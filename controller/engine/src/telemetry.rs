@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use bos_crds::LoggingLevel;
 
+use crate::boot_set::LookRules;
+
 /// Shared figures of one engine.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -30,6 +32,8 @@ pub struct Telemetry {
     pub reports_put_off: AtomicU64,
     /// How much is to be logged, as the options say.
     pub logging: tokio::sync::watch::Sender<LoggingLevel>,
+    /// What the options ask of boot sets.
+    pub look_rules: tokio::sync::watch::Sender<LookRules>,
     /// What is missing before the engine is ready, for people.
     waiting: Mutex<String>,
     /// Nodes by displayed status.
@@ -52,6 +56,7 @@ impl Default for Telemetry {
             reports: AtomicU64::new(0),
             reports_put_off: AtomicU64::new(0),
             logging: tokio::sync::watch::Sender::new(LoggingLevel::Info),
+            look_rules: tokio::sync::watch::Sender::new(LookRules::default()),
             waiting: Mutex::new("starting".to_owned()),
             nodes: Mutex::default(),
             sessions: Mutex::default(),

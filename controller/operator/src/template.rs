@@ -105,7 +105,8 @@ async fn reconcile(template: Arc<Guarded>, context: Arc<Context>) -> Result<Acti
     if !context.telemetry.leading.load(Ordering::Relaxed) {
         return Ok(Action::requeue(AGAIN));
     }
-    let checked = check(&context.services, &template.spec).await;
+    let rules = context.telemetry.look_rules.borrow().clone();
+    let checked = check(&context.services, &template.spec, &rules).await;
     let is_open = checked.is_open();
     let before = template.status.clone().unwrap_or_default();
     let mut after = before.clone();

@@ -4,15 +4,15 @@
 
 use std::collections::BTreeSet;
 
-use bos_core::artifacts::ArtifactSet;
-use bos_core::manifest::{MAX_MANIFEST_BYTES, Manifest, S3Path};
-use bos_core::session_setup::configuration_name;
+use bos_core::project_session::unavailable;
+use bos_core::session_setup::{SetupFault, configuration_name};
 use bos_core::validation::{Severity, validate_template};
 use bos_crds::conditions::{ARTIFACTS_AVAILABLE, CONFIGURATION_KNOWN, READY, VALID};
 use bos_crds::{
     BootSet, BootSetReport, ConditionStatus, NewCondition, SessionTemplateSpec, SessionTemplateStatus, bounded, reasons, set_condition,
 };
-use bos_services::{Clients, S3Error, S3ErrorKind};
+use bos_engine::boot_set::{LookRules, Looked, look};
+use bos_services::Clients;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 
@@ -53,8 +53,8 @@ impl Verdict {
 }
 
 /// Looks at everything. A service that does not answer makes an answer Unknown, never False.
-pub(crate) async fn check(services: &Clients, template: &SessionTemplateSpec) -> Checked {
-    let (artifacts, boot_sets) = artifacts(services, template).await;
+pub(crate) async fn check(services: &Clients, template: &SessionTemplateSpec, rules: &LookRules) -> Checked {
+    let (artifacts, boot_sets) = artifacts(services, template, rules).await;
     Checked { valid: valid(template), artifacts, configuration: configuration(services, template).await, boot_sets }
 }
 
@@ -120,114 +120,52 @@ fn valid(template: &SessionTemplateSpec) -> Verdict {
     }
 }
 
-/// What was found of one boot set.
-enum Found {
-    Good { report: BootSetReport, warning: Option<String> },
-    Bad { reason: &'static str, message: String },
-    Unanswered(String),
-}
-
-impl Found {
-    fn missing(message: impl Into<String>) -> Self {
-        Self::Bad { reason: reasons::ARTIFACTS_MISSING, message: message.into() }
-    }
-
-    /// What S3 could not give: a fact about the object, or nothing known.
-    fn not_read(what: &str, path: &S3Path, error: &S3Error) -> Self {
-        match error.kind {
-            S3ErrorKind::NotFound => Self::missing(format!("{what} {path} does not exist in S3")),
-            S3ErrorKind::TooLarge => Self::missing(format!("{what} {path} is larger than {MAX_MANIFEST_BYTES} bytes")),
-            S3ErrorKind::InvalidName => Self::missing(format!("{what} {path}: {}", error.detail)),
-            S3ErrorKind::AccessDenied | S3ErrorKind::Unavailable => Self::Unanswered(format!("{what} {path}: {}", error.detail)),
-        }
-    }
-}
-
-async fn artifacts(services: &Clients, template: &SessionTemplateSpec) -> (Verdict, Vec<BootSetReport>) {
+async fn artifacts(services: &Clients, template: &SessionTemplateSpec, rules: &LookRules) -> (Verdict, Vec<BootSetReport>) {
     // Boxed, because the compiler cannot see that a closure over borrowed boot sets is good for every lifetime.
-    let looks: Vec<_> = template.boot_sets.iter().map(|set| boot_set(services, set).boxed()).collect();
-    let found: Vec<Found> =
-        futures::stream::iter(looks).buffered(AT_A_TIME).map(|found| found.unwrap_or_else(|fault| fault)).collect().await;
+    let looks: Vec<_> = template.boot_sets.iter().map(|set| look(services, set, rules).boxed()).collect();
+    let found: Vec<_> = futures::stream::iter(looks).buffered(AT_A_TIME).collect().await;
     let mut reports = Vec::with_capacity(found.len());
     let (mut bad, mut unanswered, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
-    let mut why = reasons::ARTIFACTS_MISSING;
     for (set, found) in template.boot_sets.iter().zip(found) {
         let told = |message: &str| format!("Boot set {}: {message}.", set.name);
         let failed = |message: &str| BootSetReport { name: set.name.clone(), message: shortened(message), ..BootSetReport::default() };
         reports.push(match found {
-            Found::Good { report, warning } => {
-                warnings.extend(warning.as_deref().map(told));
-                report
+            Ok(looked) => {
+                warnings.extend(looked.warnings.iter().map(|text| told(text)));
+                report(set, looked)
             }
-            Found::Bad { reason, message } => {
-                if bad.is_empty() {
-                    why = reason;
-                }
-                bad.push(told(&message));
+            Err(SetupFault::Refused { reason, message }) => {
+                bad.push((reason, told(&message)));
                 failed(&message)
             }
-            Found::Unanswered(message) => {
-                unanswered.push(told(&message));
-                failed(&message)
+            Err(SetupFault::Unavailable(fault)) => {
+                unanswered.push((fault.service, told(&fault.detail)));
+                failed(&fault.detail)
             }
+            Err(SetupFault::TemplateMissing) => failed(""),
         });
     }
-    let verdict = if !bad.is_empty() {
-        Verdict::no(why, bad.join(" "))
-    } else if !unanswered.is_empty() {
-        Verdict::unknown(reasons::S3_UNAVAILABLE, unanswered.join(" "))
+    let texts = |list: Vec<String>| list.join(" ");
+    let verdict = if let Some((reason, _)) = bad.first() {
+        Verdict::no(reason, texts(bad.into_iter().map(|(_, text)| text).collect()))
+    } else if let Some((service, _)) = unanswered.first() {
+        Verdict::unknown(unavailable(*service), texts(unanswered.into_iter().map(|(_, text)| text).collect()))
     } else if !warnings.is_empty() {
-        Verdict::yes(reasons::CHECKED_WITH_WARNINGS, warnings.join(" "))
+        Verdict::yes(reasons::CHECKED_WITH_WARNINGS, texts(warnings))
     } else {
         Verdict::yes(reasons::CHECKED, "Manifest, kernel and initrd of every boot set are in S3.")
     };
     (verdict, reports)
 }
 
-/// Reads the manifest of a boot set and looks for what it names. The error is the first thing that is wrong.
-async fn boot_set(services: &Clients, set: &BootSet) -> Result<Found, Found> {
-    let path =
-        S3Path::parse(&set.path).map_err(|error| Found::Bad { reason: reasons::TEMPLATE_INVALID, message: format!("path: {error}") })?;
-    let object = services.objects.get(&path.bucket, &path.key, MAX_MANIFEST_BYTES).await;
-    let object = object.map_err(|error| Found::not_read("manifest", &path, &error))?;
-    let manifest = Manifest::parse(&object.bytes).map_err(|error| Found::missing(format!("manifest {path}: {error}")))?;
-    present(services, "kernel", &manifest.kernel.path).await?;
-    present(services, "initrd", &manifest.initrd.path).await?;
-    if let Some(link) = &manifest.boot_parameters {
-        present(services, "boot parameters", &link.path).await?;
-    }
-    // Only whether a kernel command line can be made matters here, not its words.
-    ArtifactSet::of_image(set, &manifest, None, "")
-        .map_err(|error| Found::Bad { reason: reasons::UNSUPPORTED_PROVIDER, message: error.to_string() })?;
-    let warning =
-        set.etag.as_deref().map(unquoted).filter(|etag| !etag.is_empty() && *etag != object.etag).map(|etag| {
-            format!("manifest {path} has the etag {}, not {etag}; it is not the one this template was written for", object.etag)
-        });
-    let report = BootSetReport {
+fn report(set: &BootSet, looked: Looked) -> BootSetReport {
+    BootSetReport {
         name: set.name.clone(),
-        kernel: manifest.kernel.path,
-        initrd: manifest.initrd.path,
-        image: image_name(services, &path).await,
-        message: shortened(warning.as_deref().unwrap_or_default()),
-    };
-    Ok(Found::Good { report, warning })
-}
-
-async fn present(services: &Clients, what: &str, link: &str) -> Result<(), Found> {
-    let path = S3Path::parse(link).map_err(|error| Found::missing(format!("{what}: {error}")))?;
-    match services.objects.head(&path.bucket, &path.key).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Found::not_read(what, &path, &error)),
+        message: shortened(&looked.warnings.join("; ")),
+        kernel: looked.artifacts.kernel,
+        initrd: looked.artifacts.initrd,
+        image: bounded(&looked.image_name, 256),
     }
-}
-
-/// For people only: where IMS has no name for it, or does not answer, the id does.
-async fn image_name(services: &Clients, path: &S3Path) -> String {
-    let known = match path.image_id() {
-        Some(id) => services.images.image(id).await.ok().flatten().map(|image| image.name).filter(|name| !name.is_empty()),
-        None => None,
-    };
-    bounded(&known.unwrap_or_else(|| path.short_image_name()), 256)
 }
 
 async fn configuration(services: &Clients, template: &SessionTemplateSpec) -> Verdict {
@@ -254,10 +192,6 @@ async fn configuration(services: &Clients, template: &SessionTemplateSpec) -> Ve
     }
 }
 
-fn unquoted(etag: &str) -> &str {
-    etag.trim().trim_matches('"')
-}
-
 fn shortened(message: &str) -> String {
     bounded(message, MESSAGE_CHARS)
 }
@@ -271,8 +205,8 @@ mod tests {
     use bos_core::xname::Xname;
     use bos_crds::{CfsSpec, conditions};
     use bos_services::{
-        ConfigPatch, ConfigReading, Configuration, ErrorKind, Image, Images, NoObserver, Object, ObjectHead, ObjectStore, Reached, Service,
-        ServiceError, ServicesConfig,
+        ConfigPatch, ConfigReading, Configuration, ErrorKind, Image, Images, NoObserver, Object, ObjectHead, ObjectStore, Reached, S3Error,
+        S3ErrorKind, Service, ServiceError, ServicesConfig,
     };
     use std::collections::HashMap;
 
@@ -367,7 +301,7 @@ mod tests {
 
     async fn status(site: Site, template: &SessionTemplateSpec) -> SessionTemplateStatus {
         let mut status = SessionTemplateStatus::default();
-        assert!(check(&site.clients(), template).await.apply(&mut status, 3, Timestamp::UNIX_EPOCH));
+        assert!(check(&site.clients(), template, &LookRules::default()).await.apply(&mut status, 3, Timestamp::UNIX_EPOCH));
         status
     }
 
@@ -418,7 +352,7 @@ mod tests {
     #[tokio::test]
     async fn a_service_that_is_away_proves_nothing() {
         let away = Site { s3_away: true, cfs_away: true, ..site() };
-        assert!(check(&away.clone().clients(), &template()).await.is_open());
+        assert!(check(&away.clone().clients(), &template(), &LookRules::default()).await.is_open());
         let found = status(away, &template()).await;
         let want = [
             "Valid=True Checked",
@@ -444,10 +378,10 @@ mod tests {
     async fn looking_again_changes_nothing() {
         let mut status = status(site(), &template()).await;
         let before = status.clone();
-        let again = check(&site().clients(), &template()).await;
+        let again = check(&site().clients(), &template(), &LookRules::default()).await;
         assert!(!again.apply(&mut status, 3, Timestamp::from_second(600).unwrap()));
         assert_eq!(status, before);
-        let gone = check(&Site::default().clients(), &template()).await;
+        let gone = check(&Site::default().clients(), &template(), &LookRules::default()).await;
         assert!(gone.apply(&mut status, 3, Timestamp::from_second(1200).unwrap()));
     }
 }

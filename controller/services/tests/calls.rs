@@ -44,6 +44,37 @@ async fn hsm_reads_the_inventory() {
 }
 
 #[tokio::test]
+async fn hsm_is_asked_for_the_states_of_some_nodes() {
+    let (recorder, server) = Recorder::start(|_| {
+        json(r#"{"Components":[{"ID":"x1000c0s0b0n0","Type":"Node","State":"Ready"},{"ID":"x1000c0s1b0n0","Type":"Node"}]}"#)
+    })
+    .await;
+    let states = clients(&server.url).inventory.states(&nodes(3)).await.unwrap();
+    let of = |node: usize| states.get(&nodes(3)[node]).map(String::as_str);
+    assert_eq!((of(0), of(1), of(2)), (Some("Ready"), Some(""), None));
+    let seen = recorder.only();
+    assert_eq!((seen.method.as_str(), seen.path.as_str()), ("POST", "/State/Components/Query"));
+    assert_eq!(seen.body, r#"{"ComponentIDs":["x1000c0s0b0n0","x1000c0s1b0n0","x1000c0s2b0n0"]}"#);
+    assert_eq!(clients(&server.url).inventory.states(&[]).await.unwrap_err().kind, ErrorKind::Refused);
+}
+
+#[tokio::test]
+async fn bss_tells_who_fetched_a_boot_script() {
+    let (recorder, server) = Recorder::start(|_| {
+        json(
+            r#"[{"name":"x1000c0s0b0n0","endpoint":"bootscript","last_epoch":1795345819},{"name":"x1000c0s1b0n0","endpoint":"bootscript","last_epoch":0},
+                {"name":"x1000c0s2b0n0","endpoint":"user-data","last_epoch":1795345819},{"name":"Default","endpoint":"bootscript","last_epoch":5}]"#,
+        )
+    })
+    .await;
+    let fetched = clients(&server.url).boot_parameters.scripts_fetched().await.unwrap();
+    assert_eq!(fetched, [(nodes(1)[0].clone(), 1_795_345_819)].into());
+    assert_eq!((recorder.only().path.as_str(), recorder.only().query.as_str()), ("/endpoint-history", ""));
+    let (_, server) = Recorder::start(|_| json("null")).await;
+    assert!(clients(&server.url).boot_parameters.scripts_fetched().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn an_old_hsm_says_that_nothing_is_locked_with_a_400() {
     let (_, server) = Recorder::start(|_| problem(400, "Component not found")).await;
     assert!(clients(&server.url).inventory.locked().await.unwrap().is_empty());

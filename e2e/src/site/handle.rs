@@ -361,6 +361,11 @@ impl SiteHandle {
         self.world(|world| world.s3.put(bucket, key, body.into()))
     }
 
+    /// The content of an object.
+    pub fn object(&self, bucket: &str, key: &str) -> Option<Bytes> {
+        self.world(|world| world.s3.body(bucket, key))
+    }
+
     /// Removes an object; false when there was none.
     pub fn remove_object(&self, bucket: &str, key: &str) -> bool {
         self.world(|world| world.s3.remove(bucket, key))

@@ -43,6 +43,10 @@ impl Store {
         etag
     }
 
+    pub(crate) fn body(&self, bucket: &str, key: &str) -> Option<Bytes> {
+        self.buckets.get(bucket)?.get(key).map(|object| object.body.clone())
+    }
+
     pub(crate) fn remove(&mut self, bucket: &str, key: &str) -> bool {
         self.buckets.get_mut(bucket).is_some_and(|b| b.remove(key).is_some())
     }

@@ -7,6 +7,7 @@
 
 #[allow(dead_code, reason = "shared with other targets; each uses its part")]
 mod bench;
+mod evidence;
 mod refused;
 mod shown;
 mod story;
@@ -79,6 +80,22 @@ async fn trouble_is_met_as_the_rules_say() -> Result {
     cases.run("the stop switch", switches::stop_switch(&bench, 68..76)).await;
     cases.run("records deleted", switches::records_deleted(&bench, 80..84)).await;
     cases.run("an empty and a halved inventory", switches::inventory(&bench, 76..80)).await;
+    bench.rig.stop().await;
+    cases.verdict()
+}
+
+/// Sites without reporters, and images that IMS has something to say about.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_boot_is_proved_as_the_site_chooses() -> Result {
+    let config = RigConfig::with_nodes(8).boot_time(Duration::from_millis(300)).options(json!({
+        "defaultRetryPolicy": 2,
+        "maxBootWaitTimeSeconds": 3,
+    }));
+    let bench = Bench::start(config).await?;
+    let mut cases = Cases::default();
+    cases.run("without reports", evidence::without_reports(&bench, 0..4)).await;
+    cases.run("Ready all along", evidence::ready_all_along(&bench, 4..6)).await;
+    cases.run("images", evidence::images(&bench, 6..8)).await;
     bench.rig.stop().await;
     cases.verdict()
 }

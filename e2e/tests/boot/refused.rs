@@ -41,7 +41,7 @@ pub async fn bad_templates(bench: &Bench, range: Range<usize>) -> Result {
             "/spec/bootSets/0/path",
             nowhere,
             "ArtifactsMissing",
-            &["boot set compute", "manifest", "nowhere", "does not exist in S3"],
+            &["Boot set compute", "manifest", "nowhere", "does not exist in S3"],
         ),
         Bad::field("no-configuration", "/spec/cfs/configuration", json!("cos-9"), "ConfigurationUnknown", &["CFS", "cos-9"]),
         Bad::field(
@@ -49,13 +49,13 @@ pub async fn bad_templates(bench: &Bench, range: Range<usize>) -> Result {
             "/spec/bootSets/0/rootfsProvider",
             json!("nfs"),
             "UnsupportedProvider",
-            &["boot set compute", "nfs", "sbps"],
+            &["Boot set compute", "nfs", "sbps"],
         ),
-        Bad::image(bench, "no-kernel", ImageDefect::NoKernel, &["boot set compute", "manifest", "kernel"]),
-        Bad::image(bench, "missing-kernel", ImageDefect::MissingKernelObject, &["boot set compute", "kernel", "does not exist in S3"]),
-        Bad::image(bench, "two-kernels", ImageDefect::DuplicateKernel, &["boot set compute", "kernel"]),
-        Bad::image(bench, "bad-json", ImageDefect::BadJson, &["boot set compute", "manifest", "JSON"]),
-        Bad::image(bench, "missing-initrd", ImageDefect::MissingInitrdObject, &["boot set compute", "initrd", "does not exist in S3"]),
+        Bad::image(bench, "no-kernel", ImageDefect::NoKernel, &["Boot set compute", "manifest", "kernel"]),
+        Bad::image(bench, "missing-kernel", ImageDefect::MissingKernelObject, &["Boot set compute", "kernel", "does not exist in S3"]),
+        Bad::image(bench, "two-kernels", ImageDefect::DuplicateKernel, &["Boot set compute", "kernel"]),
+        Bad::image(bench, "bad-json", ImageDefect::BadJson, &["Boot set compute", "manifest", "JSON"]),
+        Bad::image(bench, "missing-initrd", ImageDefect::MissingInitrdObject, &["Boot set compute", "initrd", "does not exist in S3"]),
     ];
     let ended = join_all(bad.into_iter().map(|bad| one_bad(bench, &nodes, bad))).await;
     bench.assert_commands(&mark, &nodes, Commands::NONE);

@@ -35,15 +35,17 @@ impl Looks {
     /// The reads that may leave now.
     pub(super) fn wants(self, world: &World, now: Timestamp) -> Vec<Want> {
         let size = world.options.batch_size.max(1);
-        let free = |service, pace: ReadPace| world.services.may_call(service, now) && pace.is_free(now);
-        let kinds: [(bool, Vec<NodeId>, fn(Vec<NodeId>) -> Want); 4] = [
-            (free(Service::Pcs, world.power_reads), self.power, Want::ReadPower),
-            (free(Service::Cfs, world.config_reads), self.config, Want::ReadConfiguration),
-            (free(Service::Hsm, world.state_reads), self.states, Want::ReadStates),
-            (free(Service::Bss, world.script_reads), self.scripts, Want::ReadScripts),
-        ];
-        let chunks = |nodes: Vec<NodeId>| nodes.chunks(size).map(<[NodeId]>::to_vec).collect::<Vec<_>>();
-        kinds.into_iter().filter(|(free, ..)| *free).flat_map(|(_, nodes, want)| chunks(nodes).into_iter().map(want)).collect()
+        let mut wants = Vec::new();
+        let mut ask = |service, pace: ReadPace, nodes: Vec<NodeId>, want: fn(Vec<NodeId>) -> Want| {
+            if world.services.may_call(service, now) && pace.is_free(now) {
+                wants.extend(nodes.chunks(size).map(|nodes| want(nodes.to_vec())));
+            }
+        };
+        ask(Service::Pcs, world.power_reads, self.power, Want::ReadPower);
+        ask(Service::Cfs, world.config_reads, self.config, Want::ReadConfiguration);
+        ask(Service::Hsm, world.state_reads, self.states, Want::ReadStates);
+        ask(Service::Bss, world.script_reads, self.scripts, Want::ReadScripts);
+        wants
     }
 }
 

@@ -80,6 +80,7 @@ pub(crate) fn setup(count: usize, image: &str, configuration: &str, nodes: &[usi
         template: template(image, configuration, nodes),
         template_generation: 1,
         artifacts: BTreeMap::from([("compute".to_owned(), artifacts(image))]),
+        warnings: Vec::new(),
     }
 }
 
@@ -123,6 +124,7 @@ pub(crate) fn plan(operation: PlannedOperation, count: usize, image: &str, confi
             configuration: configuration.into(),
             nodes: (0..count).map(xname).collect(),
         }],
+        warnings: Vec::new(),
         excluded: BTreeMap::new(),
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
+use bos_core::images::ImageRules;
+
 use super::*;
+use crate::boot_set::LookRules;
 
 impl Task {
     /// A template was seen.
@@ -40,6 +43,9 @@ impl Task {
             tracing::error!(problem, "BootOptions");
         }
         self.world.options = options;
+        let options = &self.world.options;
+        let images = ImageRules { errors_fatal: options.ims_errors_fatal, must_exist: options.ims_images_must_exist };
+        self.telemetry.look_rules.send_replace(LookRules { update_frequency: options.actual_state_ttl_text.to_string(), images });
         self.telemetry.logging.send_if_modified(|level| std::mem::replace(level, spec.logging_level) != spec.logging_level);
         if let Some(object) = object {
             self.views.options_taken(object, problems, self.clock.now());

@@ -1,0 +1,78 @@
+//! What the API server said to our writes.
+
+use super::*;
+
+impl Task {
+    pub(super) fn fold_ack(&mut self, ack: WriteAck) {
+        match ack.key.kind {
+            Kind::BootComponent => self.component_ack(ack),
+            Kind::Session => self.session_ack(ack),
+            Kind::BootOptions => self.views.options_written(&ack.outcome, ack.version),
+            Kind::SessionTemplate => {}
+        }
+    }
+
+    fn component_ack(&mut self, ack: WriteAck) {
+        let Some(id) = Xname::parse(&ack.key.name).ok().and_then(|xname| self.world.by_name.get(&xname).copied()) else { return };
+        match (ack.outcome, ack.target) {
+            (WriteOutcome::Written { resource_version, generation, uid }, Target::Create) => {
+                self.views.created(id, ack.version, &uid, &resource_version, generation);
+                if let Some(node) = self.world.node_mut(id) {
+                    node.recorded = true;
+                }
+            }
+            (WriteOutcome::Written { resource_version, generation, .. }, target) => {
+                self.views.component_written(id, target, ack.version, &resource_version, generation);
+                if target == Target::Spec {
+                    // The status has to say that it was judged on this generation.
+                    self.world.touched.insert(id);
+                }
+            }
+            (WriteOutcome::Conflict { current }, _) => match serde_json::from_value::<BootComponent>(*current) {
+                Ok(object) => {
+                    convert::component(&mut self.world, &object, false, self.clock.now());
+                    self.views.component_seen(id, &object, true);
+                    self.world.touched.insert(id);
+                }
+                Err(error) => tracing::error!(xname = ack.key.name, %error, "a BootComponent cannot be read"),
+            },
+            (WriteOutcome::Gone, _) => {
+                self.views.component_gone(id);
+                if let Some(node) = self.world.node_mut(id) {
+                    node.recorded = false;
+                }
+            }
+            (WriteOutcome::Refused { message }, target) => {
+                tracing::error!(xname = ack.key.name, message, "the API server refuses a write; it is not repeated");
+                if target == Target::Create {
+                    self.views.not_created(id);
+                } else {
+                    self.views.component_gone(id);
+                }
+            }
+        }
+    }
+
+    fn session_ack(&mut self, ack: WriteAck) {
+        let found = self.world.sessions.values().find(|session| {
+            !session.deleted && *session.name == *ack.key.name && Some(&*session.namespace) == ack.key.namespace.as_deref()
+        });
+        let Some(uid) = found.map(|session| session.uid.clone()) else { return };
+        match ack.outcome {
+            WriteOutcome::Written { resource_version, generation, .. } => {
+                self.views.session_written(&uid, ack.version, &resource_version, generation)
+            }
+            WriteOutcome::Conflict { current } => {
+                if let Ok(object) = serde_json::from_value::<Session>(*current) {
+                    self.views.session_seen(&object, true);
+                    self.world.touched_sessions.insert(uid);
+                }
+            }
+            WriteOutcome::Gone => self.views.session_gone(&uid),
+            WriteOutcome::Refused { message } => {
+                tracing::error!(session = %ack.key, message, "the API server refuses a status; it is not repeated");
+                self.views.session_gone(&uid);
+            }
+        }
+    }
+}
