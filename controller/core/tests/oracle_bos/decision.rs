@@ -1,11 +1,11 @@
 //! The status operator's decisions, one component and one pass each.
 
 mod golden_table;
-mod ours;
-mod reading;
-mod record;
+pub(crate) mod ours;
+pub(crate) mod reading;
+pub(crate) mod record;
 mod rules;
-mod table;
+pub(crate) mod table;
 
 use crate::support::{Tally, lines};
 use ours::{answer, bos};

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at what it does not expect")]
 
+mod acting;
 mod decision;
 #[path = "../sim/desk.rs"]
 mod desk;

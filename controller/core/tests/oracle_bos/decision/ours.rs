@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bos_core::model::{ConfigRecord, ConfigStatus, EndKind, Issued, NodeId, Phase, Power, PowerAction, Reported, SessionUid, Token, World};
+use bos_core::options::Options;
 use bos_core::plan::PlannedOperation;
 use bos_core::time::Timestamp;
 use bos_core::want::{Decision, Effect, Want};
@@ -11,7 +12,7 @@ use bos_crds::{BootComponentStatus, NodeStatus, reasons};
 
 use super::reading::{Image, Reading, Report, Standing};
 use super::record::{Last, Override, Record, Said};
-use super::table::{BOOT_WAIT, POWER_OFF_WAIT, POWER_ON_WAIT, pass as bos_pass};
+use super::table::pass as bos_pass;
 use crate::desk::token;
 use crate::fixture::{START, plan, run_plan, world, xname};
 
@@ -49,47 +50,58 @@ pub(crate) fn bos(record: &Record) -> Answer {
 const ID: NodeId = NodeId(0);
 const MINUTE: Duration = Duration::from_secs(60);
 
-struct Case<'a> {
+/// A reading as a World: one node in one session, about to be looked at.
+pub(crate) struct Scene<'a> {
     reading: &'a Reading,
-    world: World,
-    uid: SessionUid,
+    pub(crate) world: World,
+    pub(crate) uid: SessionUid,
     taken: Timestamp,
     acted: Timestamp,
-    now: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
 /// What our status operator makes of a reading.
 pub(crate) fn answer(reading: &Reading) -> Answer {
-    let now = START + 24 * 60 * MINUTE;
-    // An action without a time is older than every deadline.
-    let acted = now - reading.record.age.map_or(6 * 60 * MINUTE, Duration::from_millis);
-    let taken = if reading.standing == Standing::Fresh { now } else { acted.min(now - 3 * MINUTE) - 10 * MINUTE };
-    let mut world = world(1, START);
-    if reading.standing == Standing::Disabled {
-        return undriven(world, now);
+    let scene = Scene::of(reading, &Options::default());
+    match reading.standing {
+        Standing::Disabled => scene.undriven(),
+        Standing::Failed => scene.given_up(),
+        Standing::Fresh | Standing::PoweringOff | Standing::PoweringOn | Standing::Configuring => scene.judged(),
     }
-    let record = &reading.record;
-    let mut plan = plan(reading.operation, 1, "image", record.configuration.as_deref().unwrap_or_default());
-    plan.boot_sets[0].artifacts = record.wanted().filter(|_| reading.operation != PlannedOperation::Shutdown).map(|set| set.digest());
-    let uid = run_plan(&mut world, "first", plan, taken);
-    world.sessions.get_mut(&uid).and_then(|session| session.running_mut()).unwrap().tokens.push((token(), 0));
-    world.nodes[0].retry_policy = record.retry_policy;
-    let mut case = Case { reading, world, uid, taken, acted, now };
-    case.drive();
-    case.report();
-    case.observe();
-    if reading.standing == Standing::Failed { case.given_up() } else { case.judged() }
 }
 
-/// A node that no session drives: a whole pass of all operators must leave it alone.
-fn undriven(mut world: World, now: Timestamp) -> Answer {
-    let effects = pass::run(&mut world, now);
-    let idle = effects.iter().all(|effect| *effect == Effect::ReadInventory) && world.nodes[0].drive.is_none();
-    assert!(idle, "{effects:?}");
-    Answer::Untouched
-}
+impl<'a> Scene<'a> {
+    pub(crate) fn of(reading: &'a Reading, options: &Options) -> Self {
+        let now = START + 24 * 60 * MINUTE;
+        // An action without a time is older than every deadline.
+        let acted = now - reading.record.age.map_or(6 * 60 * MINUTE, Duration::from_millis);
+        let taken = if reading.standing == Standing::Fresh { now } else { acted.min(now - 3 * MINUTE) - 10 * MINUTE };
+        let mut world = world(1, START);
+        world.options = options.clone();
+        let record = &reading.record;
+        let mut plan = plan(reading.operation, 1, "image", record.configuration.as_deref().unwrap_or_default());
+        plan.boot_sets[0].artifacts = record.wanted().filter(|_| reading.operation != PlannedOperation::Shutdown).map(|set| set.digest());
+        let uid = if reading.standing == Standing::Disabled { "none".into() } else { run_plan(&mut world, "first", plan, taken) };
+        let mut scene = Scene { reading, world, uid, taken, acted, now };
+        if reading.standing != Standing::Disabled {
+            let run = scene.world.sessions.get_mut(&scene.uid).and_then(|session| session.running_mut()).unwrap();
+            run.tokens.push((token(), 0));
+            scene.world.nodes[0].retry_policy = record.retry_policy;
+            scene.drive();
+            scene.report();
+            scene.observe();
+        }
+        scene
+    }
 
-impl Case<'_> {
+    /// No session drives it: a whole pass of all operators must leave it alone.
+    fn undriven(mut self) -> Answer {
+        let effects = pass::run(&mut self.world, self.now);
+        let idle = effects.iter().all(|effect| *effect == Effect::ReadInventory) && self.world.nodes[0].drive.is_none();
+        assert!(idle, "{effects:?}");
+        Answer::Untouched
+    }
+
     /// Phase, attempts and last action of the run.
     fn drive(&mut self) {
         let record = &self.reading.record;
@@ -100,14 +112,13 @@ impl Case<'_> {
             (Standing::PoweringOff, Last::ForceOff) => Some(PowerAction::ForceOff),
             _ => None,
         };
-        let at = self.acted;
-        let wait = |seconds| at + Duration::from_secs(seconds);
+        let (at, options) = (self.acted, &self.world.options);
         let issued = action.map(|action| Issued {
             action,
             at,
             decided: at,
-            power_by: wait(if action == PowerAction::On { POWER_ON_WAIT } else { POWER_OFF_WAIT }),
-            boot_by: wait(BOOT_WAIT),
+            power_by: at + if action == PowerAction::On { options.max_power_on_wait } else { options.max_power_off_wait },
+            boot_by: at + options.max_boot_wait,
             accepted: true,
             failed: record.last_failed && action == PowerAction::On,
         });
@@ -183,10 +194,15 @@ impl Case<'_> {
         self.world.fold_config(&[ID], now, Ok(records.collect()), now);
     }
 
-    /// A node that was given up earlier.
-    fn given_up(mut self) -> Answer {
+    /// Ends the node's part as a failure.
+    pub(crate) fn give_up(&mut self) {
         let end = Decision::End(EndKind::Failed, reasons::POWER_ON_TIMEOUT.into(), "".into());
         let _ = self.world.accept(Want::Decide(ID, end), self.now);
+    }
+
+    /// A node that was given up earlier.
+    fn given_up(mut self) -> Answer {
+        self.give_up();
         let effects = pass::run(&mut self.world, self.now);
         assert!(effects.iter().all(|effect| *effect == Effect::ReadInventory), "{effects:?}");
         let shown = project::component(&self.world, ID, &BootComponentStatus::default(), 1, self.now);
@@ -195,7 +211,7 @@ impl Case<'_> {
     }
 
     /// The status operator alone, until it has nothing more to say.
-    fn judged(mut self) -> Answer {
+    pub(crate) fn judged(mut self) -> Answer {
         for _ in 0..6 {
             let wants = status::reconcile(&self.world, self.now);
             let decisions: Vec<Want> = wants.into_iter().filter(|want| matches!(want, Want::Decide(..))).collect();
@@ -206,7 +222,12 @@ impl Case<'_> {
                 let _ = self.world.accept(want, self.now);
             }
         }
-        let session = &self.world.sessions[&self.uid];
+        self.stands()
+    }
+
+    /// Where the node stands now.
+    pub(crate) fn stands(&self) -> Answer {
+        let Some(session) = self.world.sessions.get(&self.uid) else { return Answer::Untouched };
         let Some(end) = &session.run().unwrap().slots[0].end else {
             let node = &self.world.nodes[0];
             let drive = node.drive.as_ref().unwrap();

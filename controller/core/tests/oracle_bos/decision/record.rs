@@ -73,7 +73,7 @@ const PARAMS: &str = "console=ttyS0 root=sbps-s3:s3://boot-images/img-a/rootfs";
 
 impl Artifacts {
     /// The artifacts under their names in the recording.
-    fn named(kind: &str) -> Option<Self> {
+    pub(crate) fn named(kind: &str) -> Option<Self> {
         let part = |text: &str| Some(text.to_owned());
         let of = |image: &str| Self {
             kernel: part(&format!("s3://boot-images/{image}/kernel")),
@@ -93,12 +93,17 @@ impl Artifacts {
             "A_noinitrd" => Self { initrd: None, ..a },
             "A_emptyparams" => Self { params: part(""), ..a },
             "A_trailing_blank" => Self { params: part(&format!("{PARAMS} ")), ..a },
+            "kernel_only" => Self { initrd: part(""), params: part(""), ..a },
+            "params_only" => Self { kernel: part(""), initrd: part(""), ..a },
+            "timestamp_only" => Self { kernel: None, initrd: None, params: None },
+            "nosbps" => Self { params: part("console=ttyS0"), ..a },
+            "badpath" => Self { kernel: part("s3://boot-images/kernel"), ..a },
             "A_spire" => Self { params: part(&format!("{PARAMS} spire_join_token=abc")), ..a },
             other => panic!("artifacts {other}"),
         })
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         [&self.kernel, &self.initrd, &self.params].into_iter().all(|part| part.as_deref().unwrap_or_default().is_empty())
     }
 
