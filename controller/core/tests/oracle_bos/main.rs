@@ -9,6 +9,7 @@ mod acting;
 mod decision;
 #[path = "../sim/desk.rs"]
 mod desk;
+mod extended;
 #[path = "../sim/fixture.rs"]
 mod fixture;
 #[path = "../sim/golden.rs"]
