@@ -1,6 +1,6 @@
 //! The operators that act: whom they pick, what they call, and what a fault of a service does; one component and one pass each.
 
-mod case;
+pub(crate) mod case;
 mod expiry;
 mod ours;
 mod rules;

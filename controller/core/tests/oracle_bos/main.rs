@@ -18,3 +18,4 @@ mod kernel_params;
 mod limit;
 mod resolution;
 mod support;
+mod timelines;

@@ -164,7 +164,7 @@ pub(crate) fn attempts(value: &Value) -> [u16; 3] {
     [used(0), used(1), used(2)]
 }
 
-fn said(power: &str) -> Said {
+pub(crate) fn said(power: &str) -> Said {
     match power {
         // BOS takes an entry without a state for no entry.
         "missing" | "blank" => Said::Missing,

@@ -55,6 +55,11 @@ pub(crate) struct After {
 
 /// What the pass does to the record, and the row that says so (None where it does not look at the component).
 pub(crate) fn pass(record: &Record) -> (Option<u8>, After) {
+    pass_with(record, POWER_ON_WAIT, BOOT_WAIT)
+}
+
+/// The same, where these options are others.
+pub(crate) fn pass_with(record: &Record, power_on_wait: u64, boot_wait: u64) -> (Option<u8>, After) {
     let unchanged = After {
         phase: record.phase,
         overriding: record.overriding,
@@ -68,7 +73,7 @@ pub(crate) fn pass(record: &Record) -> (Option<u8>, After) {
     if !record.enabled {
         return (None, unchanged);
     }
-    let mut row = row(record);
+    let mut row = row(record, power_on_wait, boot_wait);
     if record.overriding == Override::Failed && row.number > 2 {
         row.disable = true;
         row.overriding = Override::Failed;
@@ -87,7 +92,7 @@ pub(crate) fn pass(record: &Record) -> (Option<u8>, After) {
     (Some(row.number), after)
 }
 
-fn row(record: &Record) -> Row {
+fn row(record: &Record, power_on_wait: u64, boot_wait: u64) -> Row {
     if record.power == Said::Missing {
         return Row::dropped(1, "pcs");
     }
@@ -98,7 +103,7 @@ fn row(record: &Record) -> Row {
     let powered_on = record.last == Last::On;
     match (record.power == Said::Off, record.wanted().is_some()) {
         (true, false) => Row::done(3),
-        (true, true) if powered_on && record.older_than(POWER_ON_WAIT) => Row { last_failed: true, ..Row::goes_on(4, Phase::PoweringOn) },
+        (true, true) if powered_on && record.older_than(power_on_wait) => Row { last_failed: true, ..Row::goes_on(4, Phase::PoweringOn) },
         (true, true) => Row::goes_on(5, Phase::PoweringOn),
         (false, false) => Row::goes_on(6, Phase::PoweringOff),
         (false, true) if matches(record.desired.as_ref(), record.actual.as_ref()) => {
@@ -113,7 +118,7 @@ fn row(record: &Record) -> Row {
                 other => Row::failed(12, format!("cfs is not reporting a valid configuration status for this component: {other}")),
             }
         }
-        (false, true) if powered_on && !record.older_than(BOOT_WAIT) => Row::goes_on(13, Phase::PoweringOn),
+        (false, true) if powered_on && !record.older_than(boot_wait) => Row::goes_on(13, Phase::PoweringOn),
         (false, true) => Row::goes_on(14, Phase::PoweringOff),
     }
 }
