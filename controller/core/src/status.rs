@@ -338,7 +338,7 @@ impl Case<'_> {
     /// Runs the desired image.
     fn judge_booted(&self) -> Option<Decision> {
         let booted = self.drive.booted?;
-        if self.booted_again_since(booted) {
+        if self.operation() != PlannedOperation::Configure && self.booted_again_since(booted) {
             return Some(self.left_to_another());
         }
         if self.boot_set.configuration.is_empty() {

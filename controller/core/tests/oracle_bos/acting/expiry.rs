@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bos_core::model::{EndKind, NodeId, Power, Reported, Token};
+use bos_core::model::{EndKind, NodeId, Power, Token};
 use bos_core::plan::PlannedOperation;
 use bos_core::time::Timestamp;
 use bos_core::want::{Decision, Want};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::defaults;
 use crate::decision::record::Artifacts;
 use crate::desk::Desk;
-use crate::fixture::{START, plan};
+use crate::fixture::{START, plan, reported};
 use crate::support::{Tally, lines};
 
 /// A difference from BOS that is wanted.
@@ -100,12 +100,8 @@ impl Case {
         desk.world.options.actual_state_ttl = self.ttl;
         desk.now = now;
         let at = now - self.age.unwrap_or(Duration::from_secs(3600 * 24 * 365));
-        desk.world.nodes[0].reported = self.artifacts.as_ref().map(|artifacts| Reported {
-            token: Token("old".into()),
-            artifacts: Some(artifacts.digest()),
-            since: at,
-            at,
-        });
+        let report = |artifacts: &Artifacts| reported(Token("old".into()), Some(artifacts.digest()), at);
+        desk.world.nodes[0].reported = self.artifacts.as_ref().map(report);
         // A report may be younger than the session here; nobody booted the node meanwhile.
         let uid = desk.uid.clone();
         desk.world.sessions.get_mut(&uid).and_then(|session| session.running_mut()).unwrap().started = now;

@@ -1,8 +1,9 @@
 //! The same case in front of our status operator.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use bos_core::model::{ConfigRecord, ConfigStatus, EndKind, Issued, NodeId, Phase, Power, PowerAction, Reported, SessionUid, Token, World};
+use bos_core::model::{ConfigRecord, ConfigStatus, EndKind, Issued, NodeId, Phase, Power, PowerAction, SessionUid, Token, World};
 use bos_core::options::Options;
 use bos_core::plan::PlannedOperation;
 use bos_core::time::Timestamp;
@@ -14,7 +15,7 @@ use super::reading::{Image, Reading, Report, Standing};
 use super::record::{Last, Override, Record, Said};
 use super::table::pass as bos_pass;
 use crate::desk::token;
-use crate::fixture::{START, plan, run_plan, world, xname};
+use crate::fixture::{START, plan, reported, run_plan, world, xname};
 
 /// What a pass of the status operator means for a node, in BOS's words for the phase and the computed status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,7 +169,7 @@ impl<'a> Scene<'a> {
             Image::Other(digest) => digest.clone(),
         };
         self.world.nodes[0].heard = Some(at);
-        self.world.nodes[0].reported = Some(Reported { token, artifacts, since: at, at });
+        self.world.nodes[0].reported = Some(reported(token, artifacts, at));
     }
 
     /// What PCS and CFS say of it now.
@@ -214,12 +215,18 @@ impl<'a> Scene<'a> {
     pub(crate) fn judged(mut self) -> Answer {
         for _ in 0..6 {
             let wants = status::reconcile(&self.world, self.now);
-            let decisions: Vec<Want> = wants.into_iter().filter(|want| matches!(want, Want::Decide(..))).collect();
-            if decisions.is_empty() {
-                break;
+            let mut said = false;
+            for want in wants {
+                match want {
+                    Want::Decide(..) => drop(self.world.accept(want, self.now)),
+                    // Nobody came for a boot script, as far as BSS knows.
+                    Want::ReadScripts(nodes) => self.world.fold_scripts(&nodes, Ok(HashMap::new()), self.now),
+                    _ => continue,
+                }
+                said = true;
             }
-            for want in decisions {
-                let _ = self.world.accept(want, self.now);
+            if !said {
+                break;
             }
         }
         self.stands()

@@ -158,3 +158,10 @@ pub(crate) fn numbers(status: &SessionStatus) -> Numbers {
         errors,
     }
 }
+
+/// BOS's percentages but for the first, from the shares of our status.
+pub(crate) fn percentages(status: &SessionStatus) -> [f64; 6] {
+    let shares = &status.percentages;
+    let of = |share: &String| if share.is_empty() { 0.0 } else { share.parse().unwrap() };
+    [&shares.configuring, &shares.failed, &shares.powering_off, &shares.powering_on, &shares.staged, &shares.succeeded].map(of)
+}

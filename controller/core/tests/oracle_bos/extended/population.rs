@@ -84,7 +84,7 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    /// BOS's percentages, in its order of names.
+    /// BOS's percentages: complete, configuring, failed, powering off, powering on, staged, successful.
     pub(crate) fn percentages(&self) -> [f64; 7] {
         let numbers = [self.complete, self.configuring, self.failed, self.powering_off, self.powering_on, self.staged, self.successful];
         numbers.map(|number| percent(number, self.managed))

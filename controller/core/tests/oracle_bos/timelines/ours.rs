@@ -1,14 +1,14 @@
 //! Our core at work on the same site: inputs are folded in, passes run, calls leave when their record is durable, which is at once.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bos_core::batch::{BatchId, BatchState, Outcome, Progress, Task};
 use bos_core::fold::Fault as CoreFault;
 use bos_core::health;
-use bos_core::model::{ConfigRecord, ConfigStatus, EndKind, NodeId, Power, PowerAction, Reported, SessionUid, Token as CoreToken, World};
+use bos_core::model::{ConfigRecord, ConfigStatus, EndKind, NodeId, Power, PowerAction, SessionUid, Token as CoreToken, World};
 use bos_core::pass;
 use bos_core::running::{Dispatch, Order};
 use bos_core::session::Stage;
@@ -22,7 +22,7 @@ use super::scenario::{Deed, Parameters, Service};
 use super::site::{Code, Site, Token};
 use crate::acting::case::{Call, Fault, Faulty, Meaning};
 use crate::decision::record::Said;
-use crate::fixture::{START, digest, seen, setup, snapshot, xname};
+use crate::fixture::{START, digest, reported, seen, setup, snapshot, xname};
 
 const ID: NodeId = NodeId(0);
 /// A pass of the engine at the latest after that.
@@ -64,12 +64,8 @@ impl<'a> Ours<'a> {
         world.reports.listening_since = Some(START - Duration::from_secs(3600));
         world.nodes[0].retry_policy = parameters.retry_policy;
         let before = START - Duration::from_secs(7200);
-        world.nodes[0].reported = parameters.running.as_ref().map(|image| Reported {
-            token: CoreToken("token-0".into()),
-            artifacts: Some(digest(image)),
-            since: before,
-            at: before,
-        });
+        let report = |image: &String| reported(CoreToken("token-0".into()), Some(digest(image)), before);
+        world.nodes[0].reported = parameters.running.as_ref().map(report);
         let mut ours = Self {
             parameters,
             site: Site::new(parameters),
@@ -220,6 +216,9 @@ impl<'a> Ours<'a> {
                     self.after(ANSWER, Event::Outcome(batch, outcome));
                 }
             }
+            // Nobody here fetches boot scripts, has a state in HSM or removes Sessions.
+            Effect::ReadScripts(nodes) => self.world.fold_scripts(&nodes, Ok(HashMap::new()), self.at()),
+            Effect::ReadStates(_) | Effect::RemoveSession(_) => {}
             Effect::Follow(batch) => {
                 let progress = self.follow(batch);
                 self.after(ANSWER, Event::Progress(batch, self.now, progress));
