@@ -163,11 +163,12 @@ impl Case<'_> {
             PlannedOperation::Boot | PlannedOperation::Reboot => {}
         }
         match self.drive.action {
+            // Also a node that had booted and went off again: it is not waited for, it is powered on anew.
+            _ if self.drive.phase != Phase::PoweringOn => Some(Decision::Enter(Phase::PoweringOn)),
             Some(issued) if issued.action == PowerAction::On && !issued.failed => (self.now >= issued.power_by).then(|| {
                 let waited = span_text(issued.power_by.since(issued.at));
                 Decision::ActionFailed { refund: !issued.accepted, error: format!("still off {waited} after power-on").into() }
             }),
-            _ if self.drive.phase != Phase::PoweringOn => Some(Decision::Enter(Phase::PoweringOn)),
             _ if self.drive.attempts.on >= self.limit() => Some(self.power_on_exhausted()),
             _ if self.held_by(HoldReason::NotInConfigurationService) => self.wait_for_config_record(),
             _ => self.drive.hold.map(|_| Decision::Release),
@@ -237,6 +238,13 @@ impl Case<'_> {
         let since = self.run.started.min(self.drive.held_since);
         let foreign = |token| !self.drive.inherited.contains(token);
         self.drive.attempts.on == 0 && self.node.reported.as_ref().is_some_and(|report| report.since > since && foreign(&report.token))
+    }
+
+    /// It came up with something else after it had booted for the session: what CFS says of it is not about the session's image.
+    fn booted_again_since(&self, booted: Timestamp) -> bool {
+        let ours = |token| self.run.boot_set_of(token) == Some(self.drive.boot_set);
+        let report = self.node.reported.as_ref().filter(|report| report.since > booted);
+        report.is_some_and(|report| !ours(&report.token) && report.artifacts != self.boot_set.artifacts)
     }
 
     fn left_to_another(&self) -> Decision {
@@ -330,6 +338,9 @@ impl Case<'_> {
     /// Runs the desired image.
     fn judge_booted(&self) -> Option<Decision> {
         let booted = self.drive.booted?;
+        if self.operation() != PlannedOperation::Configure && self.booted_again_since(booted) {
+            return Some(self.left_to_another());
+        }
         if self.boot_set.configuration.is_empty() {
             return Some(Decision::End(EndKind::Succeeded, "".into(), "Booted.".into()));
         }

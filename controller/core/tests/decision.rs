@@ -193,7 +193,7 @@ fn power() {
             "PoweringOn: On failed",
         ],
     );
-    let table = Table { file: "golden-power.txt", columns: &[doing, POWERS, attempts, reports, OPERATIONS] };
+    let table = Table { file: "golden-power.txt", columns: &[doing, POWERS, attempts, reports, OPERATIONS], says: "decision" };
     table.check(|row| {
         let [doing, power, attempts, report, operation] = row else { panic!("{row:?}") };
         let (phase, action) = doing.split_once(": ").unwrap();
@@ -204,7 +204,7 @@ fn power() {
         scene.report(report);
         // Off is believed only where no report contradicts it, so it is seen as late as can be.
         scene.power(power, scene.desk.now);
-        scene.judge()
+        Some(scene.judge())
     });
 }
 
@@ -217,7 +217,7 @@ fn configuration() {
         ("deadline", &["ahead", "passed"]),
         ("session", &["runs", "cancelled"]),
     ];
-    Table { file: "golden-configuration.txt", columns }.check(|row| {
+    Table { file: "golden-configuration.txt", columns, says: "decision" }.check(|row| {
         let [phase, wanted, record, deadline, session] = row else { panic!("{row:?}") };
         let mut scene = Scene::new("Boot", if *wanted == "conf" { "conf" } else { "" });
         scene.phase(phase);
@@ -239,7 +239,7 @@ fn configuration() {
         }
         let uid = scene.desk.uid.clone();
         scene.desk.world.sessions.get_mut(&uid).unwrap().spec.cancel = *session == "cancelled";
-        scene.judge()
+        Some(scene.judge())
     });
 }
 
@@ -252,7 +252,7 @@ fn silence() {
         ("report", &["-", "unknown image", "unknown image since then"]),
         ("last look", &["fresh", "stale"]),
     ];
-    Table { file: "golden-silence.txt", columns }.check(|row| {
+    Table { file: "golden-silence.txt", columns, says: "decision" }.check(|row| {
         let [heard, together, attempts, report, look] = row else { panic!("{row:?}") };
         let mut scene = Scene::new("Boot", "");
         let now = scene.desk.now;
@@ -271,6 +271,6 @@ fn silence() {
             _ => Some(now - 10 * SECOND),
         };
         scene.silent = together.parse().unwrap();
-        scene.judge()
+        Some(scene.judge())
     });
 }

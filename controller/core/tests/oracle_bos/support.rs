@@ -57,15 +57,21 @@ pub(crate) enum Rule {
 }
 
 /// How often cases agreed, and how often each rule was the reason that they did not.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
+#[derive(Debug)]
+pub(crate) struct Tally<R> {
     pub(crate) agreed: usize,
-    pub(crate) rules: BTreeMap<Rule, usize>,
+    pub(crate) rules: BTreeMap<R, usize>,
     pub(crate) unexplained: Vec<String>,
 }
 
-impl Tally {
-    pub(crate) fn deviates(&mut self, rules: impl IntoIterator<Item = Rule>) {
+impl<R> Default for Tally<R> {
+    fn default() -> Self {
+        Self { agreed: 0, rules: BTreeMap::new(), unexplained: Vec::new() }
+    }
+}
+
+impl<R: Copy + Ord + fmt::Debug> Tally<R> {
+    pub(crate) fn deviates(&mut self, rules: impl IntoIterator<Item = R>) {
         for rule in rules {
             *self.rules.entry(rule).or_default() += 1;
         }
@@ -76,7 +82,7 @@ impl Tally {
     }
 
     /// Prints the counts and compares them with those of the last review.
-    pub(crate) fn check(&self, title: &str, agreed: usize, rules: &[(Rule, usize)]) {
+    pub(crate) fn check(&self, title: &str, agreed: usize, rules: &[(R, usize)]) {
         println!("{title}: {} agree; {:?}; {} unexplained", self.agreed, self.rules, self.unexplained.len());
         assert!(self.unexplained.is_empty(), "{title}:\n{}", self.unexplained.join("\n"));
         assert_eq!(self.rules, rules.iter().copied().collect(), "{title}");

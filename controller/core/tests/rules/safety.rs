@@ -3,6 +3,7 @@
 use crate::MINUTE;
 use crate::SECOND;
 use crate::boot;
+use crate::boot_with;
 use crate::desk::Desk;
 use crate::desk::is_power;
 use crate::desk::token;
@@ -18,6 +19,7 @@ use bos_core::batch::Task;
 use bos_core::fold::ReportNeeds;
 use bos_core::journal::Journal;
 use bos_core::journal::snapshot as journal_of;
+use bos_core::model::ConfigStatus;
 use bos_core::model::EndKind;
 use bos_core::model::HoldReason;
 use bos_core::model::NodeId;
@@ -116,6 +118,20 @@ mod rule_07_no_second_power_cycle {
         desk.world.nodes[0].reported.as_mut().unwrap().since = booted;
         let _ = desk.pass();
         desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.end(0), Some((EndKind::LeftRunning, reasons::LEFT_RUNNING)));
+    }
+
+    #[test]
+    fn a_node_that_somebody_boots_while_it_is_configured_is_left_alone() {
+        let mut desk = boot_with(1, |plan| plan.boot_sets[0].configuration = "conf".into());
+        desk.powered_on();
+        desk.wait(MINUTE);
+        let _ = desk.report(0, &token());
+        let _ = desk.pass();
+        desk.wait(MINUTE);
+        let _ = desk.report(0, &Token("foreign".into()));
+        desk.configuration(0, "conf", ConfigStatus::Configured);
         assert!(desk.leaves().is_empty());
         assert_eq!(desk.end(0), Some((EndKind::LeftRunning, reasons::LEFT_RUNNING)));
     }

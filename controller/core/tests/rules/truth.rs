@@ -142,6 +142,19 @@ mod rule_03_booted_on_evidence {
     }
 
     #[test]
+    fn a_node_that_is_off_again_while_it_is_configured_is_powered_on_anew() {
+        let mut desk = boot_with(1, |plan| plan.boot_sets[0].configuration = "conf".into());
+        desk.powered_on();
+        let _ = desk.report(0, &token());
+        let _ = desk.pass();
+        assert_eq!(desk.drive(0).phase, Phase::Configuring);
+        desk.wait(MINUTE);
+        desk.power(0, Power::Off);
+        assert_eq!(desk.prepared().order, Order::Power(PowerAction::On));
+        assert_eq!(desk.drive(0).attempts.on, 2);
+    }
+
+    #[test]
     fn no_more_nodes_are_cycled_than_max_power_cycled_says_even_in_one_pass() {
         let mut desk = boot_with(5, |plan| plan.max_power_cycled = Some(2));
         for index in 0..5 {

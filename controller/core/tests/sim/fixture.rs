@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bos_core::artifacts::{ArtifactSet, Etags};
-use bos_core::model::{Digest, SessionUid, World};
+use bos_core::model::{Digest, Reported, SessionUid, Token, World};
 use bos_core::plan::{PLAN_VERSION, Plan, PlannedBootSet, PlannedOperation, RunningPolicy};
 use bos_core::resolve::{Facts, Snapshot};
 use bos_core::session::SessionSeen;
@@ -59,6 +59,11 @@ pub(crate) fn artifacts(image: &str) -> ArtifactSet {
 /// The digest under which plans and reports know an image.
 pub(crate) fn digest(image: &str) -> Digest {
     Digest(artifacts(image).short_digest().into())
+}
+
+/// A report from long ago or just now.
+pub(crate) fn reported(token: Token, artifacts: Option<Digest>, at: Timestamp) -> Reported {
+    Reported { token, artifacts, since: at, at, expired: false }
 }
 
 /// A template with one boot set over these nodes; an empty configuration switches CFS off.
