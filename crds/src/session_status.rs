@@ -252,12 +252,12 @@ pub struct SessionPercentages {
     #[schemars(length(max = 8))]
     pub staged: String,
 
-    /// Being powered off.
+    /// To be powered off, or being powered off.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 8))]
     pub powering_off: String,
 
-    /// Being powered on, until they report.
+    /// To be powered on, or being powered on, until they are up.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 8))]
     pub powering_on: String,

@@ -174,6 +174,8 @@ pub struct Drive {
     pub action: Option<Issued>,
     /// Attempts of this run.
     pub attempts: Attempts,
+    /// When its last power-on was decided, by the wall clock: what the node says after that shows that it is up (rule 8).
+    pub last_on: Option<Timestamp>,
     /// Boot parameters confirmed by BSS for the power-on to come.
     pub params: Prepared,
     /// Configuration confirmed by CFS for the power-on to come.

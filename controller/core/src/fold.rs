@@ -504,8 +504,10 @@ impl World {
 
     fn configured(&mut self, node: NodeId, session: &SessionUid, changed: bool, work: Work, now: Timestamp) {
         let patience = self.options.power_unknown_wait;
+        // A node that is to have no configuration need not be known to CFS.
+        let needless = self.driver(node).is_some_and(|(session, drive)| session.configuration_of(drive.boot_set).is_none());
         self.with_drive(node, session, |drive| {
-            if changed {
+            if changed || needless {
                 drive.config = Prepared::Yes;
                 drive.together = 0;
                 drive.hold = None;

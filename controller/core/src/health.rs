@@ -1,6 +1,6 @@
 //! Which services answer. A service that does not is one condition on the Session, with back-off; it burns no attempts (rule 14).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +79,7 @@ pub struct Outage {
 /// Health of all services.
 #[derive(Debug, Clone, Default)]
 pub struct Services {
+    absent: BTreeSet<Service>,
     outages: BTreeMap<Service, Outage>,
 }
 
@@ -86,6 +87,18 @@ pub struct Services {
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 impl Services {
+    /// All services but those that this site does not have.
+    #[must_use]
+    pub fn without(absent: impl IntoIterator<Item = Service>) -> Self {
+        Self { absent: absent.into_iter().collect(), outages: BTreeMap::new() }
+    }
+
+    /// Whether the site has it.
+    #[must_use]
+    pub fn has(&self, service: Service) -> bool {
+        !self.absent.contains(&service)
+    }
+
     /// A call succeeded. True when this ends an outage.
     pub fn answered(&mut self, service: Service, now: Timestamp) -> bool {
         match self.outages.get_mut(&service) {

@@ -89,6 +89,9 @@ pub(crate) struct DriveRecord {
     pub(crate) refunds: u8,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) down_seen: bool,
+    /// By the wall clock, as in `IssuedRecord`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_on_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) inherited: Vec<Token>,
     #[serde(default, skip_serializing_if = "str::is_empty")]
@@ -349,6 +352,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &crate::session::
             together: drive.together,
             refunds: drive.refunds,
             down_seen: drive.down_seen,
+            last_on_ms: drive.last_on.map(Timestamp::as_millis),
             inherited: drive.inherited.clone(),
             error: drive.error.clone(),
         }),

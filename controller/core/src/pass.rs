@@ -246,6 +246,7 @@ impl World {
                     Some(Issued { action, at: now, decided: now, power_by, boot_by: now + spans.1, accepted: false, failed: false });
                 let attempts = drive.attempts.of(action);
                 *attempts = attempts.saturating_add(1);
+                drive.last_on = if action == PowerAction::On { Some(now) } else { drive.last_on };
                 drive.down_seen = false;
                 drive.script = Script::NotAsked;
                 drive.since = now;
@@ -289,6 +290,7 @@ impl World {
             phase: Phase::None,
             action: None,
             attempts: crate::model::Attempts::default(),
+            last_on: None,
             params: Prepared::No,
             config: Prepared::No,
             down_seen: false,

@@ -20,7 +20,7 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
         let Some(run) = session.running().filter(|_| !session.halted()) else { continue };
         let mut steps: BTreeMap<(Work, u16, u32), Vec<NodeId>> = BTreeMap::new();
         for (id, node, drive) in ready(world, session, run, now) {
-            let Some(work) = next_step(run, drive) else { continue };
+            let work = next_step(world, drive);
             let boot_set = if matches!(work, Work::Power(_)) { 0 } else { drive.boot_set };
             if may_start(world, work, now) {
                 steps.entry((work, boot_set, drive.together)).or_default().push(id);
@@ -72,13 +72,13 @@ fn ready<'a>(world: &'a World, session: &'a Session, run: &'a Run, now: Timestam
     })
 }
 
-fn next_step(run: &Run, drive: &Drive) -> Option<Work> {
-    let wants_config = !run.plan.boot_set(drive.boot_set)?.configuration.is_empty();
-    Some(match (drive.params, drive.config) {
+/// CFS is told where no configuration is wanted too: otherwise it would bring the node to the one it was told last.
+fn next_step(world: &World, drive: &Drive) -> Work {
+    match (drive.params, drive.config) {
         (Prepared::No, _) => Work::BootParameters,
-        (Prepared::Yes, Prepared::No) if wants_config => Work::PrepareConfiguration,
+        (Prepared::Yes, Prepared::No) if world.services.has(Service::Cfs) => Work::PrepareConfiguration,
         (Prepared::Yes, _) => Work::Power(PowerAction::On),
-    })
+    }
 }
 
 /// How many power-ons may leave now, for all sessions together: none while the stop switch is set; otherwise what pacing leaves.

@@ -278,8 +278,9 @@ fn status_and_reason(world: &World, node: &Node, drive: &Drive, session: &Sessio
         (Phase::None, _) if unavailable(crate::health::Service::Pcs) => (NodeStatus::OnHold, reasons::SERVICE_UNAVAILABLE),
         (Phase::None, _) => (NodeStatus::OnHold, reasons::NOT_OBSERVED),
         (Phase::Configuring, _) => (NodeStatus::Configuring, reasons::AWAITING_CONFIGURATION),
-        (Phase::PoweringOn, Some(issued)) if issued.action == PowerAction::On && !issued.failed => {
-            let on = node.power_since(issued.at) == Some(Power::On);
+        // One that was said to have failed may have come on all the same.
+        (Phase::PoweringOn, Some(issued)) if issued.action == PowerAction::On && (!issued.failed || came_on(node, &issued)) => {
+            let on = came_on(node, &issued);
             (NodeStatus::PowerOnCalled, if on { reasons::AWAITING_REPORT } else { reasons::AWAITING_POWER })
         }
         (Phase::PoweringOn, _) => (NodeStatus::PowerOnPending, blocked.unwrap_or_else(|| pending_reason(world, drive, now))),
@@ -293,12 +294,17 @@ fn status_and_reason(world: &World, node: &Node, drive: &Drive, session: &Sessio
     }
 }
 
+/// Seen on since it was switched on.
+fn came_on(node: &Node, issued: &Issued) -> bool {
+    node.power_since(issued.at) == Some(Power::On)
+}
+
 fn pending_reason(world: &World, drive: &Drive, now: Timestamp) -> &'static str {
     use crate::health::Service;
     let (waits_for, reason) = match (drive.params, drive.config) {
         (Prepared::No, _) => (Service::Bss, reasons::BOOT_PARAMETERS_PENDING),
-        (Prepared::Yes, Prepared::No) => (Service::Cfs, reasons::CONFIGURATION_PENDING),
-        (Prepared::Yes, Prepared::Yes) => (Service::Pcs, reasons::PACED),
+        (Prepared::Yes, Prepared::No) if world.services.has(Service::Cfs) => (Service::Cfs, reasons::CONFIGURATION_PENDING),
+        (Prepared::Yes, _) => (Service::Pcs, reasons::PACED),
     };
     if world.services.down(waits_for).is_some() || drive.not_before > now { reasons::SERVICE_UNAVAILABLE } else { reason }
 }

@@ -50,7 +50,7 @@ pub fn session(world: &World, session: &Session, before: &SessionStatus, now: Ti
         status.progress = progress(&run.tally());
         status.failures = failures(world, run);
         status.counts = counted.counts;
-        status.percentages = SessionPercentages::of(&counted.counts);
+        status.percentages = SessionPercentages::of(&counted.by_phase);
         waiting = Some(counted.message);
         describe_plan(world, &run.plan, &mut status);
     }
@@ -80,6 +80,8 @@ fn progress(tally: &Tally) -> String {
 
 struct Counted {
     counts: SessionCounts,
+    /// The same with pending nodes in the phase they are in, as BOS's percentages count them (§2.6).
+    by_phase: SessionCounts,
     message: String,
 }
 
@@ -99,6 +101,7 @@ fn count(world: &World, session: &Session, run: &Run, now: Timestamp) -> Counted
         cancelled: int(tally.cancelled),
         ..SessionCounts::default()
     };
+    let (mut to_power_on, mut to_power_off) = (0, 0);
     let mut waits: BTreeMap<&'static str, (usize, Option<Timestamp>)> = BTreeMap::new();
     for id in run.open() {
         let Some((node, drive)) = world.node(id).and_then(|node| Some((node, node.drive.as_ref()?))) else { continue };
@@ -114,10 +117,14 @@ fn count(world: &World, session: &Session, run: &Run, now: Timestamp) -> Counted
             NodeStatus::OnHold => counts.on_hold += 1,
             NodeStatus::PowerOnPending | NodeStatus::PowerOffPending | NodeStatus::Stable | NodeStatus::Failed => counts.pending += 1,
         }
+        to_power_on += i32::from(status == NodeStatus::PowerOnPending);
+        to_power_off += i32::from(status == NodeStatus::PowerOffPending);
     }
     let open: usize = waits.values().map(|(nodes, _)| nodes).sum();
     let parts: Vec<String> = waits.iter().map(|(reason, (nodes, by))| wait_text(reason, *nodes, *by)).collect();
-    Counted { counts, message: format!("{open} in progress: {}", parts.join(", ")) }
+    let (powering_on, powering_off) = (counts.powering_on + to_power_on, counts.powering_off + to_power_off);
+    let by_phase = SessionCounts { powering_on, powering_off, ..counts };
+    Counted { counts, by_phase, message: format!("{open} in progress: {}", parts.join(", ")) }
 }
 
 fn wait_text(reason: &str, nodes: usize, deadline: Option<Timestamp>) -> String {

@@ -281,6 +281,7 @@ fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: 
     drive.phase = state.phase;
     drive.action = action;
     drive.attempts = state.attempts;
+    drive.last_on = record.last_on_ms.map(Timestamp::from_millis);
     drive.params = record.params;
     drive.config = record.config;
     drive.booted = record.booted_ms.map(|age| clock.past(age));

@@ -202,7 +202,9 @@ impl World {
 fn still_justified(node: &Node, batch: &Batch, now: Timestamp) -> bool {
     let Work::Power(action) = batch.work else { return true };
     let wanted = if action == PowerAction::On { Power::Off } else { Power::On };
-    let booted_since = node.reported.as_ref().is_some_and(|report| report.since > batch.opened);
+    // A node that is to go off because it was silent may have spoken, whatever it runs (rule 8).
+    let spoke = node.heard.filter(|_| node.drive.as_ref().is_some_and(|drive| drive.last_on.is_some()));
+    let booted_since = node.reported.as_ref().is_some_and(|report| report.since > batch.opened) || spoke > Some(batch.opened);
     node.power_fresh(Timestamp::default(), now) == Some(wanted) && !booted_since
 }
 

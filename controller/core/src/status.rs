@@ -12,6 +12,7 @@ use std::time::Duration;
 use bos_crds::reasons;
 
 use crate::discovery;
+use crate::health::Service;
 use crate::model::{ConfigStatus, Drive, EndKind, Hold, HoldReason, Node, Phase, Power, PowerAction, Prepared, World};
 use crate::pass::MAX_REFUNDS;
 use crate::plan::{PlannedBootSet, PlannedOperation, RunningPolicy};
@@ -203,8 +204,7 @@ impl Case<'_> {
 
     /// On, and the session has done nothing to it yet.
     fn judge_running(&self) -> Option<Decision> {
-        let image = self.known_image();
-        let same = self.boot_set.artifacts.is_some() && image == self.boot_set.artifacts.as_ref();
+        let (image, same) = (self.known_image(), self.runs_wanted_image());
         Some(match (self.operation(), self.run.plan.running) {
             (PlannedOperation::Configure, _) => Decision::AlreadyBooted,
             (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Leave) if same => Decision::AlreadyBooted,
@@ -215,6 +215,7 @@ impl Case<'_> {
             (PlannedOperation::Boot, RunningPolicy::Leave) => {
                 self.left(reasons::LEFT_RUNNING, "It runs another image and runningNodes is Leave.")
             }
+            _ if self.came_back() => Decision::AlreadyBooted,
             _ if self.booted_by_another() => self.left_to_another(),
             (PlannedOperation::Shutdown, _) => Decision::Enter(Phase::PoweringOff),
             (PlannedOperation::Reboot, _) | (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Restart) => {
@@ -235,9 +236,19 @@ impl Case<'_> {
     /// It came up after the session began, by neither this session nor the one it was taken from (rule 7). The session's
     /// beginning counts, not the restart of the operator since which the node has been held again.
     fn booted_by_another(&self) -> bool {
+        if self.drive.last_on.is_some() {
+            // It came up for this session and went off again, and it was not this session that switched it on after that.
+            return true;
+        }
         let since = self.run.started.min(self.drive.held_since);
         let foreign = |token| !self.drive.inherited.contains(token);
-        self.drive.attempts.on == 0 && self.node.reported.as_ref().is_some_and(|report| report.since > since && foreign(&report.token))
+        self.node.reported.as_ref().is_some_and(|report| report.since > since && foreign(&report.token))
+    }
+
+    /// It says that it runs what this session powered it on for.
+    fn came_back(&self) -> bool {
+        let report = self.node.reported.as_ref().filter(|_| self.drive.last_on.is_some());
+        report.is_some_and(|report| self.run.boot_set_of(&report.token) == Some(self.drive.boot_set))
     }
 
     /// It came up with something else after it had booted for the session: what CFS says of it is not about the session's image.
@@ -256,6 +267,11 @@ impl Case<'_> {
 
     fn left(&self, reason: &str, message: &str) -> Decision {
         Decision::End(EndKind::LeftRunning, reason.into(), message.into())
+    }
+
+    /// It runs the image that its boot set wants, by its own last report.
+    fn runs_wanted_image(&self) -> bool {
+        self.boot_set.artifacts.is_some() && self.known_image() == self.boot_set.artifacts.as_ref()
     }
 
     /// The image of the last report, unless it has expired.
@@ -288,11 +304,11 @@ impl Case<'_> {
 
     /// To be switched off, but nothing has been asked yet, or without effect: what came in since may speak against it.
     fn reconsider(&self) -> Option<Decision> {
-        let report = self.node.reported.as_ref()?;
-        if self.drive.attempts.on > 0 {
-            return (self.run.boot_set_of(&report.token) == Some(self.drive.boot_set)).then_some(Decision::AlreadyBooted);
+        match self.drive.last_on {
+            Some(_) if self.came_back() => Some(Decision::AlreadyBooted),
+            Some(on) => self.node.spoke_since(on).then(unknown_image_up),
+            None => self.booted_by_another().then(|| self.left_to_another()),
         }
-        self.booted_by_another().then(|| self.left_to_another())
     }
 
     fn exhausted(&self, action: PowerAction) -> Option<Decision> {
@@ -309,13 +325,15 @@ impl Case<'_> {
     /// On in the phase PoweringOn.
     fn judge_coming_up(&self) -> Option<Decision> {
         let Some(issued) = self.drive.action.filter(|issued| issued.action == PowerAction::On) else {
+            if self.operation() == PlannedOperation::Boot && self.runs_wanted_image() {
+                return Some(Decision::AlreadyBooted);
+            }
             return Some(self.left(
                 reasons::LEFT_RUNNING,
                 "Somebody powered it on after this session began, before our power-on, so it is left alone.",
             ));
         };
-        let ours = |token| self.run.boot_set_of(token) == Some(self.drive.boot_set);
-        if self.node.spoke_since(issued.decided) && self.node.reported.as_ref().is_some_and(|report| ours(&report.token)) {
+        if self.node.spoke_since(issued.decided) && self.came_back() {
             return Some(Decision::AlreadyBooted);
         }
         if self.now >= issued.boot_by {
@@ -341,8 +359,10 @@ impl Case<'_> {
         if self.operation() != PlannedOperation::Configure && self.booted_again_since(booted) {
             return Some(self.left_to_another());
         }
-        if self.boot_set.configuration.is_empty() {
-            return Some(Decision::End(EndKind::Succeeded, "".into(), "Booted.".into()));
+        let nothing_wanted = self.boot_set.configuration.is_empty();
+        let booted_alone = || Decision::End(EndKind::Succeeded, "".into(), "Booted.".into());
+        if nothing_wanted && (self.drive.config == Prepared::Yes || !self.world.services.has(Service::Cfs)) {
+            return Some(booted_alone());
         }
         if self.drive.phase != Phase::Configuring {
             return Some(Decision::Enter(Phase::Configuring));
@@ -353,6 +373,9 @@ impl Case<'_> {
         let overdue = self.drive.configured_by.is_some_and(|by| self.now >= by);
         let seen = self.node.config.as_ref().filter(|seen| seen.at >= booted)?;
         let Some(record) = &seen.record else {
+            if nothing_wanted {
+                return Some(booted_alone());
+            }
             return self.hold_or_fail(HoldReason::NotInConfigurationService, self.world.options.power_unknown_wait);
         };
         // What CFS says counts only once it was told what this session wants.
@@ -361,6 +384,7 @@ impl Case<'_> {
             return overdue.then(|| self.configuration_late("still to be set"));
         }
         match &record.status {
+            _ if nothing_wanted => Some(booted_alone()),
             ConfigStatus::Configured => Some(Decision::End(EndKind::Succeeded, "".into(), "Booted and configured.".into())),
             ConfigStatus::Pending => overdue.then(|| self.configuration_late("pending")),
             ConfigStatus::Failed => Some(self.configuration_failed("failed")),
@@ -418,6 +442,12 @@ impl Case<'_> {
     fn limit(&self) -> u16 {
         self.world.retry_limit(self.node)
     }
+}
+
+/// A node that speaks is up, whatever it runs: it is not cycled for its silence (rule 8).
+fn unknown_image_up() -> Decision {
+    let message = "It is up but reports an image we do not know; left on. See its kernel command line and BSS.";
+    Decision::End(EndKind::Failed, reasons::BOOT_TIMEOUT.into(), message.into())
 }
 
 /// The registry's reason for a hold.

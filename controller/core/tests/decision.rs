@@ -13,6 +13,7 @@ mod golden;
 
 use std::time::Duration;
 
+use bos_core::health::Services;
 use bos_core::model::{ConfigRecord, ConfigSeen, ConfigStatus, Issued, Phase, Power, PowerAction, PowerSeen, Reported, Script, Token};
 use bos_core::plan::{PlannedOperation, RunningPolicy};
 use bos_core::status::Case;
@@ -43,7 +44,7 @@ impl Scene {
         };
         let mut plan = plan(operation, 1, "new", configuration);
         plan.running = running;
-        let mut desk = Desk::new(1, plan);
+        let mut desk = Desk::at_a_site(1, plan, Services::default());
         let uid = desk.uid.clone();
         let run = desk.world.sessions.get_mut(&uid).and_then(|session| session.running_mut()).unwrap();
         run.tokens.push((token(), 0));
@@ -112,12 +113,16 @@ impl Scene {
             "last" => 3,
             other => panic!("attempts {other}"),
         };
+        let now = self.desk.now;
         let drive = self.drive();
         if drive.phase == Phase::None {
             return;
         }
         let powered_on = drive.phase == Phase::PoweringOn && drive.action.is_some();
         drive.attempts.on = if powered_on || attempts_used == 3 { attempts_used } else { 0 };
+        let powered_on_at =
+            drive.action.filter(|issued| issued.action == PowerAction::On).map_or(now - 20 * MINUTE, |issued| issued.decided);
+        drive.last_on = (drive.attempts.on > 0).then_some(powered_on_at);
         drive.attempts.graceful =
             if drive.phase == Phase::PoweringOff && (drive.action.is_some() || attempts_used == 3) { attempts_used } else { 0 };
         drive.attempts.forceful =

@@ -9,6 +9,9 @@ use crate::status::Case;
 use crate::time::Timestamp;
 use crate::want::Want;
 
+/// The pause between looks at the power of a node that is being configured: nothing is expected to change.
+const WHILE_CONFIGURED: Duration = Duration::from_secs(60);
+
 /// Nodes to ask about.
 #[derive(Default)]
 pub(super) struct Looks {
@@ -53,12 +56,13 @@ impl Case<'_> {
     /// Whether the power service must be asked about this node now.
     fn wants_power(&self) -> bool {
         let since = self.evidence_since();
-        if self.node.reading_power
-            || self.node.batch.is_some()
-            || since > self.now
-            || (self.drive.booted.is_some() && !self.being_switched_off())
-        {
+        if self.node.reading_power || self.node.batch.is_some() || since > self.now {
             return false;
+        }
+        if self.drive.booted.is_some() && !self.being_switched_off() {
+            // One that goes off while it is configured is powered on anew.
+            return self.drive.phase == Phase::Configuring
+                && self.node.power.as_ref().is_none_or(|seen| self.now >= seen.at + WHILE_CONFIGURED);
         }
         match self.node.power.as_ref().filter(|seen| seen.at >= since) {
             None => true,

@@ -8,7 +8,7 @@ use crate::health::Service;
 use crate::model::{EndKind, HoldReason, Issued, PowerAction, Script, World};
 use crate::plan::Evidence;
 use crate::session::Run;
-use crate::status::Case;
+use crate::status::{Case, unknown_image_up};
 use crate::time::{Timestamp, span_text};
 use crate::want::Decision;
 
@@ -34,8 +34,7 @@ impl Case<'_> {
     pub(super) fn judge_silent(&self, issued: &Issued) -> Option<Decision> {
         let options = &self.world.options;
         if self.node.spoke_since(issued.decided) {
-            let message = "It is up but reports an image we do not know; left on. See its kernel command line and BSS.";
-            return Some(Decision::End(EndKind::Failed, reasons::BOOT_TIMEOUT.into(), message.into()));
+            return Some(unknown_image_up());
         }
         if !self.can_be_heard(issued) {
             // Until it has had time to be heard; only a path that stays closed makes this end in failure.

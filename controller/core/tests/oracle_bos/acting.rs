@@ -39,10 +39,9 @@ fn operators_act_as_bos_or_deviate_by_rule() {
     }
     tally.check(
         "acting operators",
-        187,
+        189,
         &[
             (Rule::HsmAskedAtSetUp, 6),
-            (Rule::NothingToConfigure, 2),
             (Rule::DeadlineReached, 5),
             (Rule::NoPowerOnUnprepared, 4),
             (Rule::NoPowerOnUntagged, 1),

@@ -81,13 +81,25 @@ impl<R: Copy + Ord + fmt::Debug> Tally<R> {
         self.unexplained.push(case.to_string());
     }
 
-    /// Prints the counts and compares them with those of the last review.
+    /// Prints the counts, and compares them with those of the last review where the recording is the one that was reviewed.
+    /// Whatever the recording, no case may be unexplained.
     pub(crate) fn check(&self, title: &str, agreed: usize, rules: &[(R, usize)]) {
         println!("{title}: {} agree; {:?}; {} unexplained", self.agreed, self.rules, self.unexplained.len());
         assert!(self.unexplained.is_empty(), "{title}:\n{}", self.unexplained.join("\n"));
-        assert_eq!(self.rules, rules.iter().copied().collect(), "{title}");
-        assert_eq!(self.agreed, agreed, "{title}");
+        if recorded_bytes() == REVIEWED {
+            assert_eq!(self.rules, rules.iter().copied().collect(), "{title}");
+            assert_eq!(self.agreed, agreed, "{title}");
+        }
     }
+}
+
+/// Size of the recording whose counts were reviewed.
+const REVIEWED: u64 = 1_899_591;
+
+fn recorded_bytes() -> u64 {
+    let data = fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data")).unwrap();
+    let recorded = data.map(Result::unwrap).filter(|file| file.path().extension().is_some_and(|end| end == "jsonl"));
+    recorded.map(|file| file.metadata().unwrap().len()).sum()
 }
 
 pub(crate) fn read(name: &str) -> String {

@@ -203,12 +203,11 @@ fn timelines_agree_with_bos_or_deviate_by_rule() {
     }
     tally.check(
         "timelines",
-        13,
+        15,
         &[
             (Rule::UnknownPowerHolds, 1),
             (Rule::OldReportProvesNothing, 1),
             (Rule::CfsAskedOnlyWhenBooted, 1),
-            (Rule::NothingToConfigure, 3),
             (Rule::LastAttemptLeavesOn, 4),
             (Rule::ConfigurationHasADeadline, 1),
             (Rule::NoPowerOnUntagged, 1),

@@ -7,8 +7,11 @@ use crate::boot_with;
 use crate::desk::Desk;
 use crate::desk::is_power;
 use crate::desk::token;
+use crate::fixture::START;
 use crate::fixture::at;
+use crate::fixture::digest;
 use crate::fixture::plan;
+use crate::fixture::reported;
 use crate::fixture::run_plan;
 use crate::fixture::seen;
 use crate::fixture::setup;
@@ -23,6 +26,7 @@ use bos_core::model::ConfigStatus;
 use bos_core::model::EndKind;
 use bos_core::model::HoldReason;
 use bos_core::model::NodeId;
+use bos_core::model::Phase;
 use bos_core::model::Power;
 use bos_core::model::PowerAction;
 use bos_core::model::SessionUid;
@@ -183,6 +187,36 @@ mod rule_07_no_second_power_cycle {
         assert_eq!(desk.end(0), Some((EndKind::LeftRunning, reasons::LEFT_RUNNING)));
     }
 
+    #[test]
+    fn what_somebody_boots_with_the_wanted_image_is_a_success() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let _ = desk.one();
+        desk.wait(SECOND);
+        desk.world.nodes[0].reported = Some(reported(Token("somebody's".into()), Some(digest("new")), desk.now));
+        desk.power(0, Power::On);
+        desk.world.batches.clear();
+        desk.world.nodes[0].batch = None;
+        let _ = desk.pass();
+        assert_eq!(desk.end(0), Some((EndKind::Succeeded, "")));
+    }
+
+    #[test]
+    fn nor_is_one_that_came_up_for_us_and_was_switched_off_and_on_by_somebody() {
+        let mut desk = Desk::new(1, plan(PlannedOperation::Reboot, 1, "new", "conf"));
+        desk.powered_on();
+        let _ = desk.report(0, &token());
+        let _ = desk.pass();
+        desk.wait(2 * MINUTE);
+        // Both looks came in before the next pass.
+        desk.power(0, Power::Off);
+        desk.wait(SECOND);
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.end(0), Some((EndKind::LeftRunning, reasons::LEFT_RUNNING)));
+    }
+
     /// Status operator and power-off operators judge by the same look: one that is too old for the first is too old for the others.
     #[test]
     fn nor_is_it_forced_when_the_time_of_a_boot_has_passed_since_the_look() {
@@ -259,6 +293,39 @@ mod rule_08_silence {
         let _ = desk.report(0, &Token("its own".into()));
         desk.wait(desk.world.options.max_boot_wait);
         desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::BOOT_TIMEOUT)));
+    }
+
+    #[test]
+    fn nor_is_one_that_speaks_before_its_power_off_has_left() {
+        for restarted in [false, true] {
+            let mut desk = silent(1);
+            desk.world.emergency_stop = true;
+            assert!(desk.leaves().is_empty());
+            assert_eq!(desk.drive(0).phase, Phase::PoweringOff);
+            if restarted {
+                desk.restart(SECOND);
+                let _ = desk.pass();
+                desk.power(0, Power::On);
+            }
+            let _ = desk.report(0, &Token("its own".into()));
+            desk.world.emergency_stop = false;
+            assert!(desk.leaves().is_empty());
+            assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::BOOT_TIMEOUT)));
+        }
+    }
+
+    #[test]
+    fn nor_one_that_says_again_what_it_said_before_the_session() {
+        let mut desk = silent(1);
+        // It ran something of its own before, and came up with that again.
+        desk.world.nodes[0].reported = Some(reported(Token("its own".into()), None, START));
+        let effects = desk.pass();
+        let Some(Effect::Record(batch)) = effects.last().cloned() else { panic!("{effects:?}") };
+        desk.wait(SECOND);
+        assert_eq!(desk.report(0, &Token("its own".into())), ReportNeeds::Nothing);
+        assert_eq!(desk.world.release(batch, desk.now), None);
         assert!(desk.leaves().is_empty());
         assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::BOOT_TIMEOUT)));
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bos_core::batch::{BatchId, BatchState, Outcome, Progress, Task};
 use bos_core::fold::ReportNeeds;
+use bos_core::health::{Service, Services};
 use bos_core::journal::{Journal, snapshot};
 use bos_core::model::{ConfigRecord, ConfigStatus, Drive, EndKind, NodeId, Power, PowerAction, Reported, SessionUid, Token, World};
 use bos_core::pass;
@@ -26,9 +27,15 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// A session at work on a plan, in a World of `count` nodes.
+    /// A session at work on a plan, in a World of `count` nodes. Where the plan wants no configuration, the site has no CFS.
     pub(crate) fn new(count: usize, plan: Plan) -> Self {
+        let needless = plan.boot_sets.iter().all(|set| set.configuration.is_empty());
+        Self::at_a_site(count, plan, Services::without(needless.then_some(Service::Cfs)))
+    }
+
+    pub(crate) fn at_a_site(count: usize, plan: Plan, services: Services) -> Self {
         let mut world = world(count, START);
+        world.services = services;
         let now = START + Duration::from_secs(120);
         let uid = run_plan(&mut world, "first", plan.clone(), now);
         Self { world, now, uid, plan }
@@ -156,6 +163,7 @@ impl Desk {
         self.wait(away);
         let mut world = world(self.world.nodes.len(), self.now);
         world.options = self.world.options.clone();
+        world.services = self.world.services.clone();
         let uid = run_plan(&mut world, "first", self.plan.clone(), self.now);
         world.resume(&uid, Journal::decode(&journal).unwrap(), self.now).unwrap();
         self.world = world;

@@ -7,7 +7,7 @@ use bos_core::batch::Outcome;
 use super::case::{Call, Case, Done, Faulty, Meaning, Operator, bos};
 use super::ours::{reading, tag_fault};
 use crate::decision::reading::Standing;
-use crate::decision::record::{Cfs, Record};
+use crate::decision::record::Record;
 
 /// A difference from BOS that is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,8 +15,6 @@ pub(crate) enum Rule {
     /// HSM is asked at set-up, and what it said is in the plan. BOS asks before every action: a node it lacks waits for ever, and while it
     /// does not answer nothing happens.
     HsmAskedAtSetUp,
-    /// Where no configuration is wanted, CFS is left alone. BOS sets none.
-    NothingToConfigure,
     /// A deadline is over when it is reached. BOS waits until it is past.
     DeadlineReached,
     /// What is on record counts as an attempt.
@@ -37,7 +35,6 @@ impl Rule {
     pub(crate) const fn basis(self) -> &'static str {
         match self {
             Self::HsmAskedAtSetUp => "rule 14, §21.2 no. 21",
-            Self::NothingToConfigure => "rule 6",
             Self::DeadlineReached => "rule 4",
             Self::ActionIsAnAttempt => "rule 14",
             Self::RunBeginsAnew => "API (a run), §21.2 no. 1",
@@ -72,7 +69,7 @@ pub(crate) fn predict(case: &Case) -> (Done, BTreeSet<Rule>) {
 
 type Rewrite = fn(&Case) -> Option<Case>;
 
-const REWRITES: [(Rule, Rewrite); 5] = [
+const REWRITES: [(Rule, Rewrite); 4] = [
     (Rule::RunBeginsAnew, |case| {
         // On hold, and nobody acts on that.
         let fresh = reading(case).standing == Standing::Fresh;
@@ -87,11 +84,6 @@ const REWRITES: [(Rule, Rewrite); 5] = [
         let fault = case.fault.filter(|fault| fault.service != Faulty::Hsm);
         Some(Case { known_to_hsm: true, fault, ..case.clone() })
     }),
-    (Rule::NothingToConfigure, |case| {
-        let record = &case.record;
-        let cfs = record.cfs.clone().map(|cfs| Cfs { desired: record.configuration.clone(), ..cfs });
-        (!record.wants_configuration()).then(|| Case { record: Record { cfs, ..record.clone() }, ..case.clone() })
-    }),
     (Rule::DeadlineReached, |case| {
         let wait = u64::try_from(case.options.max_power_off_wait.as_millis()).unwrap();
         let reached = case.operator == Operator::Forceful && case.record.age == Some(wait);
@@ -101,11 +93,7 @@ const REWRITES: [(Rule, Rewrite); 5] = [
 
 type Verdict = fn(&Case, &Done) -> Option<Done>;
 
-const VERDICTS: [(Rule, Verdict); 5] = [
-    (Rule::NothingToConfigure, |case, done| {
-        let without = done.calls.iter().filter(|call| !matches!(call, Call::Configure { .. })).cloned().collect();
-        (!case.record.wants_configuration()).then(|| Done { calls: without, ..done.clone() })
-    }),
+const VERDICTS: [(Rule, Verdict); 4] = [
     (Rule::NoPowerOnUntagged, |case, done| {
         let outcome = tag_fault(case).filter(|_| done.calls.contains(&Call::BootParameters))?;
         let becomes = matches!(outcome, Outcome::Impossible { .. }).then_some("failed");

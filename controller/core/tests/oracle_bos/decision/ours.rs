@@ -128,6 +128,8 @@ impl<'a> Scene<'a> {
         drive.attempts.graceful = graceful;
         drive.attempts.forceful = forceful;
         drive.action = issued;
+        drive.last_on =
+            (on > 0).then_some(issued.filter(|issued| issued.action == PowerAction::On).map_or(at - MINUTE, |issued| issued.decided));
         drive.phase = match self.reading.standing {
             Standing::Disabled | Standing::Failed | Standing::Fresh => Phase::None,
             Standing::PoweringOff => Phase::PoweringOff,

@@ -28,8 +28,8 @@ pub(crate) enum Rule {
     CfsAskedOnlyWhenBooted,
     /// A node to be configured that CFS does not know is held and asked for again.
     MissingFromCfsHolds,
-    /// Where no configuration is wanted, CFS has no say. BOS waits until CFS wants none either.
-    NothingToConfigure,
+    /// No configuration and an empty name for one are the same. BOS goes on until CFS has no name at all.
+    NoNameIsNoConfiguration,
     /// Artifacts are compared by their meaning, not as strings.
     ParametersByMeaning,
     /// A node that a session takes, or for which something else is wanted, begins a run of its own, without actions and attempts of
@@ -53,6 +53,8 @@ pub(crate) enum Rule {
     PowerOffWaitedOut,
     /// The decision to cycle a node that did not come up stands. BOS may change its mind until something is sent.
     CycleStands,
+    /// A node that came on after its power-on was said to have failed is coming up. BOS shows it as one that waits to be switched on.
+    OnAfterAll,
     /// A boot leaves a running node alone if nobody knows what it runs.
     UnknownImageIsLeft,
     /// A node that reports something is alive and not cycled for its silence.
@@ -66,13 +68,13 @@ pub(crate) enum Rule {
 }
 
 impl Rule {
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::UnknownPowerHolds,
         Self::MissingPowerHolds,
         Self::ReportProvesBoot,
         Self::CfsAskedOnlyWhenBooted,
         Self::MissingFromCfsHolds,
-        Self::NothingToConfigure,
+        Self::NoNameIsNoConfiguration,
         Self::ParametersByMeaning,
         Self::RunBeginsAnew,
         Self::OffAgainIsANewPowerOn,
@@ -84,6 +86,7 @@ impl Rule {
         Self::BootedByAnother,
         Self::PowerOffWaitedOut,
         Self::CycleStands,
+        Self::OnAfterAll,
         Self::UnknownImageIsLeft,
         Self::AliveIsNotCycled,
         Self::LastAttemptLeavesOn,
@@ -96,11 +99,12 @@ impl Rule {
         match self {
             Self::UnknownPowerHolds => "rule 2, §21.2 no. 6",
             Self::MissingPowerHolds => "rule 2, §21.2 no. 7",
+            Self::OnAfterAll => "rule 4",
             Self::ReportProvesBoot | Self::RebootRestarts | Self::UnknownImageIsLeft => "rule 3",
             Self::OldReportProvesNothing => "rule 3, §21.2 no. 9",
             Self::CfsAskedOnlyWhenBooted => "rule 14, §21.2 no. 7",
             Self::MissingFromCfsHolds => "rule 13, §21.2 no. 7 and 33",
-            Self::NothingToConfigure => "rule 6",
+            Self::NoNameIsNoConfiguration => "rule 15",
             Self::ParametersByMeaning => "rule 3, §21.2 no. 23",
             Self::RunBeginsAnew => "API (a run), §21.2 no. 1 and 19",
             Self::OffAgainIsANewPowerOn | Self::DeadlineReached | Self::PowerOffWaitedOut | Self::CycleStands => "rule 4",
@@ -157,9 +161,10 @@ const REWRITES: [(Rule, Rewrite); 11] = [
         let cfs = Cfs { status: Some("pending".to_owned()), desired: record.configuration.clone() };
         record.cfs.is_none().then(|| Record { cfs: Some(cfs), ..record.clone() })
     }),
-    (Rule::NothingToConfigure, |_, record| {
-        let cfs = record.cfs.clone().map(|cfs| Cfs { desired: record.configuration.clone(), ..cfs });
-        (!record.wants_configuration()).then(|| Record { cfs, ..record.clone() })
+    (Rule::NoNameIsNoConfiguration, |_, record| {
+        let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+        let cfs = record.cfs.clone().map(|cfs| Cfs { desired: named(&cfs.desired), ..cfs });
+        Some(Record { configuration: named(&record.configuration), cfs, ..record.clone() })
     }),
     (Rule::ParametersByMeaning, |_, record| {
         let (wanted, runs) = (record.wanted()?.digest(), record.runs()?.digest());
@@ -195,7 +200,7 @@ const REWRITES: [(Rule, Rewrite); 11] = [
     }),
 ];
 
-const VERDICTS: [(Rule, Verdict); 11] = [
+const VERDICTS: [(Rule, Verdict); 12] = [
     (Rule::FailureIsFinal, |reading, _, _| (reading.standing == Standing::Failed).then_some(Answer::Failed(""))),
     (Rule::UnknownPowerHolds, |reading, record, _| held(reading, matches!(record.power, Said::Text(_)))),
     (Rule::MissingPowerHolds, |reading, record, _| held(reading, record.power == Said::Missing)),
@@ -205,7 +210,8 @@ const VERDICTS: [(Rule, Verdict); 11] = [
     }),
     (Rule::SwitchedOnByAnother, |reading, record, _| {
         let not_by_us = reading.standing == Standing::PoweringOn && record.last != Last::On;
-        (not_by_us && record.power == Said::On).then_some(Answer::Left)
+        let wanted = matches!(reading.report, Report::After(Image::Wanted));
+        (not_by_us && record.power == Said::On && !wanted).then_some(Answer::Left)
     }),
     (Rule::BootedByAnother, |reading, record, _| {
         let up = match reading.standing {
@@ -227,6 +233,11 @@ const VERDICTS: [(Rule, Verdict); 11] = [
         let last = !reading.booted() && reading.attempts()[0] >= reading.limit();
         (last && overdue(reading, record)).then_some(Answer::Failed(reasons::BOOT_TIMEOUT))
     }),
+    (Rule::OnAfterAll, |reading, record, answer| {
+        let on = reading.standing == Standing::PoweringOn && record.last == Last::On && record.power == Said::On;
+        let waits = *answer == Answer::GoesOn(Phase::PoweringOn, "power_on_pending");
+        (on && waits).then_some(Answer::GoesOn(Phase::PoweringOn, "power_on_called"))
+    }),
     (Rule::BudgetSpent, |reading, record, answer| {
         let [on, graceful, forceful] = reading.attempts();
         let (used, reason) = match answer {
@@ -243,7 +254,8 @@ const VERDICTS: [(Rule, Verdict); 11] = [
         (used >= reading.limit()).then_some(Answer::Failed(reason))
     }),
     (Rule::MissingFromCfsHolds, |reading, _, answer| {
-        let configuring = *answer == Answer::GoesOn(Phase::Configuring, "configuring");
+        let wanted = reading.record.wants_configuration();
+        let configuring = wanted && *answer == Answer::GoesOn(Phase::Configuring, "configuring");
         (configuring && reading.record.cfs.is_none()).then_some(Answer::GoesOn(Phase::Configuring, "on_hold"))
     }),
 ];

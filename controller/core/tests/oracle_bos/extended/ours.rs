@@ -13,7 +13,7 @@ use bos_core::want::{Decision, Want};
 use bos_core::xname::Xname;
 use bos_crds::{SessionStatus, reasons};
 
-use super::population::{Member, Numbers};
+use super::population::{Member, Numbers, percent};
 use crate::decision::record::{Last, Override};
 use crate::fixture::{START, plan, run_plan};
 
@@ -136,7 +136,7 @@ fn reason(error: &str) -> &'static str {
     }
 }
 
-/// BOS's numbers, from the counts of our status. Nodes taken over are done with.
+/// BOS's numbers, from the counts of our status and, for the phases, from its percentages. Nodes taken over are done with.
 pub(crate) fn numbers(status: &SessionStatus) -> Numbers {
     let counts = &status.counts;
     let number = |count: i32| usize::try_from(count).unwrap();
@@ -146,15 +146,17 @@ pub(crate) fn numbers(status: &SessionStatus) -> Numbers {
         .filter(|group| !group.message.is_empty())
         .map(|group| (group.message.clone(), (number(group.count), group.sample.clone())))
         .collect();
+    let of = |share: f64| (0..=number(counts.nodes)).find(|part| percent(*part, number(counts.nodes)) == share).unwrap();
+    let [configuring, _, powering_off, powering_on, ..] = percentages(status);
     Numbers {
         managed: number(counts.nodes),
         staged: 0,
         successful: number(counts.succeeded),
         failed: number(counts.failed),
         complete: number(counts.done),
-        powering_on: number(counts.powering_on),
-        powering_off: number(counts.powering_off),
-        configuring: number(counts.configuring),
+        powering_on: of(powering_on),
+        powering_off: of(powering_off),
+        configuring: of(configuring),
         errors,
     }
 }

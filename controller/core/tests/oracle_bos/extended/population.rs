@@ -92,7 +92,7 @@ impl Numbers {
 }
 
 /// Two digits, rounded half to even on binary floats.
-fn percent(number: usize, of: usize) -> f64 {
+pub(crate) fn percent(number: usize, of: usize) -> f64 {
     if of == 0 {
         return 0.0;
     }

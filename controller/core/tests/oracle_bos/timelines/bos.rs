@@ -342,9 +342,6 @@ impl<'a> Bos<'a> {
         } else {
             self.node.held_since = None;
         }
-        if self.rule(Rule::NothingToConfigure) && !record.wants_configuration() {
-            record.cfs = record.cfs.clone().map(|cfs| Cfs { desired: record.configuration.clone(), ..cfs });
-        }
         let boots = self.node.owner.is_some_and(|owner| self.sessions[owner].0 == Operation::Boot);
         let fresh = record.overriding == Override::OnHold && boots && record.wanted().is_some();
         if self.rule(Rule::UnknownImageIsLeft) && fresh && record.power == Said::On && record.runs().is_none() {
@@ -464,13 +461,15 @@ impl<'a> Bos<'a> {
             self.node.stored = self.rule(Rule::NoPowerOnUnprepared) || self.rule(Rule::CfsAskedOnlyWhenBooted);
         }
         let name = self.node.configuration.clone();
-        if self.node.configured || name.is_empty() && self.rule(Rule::NothingToConfigure) {
+        if self.node.configured {
             return true;
         }
         let known = self.site.configure(&name, false, self.now);
         self.called(Call::Configure { name, enabled: false, clear_state: true }, known.as_ref().err());
         match known {
             Ok(true) => true,
+            // A node that is to have none need not be known.
+            Ok(false) if self.node.configuration.is_empty() && self.rule(Rule::CfsAskedOnlyWhenBooted) => true,
             Ok(false) => {
                 let _ = self.hold(reasons::NOT_IN_CONFIGURATION_SERVICE);
                 false

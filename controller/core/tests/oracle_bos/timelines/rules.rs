@@ -12,8 +12,6 @@ pub(crate) enum Rule {
     OldReportProvesNothing,
     /// CFS is asked when it is its turn. BOS drops a node CFS does not know before it does anything.
     CfsAskedOnlyWhenBooted,
-    /// Where no configuration is wanted, CFS is not called.
-    NothingToConfigure,
     /// A boot leaves a running node alone if nobody knows what it runs.
     UnknownImageIsLeft,
     /// The last attempt leaves the node on.
@@ -44,12 +42,11 @@ pub(crate) enum Rule {
 
 impl Rule {
     /// The rules the model of BOS can follow.
-    pub(crate) const SWITCHES: [Self; 16] = [
+    pub(crate) const SWITCHES: [Self; 15] = [
         Self::UnknownPowerHolds,
         Self::ContradictedOffIsUnknown,
         Self::OldReportProvesNothing,
         Self::CfsAskedOnlyWhenBooted,
-        Self::NothingToConfigure,
         Self::UnknownImageIsLeft,
         Self::LastAttemptLeavesOn,
         Self::ConfigurationHasADeadline,
@@ -69,7 +66,6 @@ impl Rule {
             Self::ContradictedOffIsUnknown => "rule 2",
             Self::OldReportProvesNothing => "rule 3, §21.2 no. 9",
             Self::CfsAskedOnlyWhenBooted => "rule 14, §21.2 no. 7",
-            Self::NothingToConfigure => "rule 6",
             Self::UnknownImageIsLeft => "rule 3",
             Self::LastAttemptLeavesOn => "rule 8",
             Self::ConfigurationHasADeadline => "rule 15, §21.2 no. 20",
