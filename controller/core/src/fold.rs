@@ -121,7 +121,7 @@ impl World {
         match read {
             Err(fault) => self.fold_fault(&fault, now),
             Ok(readings) => {
-                self.fold_answer(Service::Pcs, now);
+                self.fold_answer(self.power_service.service(), now);
                 // What the service does not name it does not know: unknown, and asked again after a pause (rule 2).
                 let named: HashSet<NodeId> = readings.iter().map(|(id, ..)| *id).collect();
                 for id in nodes.iter().filter(|id| !named.contains(id)) {
@@ -142,6 +142,7 @@ impl World {
         let changed = node.power.as_ref().is_none_or(|known| known.power != seen.power);
         let off = seen.power == Power::Off;
         let at = seen.at;
+        let rests_until = (off && node.first_off_since_our_power_off(at)).then(|| at + self.power_rest);
         let node = if changed { self.node_mut(id) } else { self.nodes.get_mut(id.0 as usize) };
         let Some(node) = node else { return };
         if off && node.switched_off_by_us(at) {
@@ -149,6 +150,7 @@ impl World {
             node.heard = None;
         }
         node.power = Some(seen);
+        node.rests_until = rests_until.unwrap_or(node.rests_until);
         // What a node ran ends when it is off; an off that a report contradicts does not count.
         if off && node.power_since(at) == Some(Power::Off) {
             node.reported = None;
@@ -238,7 +240,7 @@ impl World {
     /// What became of a call.
     pub fn fold_outcome(&mut self, id: BatchId, outcome: Outcome, now: Timestamp) {
         let Some(batch) = self.batches.get(&id) else { return };
-        let (service, session, work) = (batch.work.service(), batch.session.clone(), batch.work);
+        let (service, session, work) = (batch.work.service(self.power_service), batch.session.clone(), batch.work);
         self.journal_changed(&session);
         self.touched_sessions.insert(session.clone());
         match outcome {
@@ -279,19 +281,39 @@ impl World {
             }
             Outcome::Accepted { transition } => {
                 self.fold_answer(service, now);
-                let members: Vec<NodeId> =
-                    self.batches.get(&id).map(|batch| batch.nodes.iter().map(|m| m.node).collect()).unwrap_or_default();
-                for node in members {
-                    self.with_drive(node, &session, |drive| {
-                        if let Some(issued) = &mut drive.action {
-                            issued.accepted = true;
-                        }
-                    });
-                }
+                self.accepted(id, &session, |_| ());
                 if let Some(batch) = self.batches.get_mut(&id) {
                     batch.state = BatchState::Following { transition, next: now + follow_pause(Duration::ZERO), reading: false };
                 }
             }
+            Outcome::Taken { failed, note } => {
+                self.fold_answer(service, now);
+                self.accepted(id, &session, |drive| {
+                    drive.together = 0;
+                    drive.error = note.clone();
+                });
+                for (node, task) in failed {
+                    self.fold_task(id, node, task, now, now);
+                }
+                self.over(id);
+            }
+            Outcome::Refused { because, detail } => {
+                self.fold_answer(service, now);
+                self.refuse(id, because, &detail, now);
+            }
+        }
+    }
+
+    /// The power service accepted a call: its nodes' action is known to be under way.
+    fn accepted(&mut self, id: BatchId, session: &SessionUid, more: impl Fn(&mut crate::model::Drive)) {
+        let members: Vec<NodeId> = self.batches.get(&id).map(|batch| batch.nodes.iter().map(|m| m.node).collect()).unwrap_or_default();
+        for node in members {
+            self.with_drive(node, session, |drive| {
+                if let Some(issued) = &mut drive.action {
+                    issued.accepted = true;
+                }
+                more(drive);
+            });
         }
     }
 
@@ -304,11 +326,11 @@ impl World {
             *next = now + follow_pause(now.since(opened));
         }
         match progress {
-            Progress::Unavailable { detail } => self.fold_fault(&Fault { service: Service::Pcs, detail }, now),
+            Progress::Unavailable { detail } => self.fold_fault(&Fault { service: self.power_service.service(), detail }, now),
             // PCS forgot it: it is over, and only a look at the nodes says what it did.
             Progress::Gone => self.over(id),
             Progress::Tasks { done, tasks } => {
-                self.fold_answer(Service::Pcs, now);
+                self.fold_answer(self.power_service.service(), now);
                 for (node, task) in tasks {
                     self.fold_task(id, node, task, asked, now);
                 }
@@ -343,7 +365,9 @@ impl World {
                 self.free(id, node);
                 self.untouched(&member, work, &session, &detail, now);
                 if permanent {
-                    self.fail(node, &session, reasons::POWER_REFUSED, &format!("PCS: {detail}. Not touched; see HSM and PCS."), now);
+                    let service = self.power_service;
+                    let message = format!("{service}: {detail}. Not touched; see HSM and {service}.");
+                    self.fail(node, &session, reasons::POWER_REFUSED, &message, now);
                 }
             }
             Task::Failed { detail } => {
@@ -443,6 +467,7 @@ impl World {
     fn reject(&mut self, id: BatchId, detail: &Arc<str>, all: bool, now: Timestamp) {
         let Some(batch) = self.batches.get(&id) else { return };
         let (final_word, work) = (all || batch.nodes.len() == 1, batch.work);
+        let service = work.service(self.power_service);
         let half = u32::try_from(batch.nodes.len().div_ceil(2)).unwrap_or(1);
         self.close(id, |world, member, session| {
             world.withdraw(member, session, work);
@@ -456,8 +481,36 @@ impl World {
                     Work::BootParameters => reasons::BOOT_PARAMETERS_REFUSED,
                     Work::PrepareConfiguration | Work::Configure => reasons::CONFIGURATION_FAILED,
                 };
-                world.fail(member.node, session, reason, &format!("{} refused it: {detail}.", work.service()), now);
+                world.fail(member.node, session, reason, &format!("{service} refused it: {detail}."), now);
             }
+        });
+    }
+
+    /// A call was refused as a whole because of some of its nodes, and nothing was done. The nodes that were named are judged by
+    /// that; from then on they travel with each other, not with those that are well. Where none was named the call is halved, as
+    /// in `reject`; but what holds a node is temporary, so one that is refused alone is not given up for it.
+    fn refuse(&mut self, id: BatchId, mut because: Vec<(NodeId, Task)>, detail: &Arc<str>, now: Timestamp) {
+        let Some(batch) = self.batches.get(&id) else { return };
+        let (work, session, members) = (batch.work, batch.session.clone(), batch.nodes.clone());
+        because.retain(|(node, _)| members.iter().any(|member| member.node == *node));
+        if let ([], [alone]) = (because.as_slice(), members.as_slice()) {
+            because.push((alone.node, Task::Untouched { detail: detail.clone(), permanent: false }));
+        }
+        let named = u32::try_from(because.len()).unwrap_or(u32::MAX);
+        for (node, task) in because {
+            self.with_drive(node, &session, |drive| drive.together = named);
+            self.fold_task(id, node, task, now, now);
+        }
+        let half = u32::try_from(members.len().div_ceil(2)).unwrap_or(1);
+        self.close(id, |world, member, session| {
+            world.withdraw(member, session, work);
+            world.with_drive(member.node, session, |drive| {
+                if named == 0 {
+                    drive.together = half;
+                    drive.not_before = now + UNTOUCHED_PAUSE;
+                    drive.error = detail.clone();
+                }
+            });
         });
     }
 

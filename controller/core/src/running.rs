@@ -90,13 +90,9 @@ impl World {
             return self.take(id, uid, index, boot_set, now);
         }
         let by = title(uid);
-        let unsettled = self
-            .node(id)
-            .and_then(|node| node.drive.as_ref())
-            .and_then(|drive| drive.action)
-            .filter(|issued| !issued.accepted && !issued.failed);
+        let unsettled = self.node(id).and_then(|node| node.unsettled_until(self.untold()));
         self.supersede(id, &by, now);
-        self.take(id, uid, index, boot_set, unsettled.map_or(now, |issued| issued.power_by.max(now)));
+        self.take(id, uid, index, boot_set, unsettled.map_or(now, |until| until.max(now)));
     }
 
     fn never_taken(&mut self, uid: &SessionUid, index: u32, kind: EndKind, reason: &str, message: &str, now: Timestamp) {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bss::{BootParameters, BssClient};
+use crate::capmc::CapmcClient;
 use crate::cfs::{CfsClient, Configuration};
-use crate::config::{ConfigError, ServiceConfig, ServicesConfig};
+use crate::config::{ConfigError, PowerService, ServiceConfig, ServicesConfig};
 use crate::error::Service;
 use crate::hsm::{HsmClient, Inventory};
 use crate::http::{CallObserver, Settings, StopSwitch, Timeouts, Transport};
@@ -18,7 +19,7 @@ use crate::s3::{ObjectStore, S3Client};
 pub struct Clients {
     /// HSM.
     pub inventory: Arc<dyn Inventory>,
-    /// PCS.
+    /// PCS or CAPMC.
     pub power: Arc<dyn Power>,
     /// BSS.
     pub boot_parameters: Arc<dyn BootParameters>,
@@ -47,7 +48,7 @@ impl Clients {
             timeouts.set(service, Duration::from_secs(of.timeout_seconds));
             let settings = Settings {
                 service,
-                stop: (service == Service::Pcs).then(|| stop.clone()),
+                stop: matches!(service, Service::Pcs | Service::Capmc).then(|| stop.clone()),
                 base: of.url(service).map_err(ConfigError::one)?,
                 ca_file: of.ca_file.clone(),
                 token_file: of.token_file.clone(),
@@ -56,9 +57,17 @@ impl Clients {
             };
             Transport::new(settings, timeouts.clone(), Arc::clone(&observer))
         };
+        let inventory: Arc<dyn Inventory> = Arc::new(HsmClient::new(transport(Service::Hsm, &config.hsm)?));
+        let power: Arc<dyn Power> = match config.power_service {
+            PowerService::Pcs => Arc::new(PcsClient::new(transport(Service::Pcs, &config.pcs)?, config.power_task_deadline_minutes)),
+            PowerService::Capmc => {
+                let (http, rest) = (transport(Service::Capmc, &config.capmc)?, Duration::from_secs(config.power_rest_seconds));
+                Arc::new(CapmcClient::new(http, Arc::clone(&inventory), config.power_state_source, rest))
+            }
+        };
         Ok(Self {
-            inventory: Arc::new(HsmClient::new(transport(Service::Hsm, &config.hsm)?)),
-            power: Arc::new(PcsClient::new(transport(Service::Pcs, &config.pcs)?, config.power_task_deadline_minutes)),
+            inventory,
+            power,
             boot_parameters: Arc::new(BssClient::new(transport(Service::Bss, &config.bss)?)),
             configuration: Arc::new(CfsClient::new(transport(Service::Cfs, &config.cfs)?)),
             images: Arc::new(ImsClient::new(transport(Service::Ims, &config.ims)?)),
