@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tokio::sync::watch;
 
-use super::{NAMESPACE, RigConfig};
+use super::{NAMESPACE, PowerBy, RigConfig};
 use crate::control_plane::{ProcStat, Process, ProcessSpec};
 use crate::site::Urls;
 
@@ -53,12 +53,25 @@ impl Launch<'_> {
                 format!("--ims-base-url={}", urls.ims),
                 format!("--s3-endpoint={}", urls.s3),
             ])
+            .args(self.power())
             .args(self.config.operator_args.clone())
             .env("S3_ACCESS_KEY", &urls.s3_access_key)
             .env("S3_SECRET_KEY", &urls.s3_secret_key)
             .env("KUBECONFIG", &self.kubeconfig)
             // A panic's place is in the log then.
             .env("RUST_BACKTRACE", "1")
+    }
+
+    fn power(&self) -> Vec<String> {
+        match self.config.power {
+            PowerBy::Pcs => Vec::new(),
+            PowerBy::Capmc => {
+                // The site's PCS confirms a power-off within a second, not within 15.
+                let rest = self.config.site.settings.confirm_delay.as_secs() + 1;
+                let base = &self.urls.capmc;
+                vec!["--power-service=capmc".to_owned(), format!("--capmc-base-url={base}"), format!("--power-rest-seconds={rest}")]
+            }
+        }
     }
 }
 
