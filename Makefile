@@ -15,6 +15,7 @@ ONCE ?=
 BOOT_TIME ?=
 FAULTS ?=
 OPERATION ?=
+POWER ?=
 # Further options of `make bench`.
 JSON ?=
 HARDWARE_SECONDS ?=
@@ -25,9 +26,9 @@ option = $(if $(strip $(2)),$(1) '$(strip $(2))')
 switch = $(if $(filter-out 0 no false,$(strip $(2))),$(1))
 
 DEMO_ARGS = $(call option,--nodes,$(NODES)) $(call switch,--once,$(ONCE)) $(call option,--boot-time,$(BOOT_TIME)) \
-  $(call option,--faults,$(FAULTS)) $(call option,--operation,$(OPERATION))
-BENCH_ARGS = $(call option,--nodes,$(NODES)) $(call option,--operation,$(OPERATION)) $(call option,--json,$(JSON)) \
-  $(call option,--hardware-seconds,$(HARDWARE_SECONDS))
+  $(call option,--faults,$(FAULTS)) $(call option,--operation,$(OPERATION)) $(call option,--power,$(POWER))
+BENCH_ARGS = $(call option,--nodes,$(NODES)) $(call option,--operation,$(OPERATION)) $(call option,--power,$(POWER)) \
+  $(call option,--json,$(JSON)) $(call option,--hardware-seconds,$(HARDWARE_SECONDS))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-help bench test verify fmt fmt-check clippy crds crds-check manifests-check control-plane build
@@ -36,13 +37,13 @@ help: ## List these targets
 	@echo "make TARGET [NAME=value ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: control-plane build ## Boot simulated nodes on a real control plane: NODES, ONCE=1, BOOT_TIME, FAULTS, OPERATION
+demo: control-plane build ## Boot simulated nodes on a real control plane: NODES, ONCE=1, BOOT_TIME, FAULTS, OPERATION, POWER=capmc
 	@exec $(BIN)/demo $(DEMO_ARGS)
 
 demo-help: ## Say what the options of the demo mean
 	@cargo run -q -p bos-e2e --bin demo -- --help
 
-bench: control-plane build ## Measure a boot: NODES, OPERATION, JSON=file, HARDWARE_SECONDS
+bench: control-plane build ## Measure a boot: NODES, OPERATION, POWER, JSON=file, HARDWARE_SECONDS
 	@exec $(BIN)/bench $(BENCH_ARGS)
 
 test: control-plane ## Build everything and run all tests

@@ -49,7 +49,7 @@ words! {
 }
 
 words! {
-    /// Power of a node as PCS says.
+    /// Power of a node as the power service (PCS or CAPMC) says.
     #[derive(Default)]
     PowerState {
         /// On.
@@ -132,7 +132,7 @@ pub struct BootComponentStatus {
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub actual_state: Option<ActualState>,
 
-    /// On, Off or Unknown, as PCS last said. Unknown is neither on nor off.
+    /// On, Off or Unknown, as the power service last said. Unknown is neither on nor off.
     #[serde(default)]
     pub power: PowerState,
 

@@ -81,7 +81,7 @@ pub struct BootOptionsSpec {
     #[schemars(range(min = 10, max = 86400))]
     pub ims_read_timeout_seconds: i32,
 
-    /// How long to wait for an answer of PCS (power). Seconds, 10 to 86400, default 20.
+    /// How long to wait for an answer of PCS (power), or of CAPMC where that is the power service. Seconds, 10 to 86400, default 20.
     #[schemars(range(min = 10, max = 86400))]
     pub pcs_read_timeout_seconds: i32,
 
@@ -129,7 +129,7 @@ pub struct BootOptionsSpec {
     #[schemars(range(min = 0, max = 1048576))]
     pub max_power_on_wait_time_seconds: i32,
 
-    /// How often PCS and CFS are asked about nodes that wait for their answer, at least; it is asked sooner where an answer is expected. Seconds, default 15.
+    /// How often the power service and CFS are asked about nodes that wait for their answer, at least; it is asked sooner where an answer is expected. Seconds, default 15.
     #[schemars(range(min = 0, max = 1048576))]
     pub polling_frequency_seconds: i32,
 

@@ -26,15 +26,15 @@ reasons! {
     REPORT_PATH_DOWN = "ReportPathDown";
     /// Power-on was accepted; the node has not reported yet.
     AWAITING_REPORT = "AwaitingReport";
-    /// A power action was sent; PCS does not show its effect yet.
+    /// A power action was sent; the power service does not show its effect yet.
     AWAITING_POWER = "AwaitingPower";
     /// CFS has not finished with the node.
     AWAITING_CONFIGURATION = "AwaitingConfiguration";
     /// The pacing options hold the node back until others are through.
     PACED = "Paced";
-    /// PCS does not know the power of the node. It is not touched until it does.
+    /// The power service does not know the power of the node. It is not touched until it does.
     POWER_UNKNOWN = "PowerUnknown";
-    /// An earlier operation on the node has not ended yet.
+    /// An earlier operation on the node has not ended yet, or somebody else has reserved or locked it.
     PREVIOUS_OPERATION = "PreviousOperation";
     /// BSS has not confirmed the boot parameters; the node is not powered on before.
     BOOT_PARAMETERS_PENDING = "BootParametersPending";
@@ -72,7 +72,7 @@ reasons! {
     POWER_ON_TIMEOUT = "PowerOnTimeout";
     /// Still on after the power-off wait time of the last attempt.
     POWER_OFF_TIMEOUT = "PowerOffTimeout";
-    /// PCS refused the power action for this node, for example because it is reserved.
+    /// The power service refused the power action for this node, for example because it is reserved.
     POWER_REFUSED = "PowerRefused";
     /// BSS refused the boot parameters of this node.
     BOOT_PARAMETERS_REFUSED = "BootParametersRefused";
@@ -82,7 +82,7 @@ reasons! {
     CONFIGURATION_TIMEOUT = "ConfigurationTimeout";
     /// CFS does not know the node.
     NOT_IN_CONFIGURATION_SERVICE = "NotInConfigurationService";
-    /// PCS does not know the node.
+    /// The power service does not know the node.
     NOT_IN_POWER_SERVICE = "NotInPowerService";
     /// The node is on and runs something nobody knows. Boot leaves it, unless runningNodes is Restart.
     UNKNOWN_IMAGE_RUNNING = "UnknownImageRunning";
@@ -138,6 +138,8 @@ reasons! {
     HSM_UNAVAILABLE = "HSMUnavailable";
     /// PCS does not answer.
     PCS_UNAVAILABLE = "PCSUnavailable";
+    /// CAPMC does not answer.
+    CAPMC_UNAVAILABLE = "CAPMCUnavailable";
     /// BSS does not answer.
     BSS_UNAVAILABLE = "BSSUnavailable";
     /// CFS does not answer.

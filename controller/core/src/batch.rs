@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::health::Service;
+use crate::health::{PowerService, Service};
 use crate::model::{Issued, NodeId, PowerAction, SessionUid, Token};
 use crate::time::Timestamp;
 
@@ -26,13 +26,13 @@ pub enum Work {
 }
 
 impl Work {
-    /// The service it calls.
+    /// The service it calls, where this one switches power.
     #[must_use]
-    pub const fn service(self) -> Service {
+    pub const fn service(self, power: PowerService) -> Service {
         match self {
             Self::BootParameters => Service::Bss,
             Self::PrepareConfiguration | Self::Configure => Service::Cfs,
-            Self::Power(_) => Service::Pcs,
+            Self::Power(_) => power.service(),
         }
     }
 }
@@ -124,6 +124,20 @@ pub enum Outcome {
     Accepted {
         /// Its id.
         transition: Arc<str>,
+    },
+    /// CAPMC carried the call out, and there is nothing to follow: from now on only looks at the nodes show what became of it.
+    Taken {
+        /// Nodes it named as not done.
+        failed: Vec<(NodeId, Task)>,
+        /// What it said of all of them, for people; empty when nothing.
+        note: Arc<str>,
+    },
+    /// CAPMC refused the call as a whole and did nothing, because of some of its nodes; the others are asked again without them.
+    Refused {
+        /// Those nodes; none where it does not say.
+        because: Vec<(NodeId, Task)>,
+        /// Its words.
+        detail: Arc<str>,
     },
 }
 

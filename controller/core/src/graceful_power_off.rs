@@ -18,7 +18,7 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
 /// the forceful operator, which differ only in whom they pick.
 pub(crate) fn open_power_offs(world: &World, now: Timestamp, action: PowerAction, due: impl Fn(&Node, &Drive) -> bool) -> Vec<Want> {
     let work = Work::Power(action);
-    if world.emergency_stop || !world.services.may_call(work.service(), now) {
+    if world.emergency_stop || !world.services.may_call(work.service(world.power_service), now) {
         return Vec::new();
     }
     let mut wants = Vec::new();

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
@@ -14,6 +17,8 @@ pub enum Service {
     Hsm,
     /// Power Control Service.
     Pcs,
+    /// Cray Advanced Platform Monitoring and Control: switches power where there is no PCS.
+    Capmc,
     /// Boot Script Service.
     Bss,
     /// Configuration Framework Service.
@@ -26,7 +31,7 @@ pub enum Service {
 
 impl Service {
     /// Every service, in the order in which configuration and reports name them.
-    pub const ALL: [Self; 6] = [Self::Hsm, Self::Pcs, Self::Bss, Self::Cfs, Self::Ims, Self::S3];
+    pub const ALL: [Self; 7] = [Self::Hsm, Self::Pcs, Self::Capmc, Self::Bss, Self::Cfs, Self::Ims, Self::S3];
 
     /// The name in metric labels and configuration keys.
     #[must_use]
@@ -34,6 +39,7 @@ impl Service {
         match self {
             Self::Hsm => "hsm",
             Self::Pcs => "pcs",
+            Self::Capmc => "capmc",
             Self::Bss => "bss",
             Self::Cfs => "cfs",
             Self::Ims => "ims",
@@ -47,6 +53,7 @@ impl Service {
         match self {
             Self::Hsm => "HSM",
             Self::Pcs => "PCS",
+            Self::Capmc => "CAPMC",
             Self::Bss => "BSS",
             Self::Cfs => "CFS",
             Self::Ims => "IMS",
@@ -58,6 +65,55 @@ impl Service {
 impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// Which service tells and switches power: PCS, or CAPMC on a CSM that has no PCS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PowerService {
+    /// Every accepted request is a transition, which tells the end of each node.
+    #[default]
+    Pcs,
+    /// What it accepted is begun; only looks at the nodes show its end.
+    Capmc,
+}
+
+impl PowerService {
+    /// The service that is called.
+    #[must_use]
+    pub const fn service(self) -> Service {
+        match self {
+            Self::Pcs => Service::Pcs,
+            Self::Capmc => Service::Capmc,
+        }
+    }
+
+    /// Whether it tells the end of what it accepted.
+    #[must_use]
+    pub const fn tells_the_end(self) -> bool {
+        match self {
+            Self::Pcs => true,
+            Self::Capmc => false,
+        }
+    }
+}
+
+impl fmt::Display for PowerService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.service().name())
+    }
+}
+
+impl FromStr for PowerService {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "pcs" => Ok(Self::Pcs),
+            "capmc" => Ok(Self::Capmc),
+            other => Err(format!("{other:?} is not pcs or capmc")),
+        }
     }
 }
 

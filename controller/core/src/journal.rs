@@ -83,6 +83,9 @@ pub(crate) struct DriveRecord {
     pub(crate) configured_in_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hold: Option<(HoldReason, i64, i64)>,
+    /// What an older session sent may still take effect for so long; its own records may be gone by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held_in_ms: Option<i64>,
     #[serde(default)]
     pub(crate) together: u32,
     #[serde(default)]
@@ -349,6 +352,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &crate::session::
             booted_ms: drive.booted.map(|at| clock.coarse_age(at, MINUTE_MS)),
             configured_in_ms: drive.configured_by.map(|at| clock.coarse_remaining(at, MINUTE_MS)),
             hold: drive.hold.map(|hold| (hold.reason, clock.age(hold.since), clock.remaining(hold.until))),
+            held_in_ms: Some(clock.remaining(drive.held_since)).filter(|remaining| *remaining > 0),
             together: drive.together,
             refunds: drive.refunds,
             down_seen: drive.down_seen,

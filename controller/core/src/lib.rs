@@ -36,6 +36,7 @@ pub mod session_completion;
 pub mod session_setup;
 pub mod status;
 pub mod time;
+pub mod untold;
 pub mod validation;
 pub mod want;
 pub mod xname;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::artifacts::ArtifactSet;
 use crate::batch::{Batch, BatchId};
 pub use crate::drive::{Attempts, Drive, End, EndKind, Hold, HoldReason, Issued, LastRun, Phase, PowerAction, Prepared, Script};
-use crate::health::Services;
+use crate::health::{PowerService, Services};
 use crate::options::Options;
 use crate::resolve::Facts;
 use crate::session::Session;
@@ -154,6 +154,8 @@ pub struct Node {
     pub drive: Option<Drive>,
     /// The open operation on this node: at most one, whoever asked for it (rule 11).
     pub batch: Option<BatchId>,
+    /// Not powered on before: what switched it off may still be at work, see [`World::power_rest`]. Not durable.
+    pub rests_until: Timestamp,
     /// A read of its power is under way.
     pub reading_power: bool,
     /// A read of its configuration is under way.
@@ -210,6 +212,7 @@ impl Node {
             config_since: Timestamp::default(),
             drive: None,
             batch: None,
+            rests_until: Timestamp::default(),
             reading_power: false,
             reading_config: false,
             state: None,
@@ -268,7 +271,7 @@ impl Node {
 /// An observation of power older than this justifies no action.
 pub const POWER_FRESH: Duration = Duration::from_secs(60);
 
-/// How long PCS may go on saying what it saw last: its sampling interval of 30 s and a margin.
+/// How long PCS, alone or behind CAPMC, may go on saying what it saw last: its sampling interval of 30 s and a margin.
 pub const PCS_SAMPLING: Duration = Duration::from_secs(45);
 
 /// What we know of our ability to hear the nodes.
@@ -339,6 +342,11 @@ pub struct World {
     pub last_batch: u64,
     /// Which services answer.
     pub services: Services,
+    /// The one that tells and switches power here.
+    pub power_service: PowerService,
+    /// How long a node that was seen to go off rests before it is powered on, where the power service does not tell the end of a
+    /// power-off: PCS behind CAPMC would take the power-on for a power-off without effect, and cut the power (rule 7).
+    pub power_rest: Duration,
     /// Artifact sets by digest, for display and for the calls.
     pub artifacts: BTreeMap<Digest, Arc<ArtifactSet>>,
     /// Ability to hear the nodes.

@@ -60,7 +60,7 @@ pub fn run(world: &mut World, now: Timestamp) -> Vec<Effect> {
 
 /// Transitions to look at now.
 fn follow_due(world: &mut World, now: Timestamp) -> Vec<Effect> {
-    if !world.services.may_call(crate::health::Service::Pcs, now) {
+    if !world.services.may_call(world.power_service.service(), now) {
         return Vec::new();
     }
     let mut effects = Vec::new();

@@ -21,6 +21,9 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
         let mut steps: BTreeMap<(Work, u16, u32), Vec<NodeId>> = BTreeMap::new();
         for (id, node, drive) in ready(world, session, run, now) {
             let work = next_step(world, drive);
+            if matches!(work, Work::Power(_)) && now < node.rests_until {
+                continue;
+            }
             let boot_set = if matches!(work, Work::Power(_)) { 0 } else { drive.boot_set };
             if may_start(world, work, now) {
                 steps.entry((work, boot_set, drive.together)).or_default().push(id);
@@ -47,7 +50,7 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
 /// Boot parameters of some images need IMS too: it must project them before they are booted.
 fn may_start(world: &World, work: Work, now: Timestamp) -> bool {
     let ims = work != Work::BootParameters || world.services.may_call(Service::Ims, now);
-    ims && world.services.may_call(work.service(), now)
+    ims && world.services.may_call(work.service(world.power_service), now)
 }
 
 /// Nodes a call may carry: the option, or fewer after a refusal.

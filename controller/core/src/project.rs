@@ -256,8 +256,10 @@ fn standing_in_words(
             .as_ref()
             .map(|seen| seen.detail.to_string())
             .filter(|text| !text.is_empty() && hold.reason == HoldReason::PowerUnknown);
-        let message =
-            detail.map_or_else(|| reasons::describe(hold_reason(hold.reason)).unwrap_or("").to_owned(), |text| format!("PCS: {text}"));
+        let message = detail.map_or_else(
+            || reasons::describe(hold_reason(hold.reason)).unwrap_or("").to_owned(),
+            |text| format!("{}: {text}", world.power_service),
+        );
         return (NodeStatus::OnHold, hold_reason(hold.reason), message, format!("given up at {} if this lasts", hold.until.clock()));
     }
     let (status, reason) = status_and_reason(world, node, drive, session, now);
@@ -275,7 +277,7 @@ fn status_and_reason(world: &World, node: &Node, drive: &Drive, session: &Sessio
         None
     };
     match (drive.phase, drive.action) {
-        (Phase::None, _) if unavailable(crate::health::Service::Pcs) => (NodeStatus::OnHold, reasons::SERVICE_UNAVAILABLE),
+        (Phase::None, _) if unavailable(world.power_service.service()) => (NodeStatus::OnHold, reasons::SERVICE_UNAVAILABLE),
         (Phase::None, _) => (NodeStatus::OnHold, reasons::NOT_OBSERVED),
         (Phase::Configuring, _) => (NodeStatus::Configuring, reasons::AWAITING_CONFIGURATION),
         // One that was said to have failed may have come on all the same.
@@ -283,7 +285,7 @@ fn status_and_reason(world: &World, node: &Node, drive: &Drive, session: &Sessio
             let on = came_on(node, &issued);
             (NodeStatus::PowerOnCalled, if on { reasons::AWAITING_REPORT } else { reasons::AWAITING_POWER })
         }
-        (Phase::PoweringOn, _) => (NodeStatus::PowerOnPending, blocked.unwrap_or_else(|| pending_reason(world, drive, now))),
+        (Phase::PoweringOn, _) => (NodeStatus::PowerOnPending, blocked.unwrap_or_else(|| pending_reason(world, node, drive, now))),
         (Phase::PoweringOff, Some(issued)) if issued.action == PowerAction::SoftOff => {
             (NodeStatus::PowerOffGracefullyCalled, reasons::AWAITING_POWER)
         }
@@ -299,14 +301,20 @@ fn came_on(node: &Node, issued: &Issued) -> bool {
     node.power_since(issued.at) == Some(Power::On)
 }
 
-fn pending_reason(world: &World, drive: &Drive, now: Timestamp) -> &'static str {
+fn pending_reason(world: &World, node: &Node, drive: &Drive, now: Timestamp) -> &'static str {
     use crate::health::Service;
     let (waits_for, reason) = match (drive.params, drive.config) {
         (Prepared::No, _) => (Service::Bss, reasons::BOOT_PARAMETERS_PENDING),
+        (Prepared::Yes, _) if node.rests_until > now => (world.power_service.service(), reasons::PREVIOUS_OPERATION),
         (Prepared::Yes, Prepared::No) if world.services.has(Service::Cfs) => (Service::Cfs, reasons::CONFIGURATION_PENDING),
-        (Prepared::Yes, _) => (Service::Pcs, reasons::PACED),
+        (Prepared::Yes, _) => (world.power_service.service(), reasons::PACED),
     };
-    if world.services.down(waits_for).is_some() || drive.not_before > now { reasons::SERVICE_UNAVAILABLE } else { reason }
+    match world.services.down(waits_for) {
+        Some(_) => reasons::SERVICE_UNAVAILABLE,
+        // Refused without being touched: somebody else has it reserved or locked.
+        None if drive.not_before > now => reasons::PREVIOUS_OPERATION,
+        None => reason,
+    }
 }
 
 fn next_step(world: &World, node: &Node, drive: &Drive, status: NodeStatus) -> String {

@@ -301,6 +301,7 @@ pub const fn unavailable(service: Service) -> &'static str {
     match service {
         Service::Hsm => reasons::HSM_UNAVAILABLE,
         Service::Pcs => reasons::PCS_UNAVAILABLE,
+        Service::Capmc => reasons::CAPMC_UNAVAILABLE,
         Service::Bss => reasons::BSS_UNAVAILABLE,
         Service::Cfs => reasons::CFS_UNAVAILABLE,
         Service::Ims => reasons::IMS_UNAVAILABLE,

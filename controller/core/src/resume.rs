@@ -168,7 +168,8 @@ impl World {
         slot.power_cycled = state.power_cycled;
         let id = slot.node;
         let action = state.action.map(|record| clock.issued(record));
-        self.wait_out(uid, id, action);
+        let looked_at = state.end.as_ref().is_some_and(|end| !matches!(end.kind, EndKind::Superseded | EndKind::Cancelled));
+        self.wait_out(uid, id, action.filter(|_| !looked_at));
         if state.end.as_ref().is_none_or(|end| end.kind != EndKind::Succeeded)
             && state.drive.as_ref().is_none_or(|drive| drive.booted_ms.is_none())
         {
@@ -209,16 +210,22 @@ impl World {
             return;
         }
         let Some(record) = &state.drive else { return };
-        let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()).filter(|drive| drive.session == *uid) else { return };
+        let Some(node) = self.node_mut(id) else { return };
+        let Some(drive) = node.drive.as_mut().filter(|drive| drive.session == *uid) else { return };
         resume_drive(drive, state, record, action, clock);
+        if drive.booted.is_some() {
+            // It may have spoken just before we died, so that an off of PCS may be older (rule 2).
+            node.heard = Some(clock.0);
+        }
     }
 
     /// A power action of this session may still be on its way to a node that a newer session owns: that one looks at the node
     /// only after the action's deadline (rule 11).
     fn wait_out(&mut self, uid: &SessionUid, id: NodeId, action: Option<Issued>) {
-        let Some(issued) = action.filter(|issued| !issued.accepted && !issued.failed) else { return };
+        let untold = self.untold();
+        let Some(issued) = action.filter(|issued| !issued.failed && (!issued.accepted || untold.is_some())) else { return };
         if let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()).filter(|drive| drive.session != *uid) {
-            drive.held_since = drive.held_since.max(issued.power_by);
+            drive.held_since = drive.held_since.max(issued.power_by + untold.unwrap_or_default());
         }
     }
 
@@ -276,7 +283,7 @@ impl World {
     }
 }
 
-/// `held_since` stays the instant of the restore: whatever was seen before we died is looked at again.
+/// `held_since` stays the instant of the restore, if not later: whatever was seen before we died is looked at again.
 fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: Option<Issued>, clock: Clock) {
     drive.phase = state.phase;
     drive.action = action;
@@ -291,6 +298,7 @@ fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: 
         since: clock.past(age),
         until: clock.future(remaining.max(i64::try_from(Duration::from_secs(1).as_millis()).unwrap_or(1000))),
     });
+    drive.held_since = record.held_in_ms.map_or(drive.held_since, |remaining| drive.held_since.max(clock.future(remaining)));
     drive.together = record.together;
     drive.refunds = record.refunds;
     drive.down_seen = record.down_seen;

@@ -94,14 +94,10 @@ impl World {
             return self.take(id, uid, index, boot_set, now);
         }
         let by = title(uid);
-        let unsettled = self
-            .node(id)
-            .and_then(|node| node.drive.as_ref())
-            .and_then(|drive| drive.action)
-            .filter(|issued| !issued.accepted && !issued.failed);
+        let unsettled = self.node(id).and_then(|node| node.unsettled_until(self.untold()));
         let inherited = self.tokens_under_way(id);
         self.supersede(id, &by, now);
-        self.take(id, uid, index, boot_set, unsettled.map_or(now, |issued| issued.power_by.max(now)));
+        self.take(id, uid, index, boot_set, unsettled.map_or(now, |until| until.max(now)));
         if let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()) {
             drive.inherited = inherited;
         }

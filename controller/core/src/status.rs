@@ -124,8 +124,8 @@ impl Case<'_> {
     /// Outer None: the node is free to be judged. Inner None: it is occupied and there is nothing to say.
     fn judge_occupied(&self) -> Option<Option<Decision>> {
         let Some(batch) = self.node.batch else {
-            // A call whose answer was lost may still take effect: the node is not given away before it has been waited out.
-            let unsettled = self.drive.action.is_some_and(|issued| !issued.accepted && !issued.failed && self.now < issued.power_by);
+            // A call that may still take effect: the node is not given away before it has, or has been waited out.
+            let unsettled = self.node.unsettled_until(self.world.untold()).is_some_and(|until| self.now < until);
             return self.session.stopping().then(|| (!unsettled).then(|| self.cancelled()));
         };
         let ours = self.world.batches.get(&batch).is_none_or(|open| open.session == self.session.uid);
@@ -190,7 +190,8 @@ impl Case<'_> {
 
     fn power_on_exhausted(&self) -> Decision {
         let why = if self.drive.error.is_empty() { "no service reported why" } else { &self.drive.error };
-        let message = format!("{} power-ons without effect: {why}. The node is off; see its controller and PCS.", self.drive.attempts.on);
+        let (count, service) = (self.drive.attempts.on, self.world.power_service);
+        let message = format!("{count} power-ons without effect: {why}. The node is off; see its controller and {service}.");
         Decision::End(EndKind::Failed, reasons::POWER_ON_TIMEOUT.into(), message.into())
     }
 
@@ -425,7 +426,9 @@ impl Case<'_> {
         let waited = span_text(hold.until.since(hold.since));
         let detail = self.node.power.as_ref().map(|seen| seen.detail.as_ref()).filter(|text| !text.is_empty()).unwrap_or("undefined");
         match hold.reason {
-            HoldReason::PowerUnknown => format!("PCS for {waited}: {detail}; not touched. See its controller."),
+            HoldReason::PowerUnknown => {
+                format!("{} for {waited}: {detail}; not touched. See its controller.", self.world.power_service)
+            }
             HoldReason::NotInConfigurationService => format!("CFS has no record of it for {waited}; it is booted but not configured."),
             HoldReason::PreviousOperation => format!("An operation of an earlier session did not end within {waited}."),
             HoldReason::MassBootTimeout => {

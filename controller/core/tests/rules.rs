@@ -1,6 +1,8 @@
 //! The rules of docs/ARCHITECTURE.md, one small scenario each, as far as they are kept in the core.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "rules/capmc.rs"]
+mod capmc;
 #[path = "rules/configure.rs"]
 mod configure;
 #[path = "sim/desk.rs"]

@@ -6,6 +6,7 @@ mod sim;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use bos_core::health::PowerService;
 use bos_core::model::{EndKind, NodeId, SessionUid};
 use sim::operator::deadline;
 use sim::scenario::{Before, Outage, Quirk, Way};
@@ -17,6 +18,9 @@ const KEPT: &[u64] = &[
     18918, 30918, 27893, 30357, 32895, 36276, 56164, 89590,
 ];
 
+/// The same, with CAPMC.
+const KEPT_CAPMC: &[u64] = &[2334, 6667, 8832, 9861, 13444, 13759, 28854];
+
 fn run(scenario: Scenario) -> Sim {
     let mut sim = Sim::new(scenario);
     let limit = deadline(&sim.scenario);
@@ -26,19 +30,28 @@ fn run(scenario: Scenario) -> Sim {
 
 /// Runs seeds on as many threads as there are processors; says which fail.
 fn histories(seeds: &[u64]) {
+    histories_with(seeds, |_| ());
+}
+
+fn histories_with(seeds: &[u64], change: fn(&mut Scenario)) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let failed: Vec<u64> = std::thread::scope(|scope| {
         let chunks: Vec<_> = seeds.chunks(seeds.len().div_ceil(threads).max(1)).collect();
         let workers: Vec<_> = chunks
             .into_iter()
             .map(|seeds| {
-                let failing = |seed: &&u64| catch_unwind(AssertUnwindSafe(|| drop(run(Scenario::random(**seed))))).is_err();
+                let play = move |seed: u64| {
+                    let mut scenario = Scenario::random(seed);
+                    change(&mut scenario);
+                    drop(run(scenario));
+                };
+                let failing = move |seed: &&u64| catch_unwind(AssertUnwindSafe(|| play(**seed))).is_err();
                 scope.spawn(move || seeds.iter().filter(failing).take(5).copied().collect::<Vec<_>>())
             })
             .collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
-    assert!(failed.is_empty(), "histories with these seeds fail; run one with BOS_SIM_SEED: {failed:?}");
+    assert!(failed.is_empty(), "histories with these seeds fail; run one with BOS_SIM_SEED (BOS_SIM_CAPMC_SEED): {failed:?}");
 }
 
 #[test]
@@ -50,9 +63,24 @@ fn random_histories_keep_the_rules() {
     histories(&(0..count).collect::<Vec<_>>());
 }
 
+fn by_capmc(scenario: &mut Scenario) {
+    scenario.power = PowerService::Capmc;
+}
+
+/// The same with the power service that judges lists as a whole and tells no transition. `BOS_SIM_CAPMC_SEED=N` replays one.
+#[test]
+fn random_histories_keep_the_rules_with_capmc() {
+    if let Ok(seed) = std::env::var("BOS_SIM_CAPMC_SEED") {
+        return histories_with(&[seed.parse().unwrap()], by_capmc);
+    }
+    let count: u64 = std::env::var("BOS_SIM_HISTORIES").ok().map_or(1000, |count| count.parse().unwrap());
+    histories_with(&(0..count).collect::<Vec<_>>(), by_capmc);
+}
+
 #[test]
 fn seeds_that_failed_once_pass() {
     histories(KEPT);
+    histories_with(KEPT_CAPMC, by_capmc);
 }
 
 fn session() -> SessionUid {

@@ -91,8 +91,9 @@ struct ImageLook {
 
 async fn image(services: &Clients, set: &BootSet, path: &S3Path, rules: ImageRules) -> Result<ImageLook, SetupFault> {
     let short = path.short_image_name();
-    // What is not where IMS keeps images it cannot be asked about; validation says so.
-    let Some(id) = path.image_id() else { return Ok(ImageLook { name: short, warning: None }) };
+    // What is not where IMS keeps images it cannot be asked about; validation says so. A site may have no IMS.
+    let asked = path.image_id().filter(|_| !services.absent.contains(&Service::Ims));
+    let Some(id) = asked else { return Ok(ImageLook { name: short, warning: None }) };
     let (name, found) = match services.images.image(id).await {
         Ok(Some(image)) => (Some(image.name).filter(|name| !name.is_empty()), ImageFound::Known { arch: image.arch }),
         Ok(None) => (None, ImageFound::Unknown),

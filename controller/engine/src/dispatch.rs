@@ -13,7 +13,8 @@ use bos_core::running::{Dispatch, Order};
 use bos_core::time::Timestamp;
 use bos_core::xname::Xname;
 use bos_services::{
-    BootParams, Clients, ConfigPatch, ErrorKind, PowerOperation, Reached, Reading, ServiceError, TaskFailure, TaskState, TransitionId,
+    BootParams, Clients, ConfigPatch, ErrorKind, PowerOperation, Reached, Reading, Requested, ServiceError, TaskFailure, TaskState,
+    TransitionId,
 };
 
 /// Nodes with their names.
@@ -60,7 +61,7 @@ pub async fn carry_out(services: &Clients, dispatch: &Dispatch, artifacts: Optio
             None => Outcome::Impossible { detail: format!("the artifact set {} is not stored any more", digest.0).into() },
         },
         Order::Configuration { name, enabled, clear_state } => configuration(services, dispatch, name, *enabled, *clear_state).await,
-        Order::Power(action) => power(services, *action, &names(&dispatch.nodes)).await,
+        Order::Power(action) => power(services, *action, &dispatch.nodes).await,
     }
 }
 
@@ -109,27 +110,31 @@ fn index(nodes: &[(NodeId, Xname)]) -> HashMap<&Xname, NodeId> {
     nodes.iter().map(|(id, xname)| (xname, *id)).collect()
 }
 
-async fn power(services: &Clients, action: PowerAction, nodes: &[Xname]) -> Outcome {
+async fn power(services: &Clients, action: PowerAction, nodes: &[(NodeId, Xname)]) -> Outcome {
     let operation = match action {
         PowerAction::On => PowerOperation::On,
         PowerAction::SoftOff => PowerOperation::SoftOff,
         PowerAction::ForceOff => PowerOperation::ForceOff,
     };
-    match services.power.request(operation, nodes).await {
-        Ok(transition) => Outcome::Accepted { transition: transition.as_str().into() },
+    match services.power.request(operation, &names(nodes)).await {
+        Ok(Requested::Transition(id)) => Outcome::Accepted { transition: id.as_str().into() },
+        Ok(Requested::Taken { failed, note }) => Outcome::Taken { failed: tasks(failed, nodes), note: note.into() },
+        Ok(Requested::Refused { because, detail }) => Outcome::Refused { because: tasks(because, nodes), detail: detail.into() },
         Err(error) => failed(&error),
     }
+}
+
+/// What was said of single nodes, as far as they are among those that were asked for.
+fn tasks(said: Vec<(Xname, TaskState)>, nodes: &[(NodeId, Xname)]) -> Vec<(NodeId, Task)> {
+    let ids = index(nodes);
+    said.into_iter().filter_map(|(xname, state)| Some((*ids.get(&xname)?, task(state)))).collect()
 }
 
 /// Looks at a transition.
 pub async fn follow(services: &Clients, transition: &str, nodes: &[(NodeId, Xname)]) -> Progress {
     match services.power.transition(&TransitionId::new(transition)).await {
         Ok(None) => Progress::Gone,
-        Ok(Some(seen)) => {
-            let ids = index(nodes);
-            let tasks = seen.tasks.into_iter().filter_map(|(xname, state)| Some((*ids.get(&xname)?, task(state)))).collect();
-            Progress::Tasks { done: seen.done, tasks }
-        }
+        Ok(Some(seen)) => Progress::Tasks { done: seen.done, tasks: tasks(seen.tasks, nodes) },
         Err(error) => Progress::Unavailable { detail: detail(&error).into() },
     }
 }

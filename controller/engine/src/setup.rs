@@ -95,13 +95,23 @@ async fn configurations(services: &Clients, template: &SessionTemplateSpec) -> R
     let names: BTreeSet<&str> =
         template.boot_sets.iter().map(|set| configuration_name(template, set)).filter(|name| !name.is_empty()).collect();
     for name in names {
-        let known = services.configuration.configuration_exists(name).await.map_err(|error| unavailable(&error))?;
+        let known = services.configuration.configuration_exists(name).await.map_err(|error| not_asked(name, &error))?;
         if !known {
             let message = format!("CFS has no configuration {name:?}.");
             return Err(SetupFault::Refused { reason: reasons::CONFIGURATION_UNKNOWN, message });
         }
     }
     Ok(())
+}
+
+/// CFS did not answer; or it refused, or the site has none.
+fn not_asked(name: &str, error: &ServiceError) -> SetupFault {
+    match unavailable(error) {
+        SetupFault::Refused { .. } => {
+            SetupFault::Refused { reason: reasons::CONFIGURATION_UNKNOWN, message: format!("Configuration {name:?}: {error}.") }
+        }
+        other => other,
+    }
 }
 
 fn unavailable(error: &ServiceError) -> SetupFault {

@@ -124,6 +124,9 @@ impl Task {
         let mut world = World { install_namespace: settings.namespace.as_str().into(), ..World::default() };
         world.reports.listening_since = settings.hears_reports.then(|| clock.now());
         world.options = Options::default();
+        world.services = bos_core::health::Services::without(services.absent.iter().copied());
+        world.power_service = services.power.service();
+        world.power_rest = services.power.rest();
         let configured_timeouts = bos_services::Service::ALL.into_iter().map(|service| (service, services.timeouts.get(service))).collect();
         Self {
             world,

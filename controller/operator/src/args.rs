@@ -6,8 +6,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use bos_services::ServicesConfig;
 use bos_services::config::{Secret, ServiceConfig};
+use bos_services::{PowerService, PowerStateSource, ServicesConfig};
 use clap::builder::Resettable;
 use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,7 @@ CONFIGURATION FILE (--config, YAML)
       pcs: {timeoutSeconds: 30, maxInFlight: 4}
       s3:  {endpoint: \"https://rgw-vip\", accessKey: BOS, caFile: /etc/bos/ca.pem}   # secretKey: better as S3_SECRET_KEY
       powerTaskDeadlineMinutes: 1
+      powerService: pcs              # capmc on a CSM without PCS, with capmc: {...} and powerStateSource: redfish or hsm
 
 KUBERNETES
   The service account inside a cluster, otherwise KUBECONFIG or ~/.kube/config. Kubernetes 1.32 or newer.
@@ -38,7 +39,7 @@ EXIT CODES
 /// Boots, reboots, shuts down and configures the nodes of a system, as the Sessions of its Kubernetes API say.
 ///
 /// The operator takes a leader lease, reads SessionTemplates, Sessions and BootComponents, and calls HSM (inventory),
-/// PCS (power), BSS (boot parameters), CFS (configuration), IMS (images) and S3 (boot artifacts).
+/// PCS or CAPMC (power), BSS (boot parameters), CFS (configuration), IMS (images) and S3 (boot artifacts).
 #[derive(Debug, Parser)]
 #[command(name = "bos-operator", version, after_long_help = AFTER_HELP, max_term_width = 120)]
 pub(crate) struct Args {
@@ -54,6 +55,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     pcs: PcsArgs,
     #[command(flatten)]
+    capmc: CapmcArgs,
+    #[command(flatten)]
     bss: BssArgs,
     #[command(flatten)]
     cfs: CfsArgs,
@@ -65,6 +68,18 @@ pub(crate) struct Args {
     /// How long PCS tries to reach a power state, in minutes, 1 to 60. Until then it holds the nodes of the request. Default: 1
     #[arg(long, env = "BOS_POWER_TASK_DEADLINE_MINUTES", value_name = "MINUTES", help_heading = "PCS, the Power Control Service")]
     power_task_deadline_minutes: Option<u32>,
+
+    /// Which service switches power: pcs, or capmc on a CSM without PCS. Default: pcs [env: BOS_POWER_SERVICE]
+    #[arg(long, value_name = "SERVICE", help_heading = "Power")]
+    power_service: Option<PowerService>,
+
+    /// Where CAPMC takes power states from: redfish (the hardware) or hsm. Default: redfish [env: BOS_POWER_STATE_SOURCE]
+    #[arg(long, value_name = "SOURCE", help_heading = "Power")]
+    power_state_source: Option<PowerStateSource>,
+
+    /// How long a node rests between off and on, with CAPMC, in seconds, 0 to 600; 0 is enough where no PCS is behind CAPMC. Default: 45 [env: BOS_POWER_REST_SECONDS]
+    #[arg(long, value_name = "SECONDS", help_heading = "Power")]
+    power_rest_seconds: Option<u64>,
 }
 
 /// How log lines are written.
@@ -126,7 +141,7 @@ fn take<T>(slot: &mut T, given: Option<T>) {
 
 /// Declares the flags of one HTTP service. Their environment variables are read by [`ServicesConfig::apply_env`].
 macro_rules! service_args {
-    ($name:ident, $flag:literal, $var:literal, $title:literal, $base:literal) => {
+    ($name:ident, $flag:literal, $var:literal, $title:literal, $base:literal, $seconds:literal) => {
         #[derive(Debug, Clone, Default, ClapArgs)]
         #[command(next_help_heading = $title)]
         struct $name {
@@ -134,7 +149,7 @@ macro_rules! service_args {
                   help = concat!("Base URL. Default: ", $base, " [env: BOS_", $var, "_BASE_URL]"))]
             base_url: Option<String>,
             #[arg(id = concat!($flag, "-timeout-seconds"), long = concat!($flag, "-timeout-seconds"), value_name = "SECONDS",
-                  help = concat!("Time for a whole answer, in seconds, 1 to 86400. Default: 20 [env: BOS_", $var, "_TIMEOUT_SECONDS]"))]
+                  help = concat!("Time for a whole answer, in seconds, 1 to 86400. Default: ", $seconds, " [env: BOS_", $var, "_TIMEOUT_SECONDS]"))]
             timeout_seconds: Option<u64>,
             #[arg(id = concat!($flag, "-ca-file"), long = concat!($flag, "-ca-file"), value_name = "FILE",
                   help = concat!("PEM file of certificate authorities; only these are trusted. Default: those of the system [env: BOS_", $var, "_CA_FILE]"))]
@@ -165,11 +180,19 @@ macro_rules! service_args {
     };
 }
 
-service_args!(HsmArgs, "hsm", "HSM", "HSM, the Hardware State Manager", "http://cray-smd/hsm/v2");
-service_args!(PcsArgs, "pcs", "PCS", "PCS, the Power Control Service", "http://cray-power-control");
-service_args!(BssArgs, "bss", "BSS", "BSS, the Boot Script Service", "http://cray-bss/boot/v1");
-service_args!(CfsArgs, "cfs", "CFS", "CFS, the Configuration Framework Service", "http://cray-cfs-api/v3");
-service_args!(ImsArgs, "ims", "IMS", "IMS, the Image Management Service", "http://cray-ims/v3");
+service_args!(HsmArgs, "hsm", "HSM", "HSM, the Hardware State Manager", "http://cray-smd/hsm/v2", "20");
+service_args!(PcsArgs, "pcs", "PCS", "PCS, the Power Control Service", "http://cray-power-control", "20");
+service_args!(CapmcArgs, "capmc", "CAPMC", "CAPMC, Cray Advanced Platform Monitoring and Control", "http://cray-capmc/capmc/v1", "120");
+service_args!(BssArgs, "bss", "BSS", "BSS, the Boot Script Service", "http://cray-bss/boot/v1", "20");
+service_args!(
+    CfsArgs,
+    "cfs",
+    "CFS",
+    "CFS, the Configuration Framework Service (base URL none: the site has none)",
+    "http://cray-cfs-api/v3",
+    "20"
+);
+service_args!(ImsArgs, "ims", "IMS", "IMS, the Image Management Service (base URL none: the site has none)", "http://cray-ims/v3", "20");
 
 #[derive(Debug, Clone, Default, ClapArgs)]
 #[command(next_help_heading = "S3, the object store")]
@@ -233,10 +256,14 @@ impl Args {
     pub(crate) fn apply_services(self, config: &mut ServicesConfig) -> anyhow::Result<()> {
         self.hsm.apply(&mut config.hsm);
         self.pcs.apply(&mut config.pcs);
+        self.capmc.apply(&mut config.capmc);
         self.bss.apply(&mut config.bss);
         self.cfs.apply(&mut config.cfs);
         self.ims.apply(&mut config.ims);
         take(&mut config.power_task_deadline_minutes, self.power_task_deadline_minutes);
+        take(&mut config.power_service, self.power_service);
+        take(&mut config.power_state_source, self.power_state_source);
+        take(&mut config.power_rest_seconds, self.power_rest_seconds);
         self.s3.apply(config)
     }
 }
@@ -262,15 +289,14 @@ mod tests {
     fn help_names_every_default() {
         let help = Args::command().render_long_help().to_string();
         let defaults = ServicesConfig::default();
-        let bases = [bos_services::Service::Hsm, bos_services::Service::Pcs, bos_services::Service::Bss]
-            .into_iter()
-            .chain([bos_services::Service::Cfs, bos_services::Service::Ims, bos_services::Service::S3])
-            .map(bos_services::config::default_base_url);
-        for base in bases {
+        for base in bos_services::Service::ALL.map(bos_services::config::default_base_url) {
             assert!(help.contains(&format!("Default: {base} ")), "{base} is not in the help");
         }
         let seconds = |seconds: u64| format!("1 to 86400. Default: {seconds} ");
-        assert!(help.contains(&seconds(defaults.hsm.timeout_seconds)) && help.contains(&seconds(defaults.s3.timeout_seconds)));
+        for timeout in [defaults.hsm.timeout_seconds, defaults.capmc.timeout_seconds, defaults.s3.timeout_seconds] {
+            assert!(help.contains(&seconds(timeout)), "{timeout} is not in the help");
+        }
+        assert!(help.contains(&format!("no PCS is behind CAPMC. Default: {} ", defaults.power_rest_seconds)));
         assert!(help.contains(&format!("others wait. Default: {}", defaults.hsm.max_in_flight)));
         for arg in Args::command().get_arguments().filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version")) {
             let text = arg.get_help().map(ToString::to_string).unwrap_or_default();
@@ -288,6 +314,10 @@ mod tests {
             "--pcs-timeout-seconds=7",
             "--s3-endpoint=http://s3:9000",
             "--power-task-deadline-minutes=3",
+            "--power-service=capmc",
+            "--power-state-source=hsm",
+            "--power-rest-seconds=0",
+            "--capmc-base-url=http://c",
         ])
         .unwrap();
         let mut config = ServicesConfig::default();
@@ -297,5 +327,9 @@ mod tests {
         assert_eq!((config.cfs.insecure, config.bss.insecure, config.pcs.timeout_seconds), (true, false, 7));
         assert_eq!((config.s3.endpoint.as_str(), config.power_task_deadline_minutes), ("http://s3:9000", 3));
         assert_eq!(config.ims, ServiceConfig::default());
+        let power = (config.power_service, config.power_state_source, config.power_rest_seconds);
+        assert_eq!(power, (PowerService::Capmc, PowerStateSource::Hsm, 0));
+        assert_eq!((config.capmc.base_url.as_deref(), config.capmc.timeout_seconds), (Some("http://c"), 120));
+        assert!(Args::try_parse_from(["bos-operator", "--power-service=redfish"]).is_err());
     }
 }

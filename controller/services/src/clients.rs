@@ -1,11 +1,14 @@
 //! All clients, made from one configuration.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::absent::Absent;
 use crate::bss::{BootParameters, BssClient};
+use crate::capmc::CapmcClient;
 use crate::cfs::{CfsClient, Configuration};
-use crate::config::{ConfigError, ServiceConfig, ServicesConfig};
+use crate::config::{ConfigError, PowerService, ServiceConfig, ServicesConfig};
 use crate::error::Service;
 use crate::hsm::{HsmClient, Inventory};
 use crate::http::{CallObserver, Settings, StopSwitch, Timeouts, Transport};
@@ -18,7 +21,7 @@ use crate::s3::{ObjectStore, S3Client};
 pub struct Clients {
     /// HSM.
     pub inventory: Arc<dyn Inventory>,
-    /// PCS.
+    /// PCS or CAPMC.
     pub power: Arc<dyn Power>,
     /// BSS.
     pub boot_parameters: Arc<dyn BootParameters>,
@@ -28,6 +31,8 @@ pub struct Clients {
     pub images: Arc<dyn Images>,
     /// S3.
     pub objects: Arc<dyn ObjectStore>,
+    /// Services that the site does not have.
+    pub absent: BTreeSet<Service>,
     /// Holds back every power action while it is set.
     pub stop: StopSwitch,
     /// The time limits for whole answers, to follow the `*_read_timeout` options of BOS while running.
@@ -47,7 +52,7 @@ impl Clients {
             timeouts.set(service, Duration::from_secs(of.timeout_seconds));
             let settings = Settings {
                 service,
-                stop: (service == Service::Pcs).then(|| stop.clone()),
+                stop: matches!(service, Service::Pcs | Service::Capmc).then(|| stop.clone()),
                 base: of.url(service).map_err(ConfigError::one)?,
                 ca_file: of.ca_file.clone(),
                 token_file: of.token_file.clone(),
@@ -56,13 +61,34 @@ impl Clients {
             };
             Transport::new(settings, timeouts.clone(), Arc::clone(&observer))
         };
+        let inventory: Arc<dyn Inventory> = Arc::new(HsmClient::new(transport(Service::Hsm, &config.hsm)?));
+        let power: Arc<dyn Power> = match config.power_service {
+            PowerService::Pcs => Arc::new(PcsClient::new(transport(Service::Pcs, &config.pcs)?, config.power_task_deadline_minutes)),
+            PowerService::Capmc => {
+                let (http, rest) = (transport(Service::Capmc, &config.capmc)?, Duration::from_secs(config.power_rest_seconds));
+                Arc::new(CapmcClient::new(http, Arc::clone(&inventory), config.power_state_source, rest))
+            }
+        };
+        let absent = [(Service::Cfs, &config.cfs), (Service::Ims, &config.ims)].into_iter().filter(|(_, of)| of.is_absent());
+        let absent: BTreeSet<Service> = absent.map(|(service, _)| service).collect();
+        let configuration: Arc<dyn Configuration> = if absent.contains(&Service::Cfs) {
+            Arc::new(Absent(Service::Cfs))
+        } else {
+            Arc::new(CfsClient::new(transport(Service::Cfs, &config.cfs)?))
+        };
+        let images: Arc<dyn Images> = if absent.contains(&Service::Ims) {
+            Arc::new(Absent(Service::Ims))
+        } else {
+            Arc::new(ImsClient::new(transport(Service::Ims, &config.ims)?))
+        };
         Ok(Self {
-            inventory: Arc::new(HsmClient::new(transport(Service::Hsm, &config.hsm)?)),
-            power: Arc::new(PcsClient::new(transport(Service::Pcs, &config.pcs)?, config.power_task_deadline_minutes)),
+            inventory,
+            power,
             boot_parameters: Arc::new(BssClient::new(transport(Service::Bss, &config.bss)?)),
-            configuration: Arc::new(CfsClient::new(transport(Service::Cfs, &config.cfs)?)),
-            images: Arc::new(ImsClient::new(transport(Service::Ims, &config.ims)?)),
+            configuration,
+            images,
             objects: Arc::new(object_store(config, &timeouts, &observer)?),
+            absent,
             stop: stop.clone(),
             timeouts: timeouts.clone(),
         })

@@ -5,7 +5,10 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `BOS_<SERVICE>_BASE_URL` | base URL; `<SERVICE>` is `HSM`, `PCS`, `BSS`, `CFS` or `IMS` |
+//! | `BOS_POWER_SERVICE` | which service switches power: `pcs` or `capmc` |
+//! | `BOS_POWER_STATE_SOURCE` | where CAPMC takes power states from: `redfish` or `hsm` |
+//! | `BOS_POWER_REST_SECONDS` | how long a node rests between off and on, with CAPMC |
+//! | `BOS_<SERVICE>_BASE_URL` | base URL; `<SERVICE>` is `HSM`, `PCS`, `CAPMC`, `BSS`, `CFS` or `IMS`; `none` for CFS and IMS where there is none |
 //! | `BOS_<SERVICE>_TIMEOUT_SECONDS` | time for a whole answer |
 //! | `BOS_<SERVICE>_CA_FILE` | PEM file; only these authorities are trusted |
 //! | `BOS_<SERVICE>_TOKEN_FILE` | file with a bearer token, read at every call |
@@ -16,8 +19,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+pub use bos_core::health::PowerService;
+use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
 use crate::error::Service;
@@ -31,8 +36,19 @@ pub const CONNECT_TIMEOUT_SECONDS: u64 = 3;
 pub struct ServicesConfig {
     /// Hardware State Manager.
     pub hsm: ServiceConfig,
+    /// Which service tells and switches power; the other one is not called.
+    pub power_service: PowerService,
     /// Power Control Service.
     pub pcs: ServiceConfig,
+    /// Cray Advanced Platform Monitoring and Control.
+    #[serde(deserialize_with = "capmc")]
+    pub capmc: ServiceConfig,
+    /// Where CAPMC takes power states from.
+    pub power_state_source: PowerStateSource,
+    /// How many seconds a node that was seen to go off rests before it is powered on through CAPMC. CAPMC 3 has the power-off
+    /// done by PCS, which looks every 15 s whether it is done, and would take an early power-on for a power-off without
+    /// effect and cut the power. Without PCS behind CAPMC it can be 0. 0 to 600.
+    pub power_rest_seconds: u64,
     /// Boot Script Service.
     pub bss: ServiceConfig,
     /// Configuration Framework Service.
@@ -50,7 +66,11 @@ impl Default for ServicesConfig {
     fn default() -> Self {
         Self {
             hsm: ServiceConfig::default(),
+            power_service: PowerService::default(),
             pcs: ServiceConfig::default(),
+            capmc: ServiceConfig { timeout_seconds: CAPMC_TIMEOUT_SECONDS, ..ServiceConfig::default() },
+            power_state_source: PowerStateSource::default(),
+            power_rest_seconds: 45,
             bss: ServiceConfig::default(),
             cfs: ServiceConfig::default(),
             ims: ServiceConfig::default(),
@@ -60,11 +80,44 @@ impl Default for ServicesConfig {
     }
 }
 
+/// Time for a whole answer of CAPMC: it talks to the hardware before it answers, some versions until the hardware has obeyed.
+const CAPMC_TIMEOUT_SECONDS: u64 = 120;
+
+/// What a file leaves out of CAPMC's section is CAPMC's own default, not that of the other services.
+fn capmc<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ServiceConfig, D::Error> {
+    let mut given = serde_json::Map::deserialize(deserializer)?;
+    given.entry("timeoutSeconds").or_insert(CAPMC_TIMEOUT_SECONDS.into());
+    serde_json::from_value(given.into()).map_err(|error| serde::de::Error::custom(format!("capmc: {error}")))
+}
+
+/// Where CAPMC takes power states from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PowerStateSource {
+    /// The hardware controllers, each time. From CAPMC 3.0 on, PCS.
+    #[default]
+    Redfish,
+    /// HSM, which hears of changes; it can miss some.
+    Hsm,
+}
+
+impl FromStr for PowerStateSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "redfish" => Ok(Self::Redfish),
+            "hsm" => Ok(Self::Hsm),
+            other => Err(format!("{other:?} is not redfish or hsm")),
+        }
+    }
+}
+
 /// Configuration of one HTTP service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ServiceConfig {
-    /// Base URL; by default the address inside the mesh, see [`default_base_url`].
+    /// Base URL; by default the address inside the mesh, see [`default_base_url`]. `none` for CFS or IMS: the site has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
     /// Time for a whole answer, in seconds. The options of BOS change it while the operator runs.
@@ -171,6 +224,7 @@ pub const fn default_base_url(service: Service) -> &'static str {
     match service {
         Service::Hsm => "http://cray-smd/hsm/v2",
         Service::Pcs => "http://cray-power-control",
+        Service::Capmc => "http://cray-capmc/capmc/v1",
         Service::Bss => "http://cray-bss/boot/v1",
         Service::Cfs => "http://cray-cfs-api/v3",
         Service::Ims => "http://cray-ims/v3",
@@ -179,11 +233,12 @@ pub const fn default_base_url(service: Service) -> &'static str {
 }
 
 impl ServicesConfig {
-    /// The five services that are not the object store, by name.
-    fn services(&self) -> [(Service, &ServiceConfig); 5] {
+    /// The six services that are not the object store, by name.
+    fn services(&self) -> [(Service, &ServiceConfig); 6] {
         [
             (Service::Hsm, &self.hsm),
             (Service::Pcs, &self.pcs),
+            (Service::Capmc, &self.capmc),
             (Service::Bss, &self.bss),
             (Service::Cfs, &self.cfs),
             (Service::Ims, &self.ims),
@@ -200,6 +255,7 @@ impl ServicesConfig {
         let services = [
             (Service::Hsm, &mut self.hsm),
             (Service::Pcs, &mut self.pcs),
+            (Service::Capmc, &mut self.capmc),
             (Service::Bss, &mut self.bss),
             (Service::Cfs, &mut self.cfs),
             (Service::Ims, &mut self.ims),
@@ -209,9 +265,12 @@ impl ServicesConfig {
             set(&mut config.base_url, get(&format!("{prefix}_BASE_URL")).map(Some));
             set(&mut config.ca_file, get(&format!("{prefix}_CA_FILE")).map(|path| Some(path.into())));
             set(&mut config.token_file, get(&format!("{prefix}_TOKEN_FILE")).map(|path| Some(path.into())));
-            set(&mut config.timeout_seconds, parsed(&get, &format!("{prefix}_TIMEOUT_SECONDS"), &mut problems));
-            set(&mut config.insecure, parsed(&get, &format!("{prefix}_INSECURE"), &mut problems));
+            set(&mut config.timeout_seconds, parsed(&get, &format!("{prefix}_TIMEOUT_SECONDS"), NUMBER, &mut problems));
+            set(&mut config.insecure, parsed(&get, &format!("{prefix}_INSECURE"), SWITCH, &mut problems));
         }
+        set(&mut self.power_service, parsed(&get, "BOS_POWER_SERVICE", "pcs or capmc", &mut problems));
+        set(&mut self.power_state_source, parsed(&get, "BOS_POWER_STATE_SOURCE", "redfish or hsm", &mut problems));
+        set(&mut self.power_rest_seconds, parsed(&get, "BOS_POWER_REST_SECONDS", NUMBER, &mut problems));
         self.s3.apply_env(&get, &mut problems);
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }
@@ -229,18 +288,33 @@ impl ServicesConfig {
         if !(1..=60).contains(&self.power_task_deadline_minutes) {
             problems.push(format!("powerTaskDeadlineMinutes: {} is not within 1 to 60", self.power_task_deadline_minutes));
         }
+        if self.power_rest_seconds > 600 {
+            problems.push(format!("powerRestSeconds: {} is not within 0 to 600", self.power_rest_seconds));
+        }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }
 }
 
+/// In place of a base URL: the site does not have this service.
+const NONE: &str = "none";
+
 impl ServiceConfig {
+    /// The site does not have this service.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.base_url.as_deref() == Some(NONE)
+    }
+
     pub(crate) fn url(&self, service: Service) -> Result<Url, String> {
         parse_base(self.base_url.as_deref().unwrap_or_else(|| default_base_url(service)))
     }
 
     fn check(&self, service: Service, problems: &mut Vec<String>) {
         let key = service.label();
-        if let Err(problem) = self.url(service) {
+        if self.is_absent() {
+            if !matches!(service, Service::Cfs | Service::Ims) {
+                problems.push(format!("{key}.baseUrl: only cfs and ims can be none; nothing works without {service}"));
+            }
+        } else if let Err(problem) = self.url(service) {
             problems.push(format!("{key}.baseUrl: {problem}"));
         }
         check_limits(key, self.timeout_seconds, self.max_in_flight, problems);
@@ -269,8 +343,8 @@ impl S3Config {
         set(&mut self.secret_key, get("S3_SECRET_KEY").map(Secret));
         set(&mut self.region, get("S3_REGION"));
         set(&mut self.ca_file, get("S3_CA_FILE").map(|path| Some(path.into())));
-        set(&mut self.insecure, parsed(get, "S3_INSECURE", problems));
-        set(&mut self.timeout_seconds, parsed(get, "S3_TIMEOUT_SECONDS", problems));
+        set(&mut self.insecure, parsed(get, "S3_INSECURE", SWITCH, problems));
+        set(&mut self.timeout_seconds, parsed(get, "S3_TIMEOUT_SECONDS", NUMBER, problems));
     }
 
     fn check(&self, problems: &mut Vec<String>) {
@@ -322,11 +396,14 @@ fn set<T>(slot: &mut T, value: Option<T>) {
     }
 }
 
-fn parsed<T: std::str::FromStr>(get: &impl Fn(&str) -> Option<String>, name: &str, problems: &mut Vec<String>) -> Option<T> {
+/// What a variable must be, for people.
+const NUMBER: &str = "a whole number";
+const SWITCH: &str = "true or false";
+
+fn parsed<T: FromStr>(get: &impl Fn(&str) -> Option<String>, name: &str, wanted: &str, problems: &mut Vec<String>) -> Option<T> {
     let text = get(name)?;
     let value = text.parse().ok();
     if value.is_none() {
-        let wanted = if std::any::type_name::<T>() == "bool" { "true or false" } else { "a whole number" };
         problems.push(format!("{name}: {text:?} is not {wanted}"));
     }
     value
@@ -352,6 +429,8 @@ mod tests {
         let config = with_keys();
         config.validate().unwrap();
         assert_eq!(config.hsm.url(Service::Hsm).unwrap().as_str(), "http://cray-smd/hsm/v2");
+        assert_eq!(config.capmc.url(Service::Capmc).unwrap().as_str(), "http://cray-capmc/capmc/v1");
+        assert_eq!((config.power_service, config.capmc.timeout_seconds, config.pcs.timeout_seconds), (PowerService::Pcs, 120, 20));
         assert_eq!(config.s3.url().unwrap().as_str(), "https://rgw-vip/");
     }
 
@@ -362,8 +441,24 @@ mod tests {
         assert_eq!(config.hsm.timeout_seconds, 5);
         assert_eq!(config.hsm.url(Service::Hsm).unwrap().as_str(), "http://cray-smd/hsm/v2");
         assert_eq!(config.s3.region, "us-east-1");
+        let config: ServicesConfig =
+            serde_json::from_str(r#"{"powerService":"capmc","powerStateSource":"hsm","capmc":{"baseUrl":"http://c"}}"#).unwrap();
+        assert_eq!((config.power_service, config.power_state_source), (PowerService::Capmc, PowerStateSource::Hsm));
+        assert_eq!((config.capmc.timeout_seconds, config.capmc.base_url.as_deref()), (120, Some("http://c")));
+        let error = serde_json::from_str::<ServicesConfig>(r#"{"capmc":{"timeout":5}}"#).unwrap_err().to_string();
+        assert!(error.contains("capmc") && error.contains("timeout"), "{error}");
         let error = serde_json::from_str::<ServicesConfig>(r#"{"hsm":{"timeout":5}}"#).unwrap_err().to_string();
         assert!(error.contains("timeout"), "{error}");
+    }
+
+    #[test]
+    fn a_site_may_have_no_cfs_and_no_ims_but_the_others() {
+        let mut config = with_keys();
+        config.cfs.base_url = Some("none".to_owned());
+        config.ims.base_url = Some("none".to_owned());
+        config.validate().unwrap();
+        config.hsm.base_url = Some("none".to_owned());
+        assert_eq!(problems(&config), vec!["hsm.baseUrl: only cfs and ims can be none; nothing works without HSM"]);
     }
 
     #[test]
@@ -376,6 +471,10 @@ mod tests {
                         "BOS_HSM_BASE_URL" => "http://127.0.0.1:27779/hsm/v2",
                         "BOS_PCS_TIMEOUT_SECONDS" => " 7 ",
                         "BOS_CFS_INSECURE" => "true",
+                        "BOS_CAPMC_BASE_URL" => "http://127.0.0.1:27777/capmc/v1",
+                        "BOS_POWER_SERVICE" => "capmc",
+                        "BOS_POWER_STATE_SOURCE" => "hsm",
+                        "BOS_POWER_REST_SECONDS" => "0",
                         "BOS_BSS_TOKEN_FILE" => "/run/token",
                         "S3_PROTOCOL" => "http",
                         "S3_GATEWAY" => "rgw-vip.nmn:8080",
@@ -392,6 +491,9 @@ mod tests {
         assert_eq!(config.hsm.base_url.as_deref(), Some("http://127.0.0.1:27779/hsm/v2"));
         assert_eq!((config.pcs.timeout_seconds, config.cfs.insecure), (7, true));
         assert_eq!(config.bss.token_file, Some("/run/token".into()));
+        assert_eq!(config.capmc.base_url.as_deref(), Some("http://127.0.0.1:27777/capmc/v1"));
+        let power = (config.power_service, config.power_state_source, config.power_rest_seconds);
+        assert_eq!(power, (PowerService::Capmc, PowerStateSource::Hsm, 0));
         assert_eq!(config.ims.base_url, None);
         assert_eq!(config.s3.endpoint, "http://rgw-vip.nmn:8080");
     }
@@ -400,6 +502,8 @@ mod tests {
     fn a_bad_variable_is_named() {
         let error = ServicesConfig::default().apply_env(|name| (name == "BOS_HSM_INSECURE").then(|| "yes".to_owned())).unwrap_err();
         assert_eq!(error.problems, [r#"BOS_HSM_INSECURE: "yes" is not true or false"#]);
+        let error = ServicesConfig::default().apply_env(|name| (name == "BOS_POWER_SERVICE").then(|| "PCS".to_owned())).unwrap_err();
+        assert_eq!(error.problems, [r#"BOS_POWER_SERVICE: "PCS" is not pcs or capmc"#]);
     }
 
     #[test]
@@ -411,6 +515,7 @@ mod tests {
         config.cfs.timeout_seconds = 0;
         config.ims.max_in_flight = 0;
         config.power_task_deadline_minutes = 0;
+        config.power_rest_seconds = 601;
         let problems = problems(&config);
         let keys: Vec<&str> = problems.iter().filter_map(|problem| problem.split(':').next()).collect();
         assert_eq!(
@@ -423,7 +528,8 @@ mod tests {
                 "ims.maxInFlight",
                 "s3.accessKey",
                 "s3.secretKey",
-                "powerTaskDeadlineMinutes"
+                "powerTaskDeadlineMinutes",
+                "powerRestSeconds"
             ]
         );
     }

@@ -94,6 +94,12 @@ pub trait Inventory: Send + Sync {
     /// # Errors
     /// As [`components`](Self::components).
     async fn states(&self, nodes: &[Xname]) -> Result<HashMap<Xname, String>, ServiceError>;
+
+    /// Those of these nodes that are locked or reserved now: a power service refuses to switch them.
+    ///
+    /// # Errors
+    /// As [`components`](Self::components).
+    async fn held(&self, nodes: &[Xname]) -> Result<BTreeSet<Xname>, ServiceError>;
 }
 
 /// [`Inventory`] by HSM v2.
@@ -140,15 +146,24 @@ impl Inventory for HsmClient {
             return Err(ServiceError::refused(self.http.service(), CALL, "no nodes"));
         }
         let request = self.http.read(CALL, Method::POST, &["State", "Components", "Query"]);
-        let found = request.json(&Query { ids: nodes }).largest(LARGE).parsed(parse_components).await?;
+        let found = request.json(&OfNodes { nodes }).largest(LARGE).parsed(parse_components).await?;
         Ok(found.nodes.into_iter().map(|node| (node.xname, node.state.unwrap_or_default())).collect())
+    }
+
+    async fn held(&self, nodes: &[Xname]) -> Result<BTreeSet<Xname>, ServiceError> {
+        const CALL: &str = "post locks";
+        if nodes.is_empty() {
+            return Err(ServiceError::refused(self.http.service(), CALL, "no nodes"));
+        }
+        let request = self.http.read(CALL, Method::POST, &["locks", "status"]).json(&OfNodes { nodes }).largest(LARGE);
+        request.parsed(parse_held).await
     }
 }
 
 #[derive(Serialize)]
-struct Query<'a> {
+struct OfNodes<'a> {
     #[serde(rename = "ComponentIDs")]
-    ids: &'a [Xname],
+    nodes: &'a [Xname],
 }
 
 #[derive(Deserialize)]
@@ -215,6 +230,8 @@ struct LockWire<'a> {
     id: Cow<'a, str>,
     #[serde(rename = "Locked")]
     locked: bool,
+    #[serde(rename = "Reserved", default)]
+    reserved: bool,
 }
 
 /// A node id is a number, in some versions as text; none may be absent, null or an empty text.
@@ -288,6 +305,12 @@ fn parse_locked(body: &[u8]) -> Result<BTreeSet<Xname>, Malformed> {
     let wire: LocksWire<'_> = json(body)?;
     // Filtered here as well: a service that ignores the filter must not lock the whole system.
     Ok(wire.components.iter().filter(|entry| entry.locked).filter_map(|entry| Xname::parse(&entry.id).ok()).collect())
+}
+
+fn parse_held(body: &[u8]) -> Result<BTreeSet<Xname>, Malformed> {
+    let wire: LocksWire<'_> = json(body)?;
+    let held = wire.components.iter().filter(|entry| entry.locked || entry.reserved);
+    Ok(held.filter_map(|entry| Xname::parse(&entry.id).ok()).collect())
 }
 
 #[cfg(test)]
@@ -383,11 +406,12 @@ mod tests {
 
     #[test]
     fn reads_locks() {
-        let locked = parse_locked(
-            br#"{"Components":[{"ID":"x3000c0s2b0n0","Locked":true,"Reserved":false,"CreationTime":"2026-11-22T11:03:07Z","ReservationDisabled":false},
-                 {"ID":"x3000c0s3b0n0","Locked":false,"Reserved":true,"ReservationDisabled":false}],"NotFound":["x9c0s0b0n0"]}"#,
-        )
-        .unwrap();
+        let body = br#"{"Components":[{"ID":"x3000c0s2b0n0","Locked":true,"Reserved":false,"CreationTime":"2026-11-22T11:03:07Z","ReservationDisabled":false},
+            {"ID":"x3000c0s3b0n0","Locked":false,"Reserved":true,"ReservationDisabled":false},
+            {"ID":"x3000c0s4b0n0","Locked":false,"Reserved":false,"ReservationDisabled":false}],"NotFound":["x9c0s0b0n0"]}"#;
+        let locked = parse_locked(body).unwrap();
+        let held = parse_held(body).unwrap();
+        assert_eq!(held.into_iter().collect::<Vec<_>>(), [x("x3000c0s2b0n0"), x("x3000c0s3b0n0")]);
         assert_eq!(locked.into_iter().collect::<Vec<_>>(), [x("x3000c0s2b0n0")]);
         assert!(parse_locked(br#"{"Components":[]}"#).unwrap().is_empty());
         for body in [&b"{}"[..], br#"{"Components":[{"ID":"x3000c0s2b0n0"}]}"#, br#"{"Components":null}"#] {

@@ -21,8 +21,8 @@ use crate::error::{ErrorKind, Reached, Service, ServiceError};
 
 /// Header that names one request in our log and, where it keeps one, in that of the service.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// As much of the body of a failure as is read.
-const FAILURE_BODY: usize = 16 * 1024;
+/// As much of the body of a failure as is read. CAPMC names in it every node that it refuses.
+const FAILURE_BODY: usize = 512 * 1024;
 /// The largest answer about the whole system: some hundred bytes a component, for a hundred thousand components.
 pub(crate) const LARGE: usize = 64 * 1024 * 1024;
 /// The largest answer about one thing.

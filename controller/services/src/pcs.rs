@@ -5,8 +5,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bos_core::health::PowerService;
 use bos_core::xname::Xname;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
@@ -75,7 +77,7 @@ impl fmt::Display for TransitionId {
 pub enum TaskFailure {
     /// The node is locked, or another transition still holds it. The hardware was not touched.
     Reservation,
-    /// The service does not know the node. The hardware was not touched.
+    /// The service does not know the node, or not as one it may switch. The hardware was not touched.
     Missing,
     /// The hardware cannot do this. It was not touched.
     Unsupported,
@@ -101,6 +103,27 @@ pub enum TaskState {
     },
 }
 
+/// What a power service made of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requested {
+    /// Accepted; this transition tells what becomes of each node.
+    Transition(TransitionId),
+    /// Carried out as far as it goes, and there is nothing to follow: only the nodes themselves show what became of them.
+    Taken {
+        /// Nodes that were named as not done; `Failed` all of them.
+        failed: Vec<(Xname, TaskState)>,
+        /// What was said of all nodes together, for people; empty when nothing.
+        note: String,
+    },
+    /// Refused as a whole because of some of the nodes; nothing was done to any.
+    Refused {
+        /// Those nodes, `Failed` all of them; none where the service does not say.
+        because: Vec<(Xname, TaskState)>,
+        /// In the service's words.
+        detail: String,
+    },
+}
+
 /// A transition and its nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
@@ -113,7 +136,13 @@ pub struct Transition {
 /// Power of nodes.
 #[async_trait]
 pub trait Power: Send + Sync {
-    /// The power of each of these nodes. An empty list is refused, because to PCS it means every node of the system.
+    /// Which service this is.
+    fn service(&self) -> PowerService;
+
+    /// How long a node that was seen to go off rests before it is powered on; zero where each request is followed to its end.
+    fn rest(&self) -> Duration;
+
+    /// The power of each of these nodes. An empty list is refused, because to the services it means every node of the system.
     ///
     /// # Errors
     /// When the service cannot be asked or refuses.
@@ -123,9 +152,9 @@ pub trait Power: Send + Sync {
     ///
     /// # Errors
     /// [`ServiceError::reached`] says whether it may have started nevertheless.
-    async fn request(&self, operation: PowerOperation, nodes: &[Xname]) -> Result<TransitionId, ServiceError>;
+    async fn request(&self, operation: PowerOperation, nodes: &[Xname]) -> Result<Requested, ServiceError>;
 
-    /// How far a transition is; `None` when the service does not know it (it forgets after a day).
+    /// How far a transition is; `None` when the service does not know it (PCS forgets after a day, CAPMC knows none).
     ///
     /// # Errors
     /// When the service cannot be asked.
@@ -146,6 +175,14 @@ impl PcsClient {
 
 #[async_trait]
 impl Power for PcsClient {
+    fn service(&self) -> PowerService {
+        PowerService::Pcs
+    }
+
+    fn rest(&self) -> Duration {
+        Duration::ZERO
+    }
+
     async fn status(&self, nodes: &[Xname]) -> Result<PowerReadings, ServiceError> {
         const CALL: &str = "post power-status";
         if nodes.is_empty() {
@@ -155,7 +192,7 @@ impl Power for PcsClient {
         request.parsed(|body| parse_status(body, nodes)).await
     }
 
-    async fn request(&self, operation: PowerOperation, nodes: &[Xname]) -> Result<TransitionId, ServiceError> {
+    async fn request(&self, operation: PowerOperation, nodes: &[Xname]) -> Result<Requested, ServiceError> {
         const CALL: &str = "post transitions";
         if nodes.is_empty() {
             return Err(ServiceError::refused(self.http.service(), CALL, "no nodes"));
@@ -165,7 +202,7 @@ impl Power for PcsClient {
             task_deadline_minutes: self.deadline_minutes,
             location: nodes.iter().map(|xname| Location { xname }).collect(),
         };
-        self.http.write(CALL, Method::POST, &["transitions"]).json(&body).parsed(parse_accepted).await
+        self.http.write(CALL, Method::POST, &["transitions"]).json(&body).parsed(parse_accepted).await.map(Requested::Transition)
     }
 
     async fn transition(&self, id: &TransitionId) -> Result<Option<Transition>, ServiceError> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::response::{IntoResponse, Response};
 use bos_core::xname::Xname;
 use bos_services::{
-    BootParams, ConfigPatch, ConfigStatus, ErrorKind, PowerOperation, Reading, S3ErrorKind, TaskFailure, TaskState, TransitionId,
+    BootParams, ConfigPatch, ConfigStatus, ErrorKind, PowerOperation, Reading, Requested, S3ErrorKind, TaskFailure, TaskState, TransitionId,
 };
 use common::{Recorder, Seen, answer, clients, json, nodes, problem};
 
@@ -104,7 +104,8 @@ async fn pcs_is_asked_and_followed() {
     let nodes = nodes(2);
     let readings = power.status(&nodes).await.unwrap();
     assert_eq!(readings, HashMap::from([(x("x1000c0s0b0n0"), Reading::On), (x("x1000c0s1b0n0"), Reading::Missing)]));
-    let id = power.request(PowerOperation::SoftOff, &nodes).await.unwrap();
+    let accepted = power.request(PowerOperation::SoftOff, &nodes).await.unwrap();
+    let Requested::Transition(id) = accepted else { panic!("{accepted:?}") };
     let transition = power.transition(&id).await.unwrap().unwrap();
     assert!(transition.done);
     assert_eq!(transition.tasks[0], (x("x1000c0s0b0n0"), TaskState::Succeeded));

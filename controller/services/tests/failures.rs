@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use axum::response::IntoResponse;
 use bos_services::{
-    BootParams, CallOutcome, Clients, ConfigPatch, ErrorKind, PowerOperation, Reached, S3ErrorKind, Service, ServiceError, TransitionId,
+    BootParams, CallOutcome, Clients, ConfigPatch, ErrorKind, PowerOperation, Reached, Requested, S3ErrorKind, Service, ServiceError,
+    TransitionId,
 };
 use common::{Recorder, Told, answer, answer_raw, clients, config, hasty_clients, json, nobody, nodes, problem, serve_raw};
 
@@ -324,7 +325,7 @@ async fn the_stop_switch_holds_power_actions_back_even_those_that_wait_for_their
         tokio::join!(waiting, stop).0
     };
     let (first, second) = tokio::join!(first, second);
-    assert_eq!(first.unwrap().as_str(), "t-1");
+    assert_eq!(first.unwrap(), Requested::Transition(TransitionId::new("t-1")));
     let held = second.unwrap_err();
     assert_eq!(facts(&held), (Reached::No, ErrorKind::Stopped, true), "{held}");
     assert_eq!(calls.load(Ordering::SeqCst), 1);

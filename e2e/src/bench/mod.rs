@@ -79,7 +79,8 @@ fn rig_config(args: &Args) -> anyhow::Result<RigConfig> {
     }
     // What it logs by default, and started once: figures of a second process would be lost.
     let log = "info".to_owned();
-    Ok(RigConfig { site, profile: args.profile.into(), log, supervise: false, ..RigConfig::default() })
+    let (power, profile) = (args.power.into(), args.profile.into());
+    Ok(RigConfig { site, power, profile, log, supervise: false, ..RigConfig::default() })
 }
 
 /// Applies a Session with kubectl and waits until it is complete.

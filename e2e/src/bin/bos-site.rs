@@ -10,7 +10,7 @@ use bos_e2e::site::{ADMIN_HELP, Site, SiteConfig};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Simulates the services of a machine room (HSM, PCS, BSS, CFS, IMS, S3) and its nodes.
+/// Simulates the services of a machine room (HSM, PCS, CAPMC, BSS, CFS, IMS, S3) and its nodes.
 ///
 /// When ready it prints one line of JSON with all base URLs on standard output. It ends on SIGTERM,
 /// SIGINT, or when its standard input is closed.
@@ -66,8 +66,8 @@ struct Args {
 
 fn port(text: &str) -> Result<(String, u16), String> {
     let (name, port) = text.split_once('=').ok_or("expected NAME=PORT")?;
-    if !matches!(name, "hsm" | "pcs" | "bss" | "cfs" | "ims" | "s3" | "admin") {
-        return Err(format!("{name} is not one of hsm, pcs, bss, cfs, ims, s3, admin"));
+    if !matches!(name, "hsm" | "pcs" | "capmc" | "bss" | "cfs" | "ims" | "s3" | "admin") {
+        return Err(format!("{name} is not one of hsm, pcs, capmc, bss, cfs, ims, s3, admin"));
     }
     Ok((name.to_owned(), port.parse().map_err(|e| format!("{port}: {e}"))?))
 }

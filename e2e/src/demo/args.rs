@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 
 use super::faults::Fault;
-use crate::rig::Profile;
+use crate::rig::{PowerBy, Profile};
 
 const AFTER_HELP: &str = "\
 FAULTS (--faults, separated by commas; N nodes from the first one on, S seconds)
@@ -18,7 +18,7 @@ FAULTS (--faults, separated by commas; N nodes from the first one on, S seconds)
   bmc-unknown=N       the BMCs of N nodes do not answer: held, never cycled, then Failed (PowerUnknown)
   stuck=N             N nodes do not react to a graceful power-off (Reboot and Shutdown)
   cfs-fails=N         CFS cannot configure N nodes
-  outage=NAME:S[:KIND]  HSM, PCS, BSS, CFS, IMS or S3 fails for S seconds from the start of the Session. KIND: unavailable
+  outage=NAME:S[:KIND]  HSM, PCS, CAPMC, BSS, CFS, IMS or S3 fails for S seconds from the start of the Session. KIND: unavailable
                       (default), internal-error, hang, reset, refuse, garbage, html, empty, store-down
   latency=S           every call of a service takes S seconds longer
   errors=SHARE        this share of all calls, 0 to 1, is answered 503
@@ -26,7 +26,7 @@ FAULTS (--faults, separated by commas; N nodes from the first one on, S seconds)
   Faults of nodes make the operator wait for deadlines, which the demo shortens to the boot time and ten seconds (--boot-wait).
 
 MAKE
-  make demo [NODES=100] [ONCE=1] [BOOT_TIME=3] [FAULTS=...] [OPERATION=Boot]
+  make demo [NODES=100] [ONCE=1] [BOOT_TIME=3] [FAULTS=...] [OPERATION=Boot] [POWER=pcs]
   make demo NODES=20 FAULTS=never-reports=1,outage=PCS:10 ONCE=1
 
 EXIT CODE
@@ -35,7 +35,7 @@ EXIT CODE
 
 /// Boots virtual nodes on a real control plane and shows it.
 ///
-/// Starts etcd and kube-apiserver, installs our manifests with kubectl, starts a simulated site (HSM, PCS, BSS, CFS, IMS, S3 and
+/// Starts etcd and kube-apiserver, installs our manifests with kubectl, starts a simulated site (HSM, PCS, CAPMC, BSS, CFS, IMS, S3 and
 /// its nodes) and the operator, applies a SessionTemplate and a Session, and follows the nodes. Nothing outside a temporary folder
 /// and loopback ports is touched, and all of it ends with this program.
 #[derive(Debug, Clone, Parser)]
@@ -50,6 +50,9 @@ pub struct Args {
     /// What the Session does. Reboot and Shutdown boot the nodes first.
     #[arg(long, value_enum, ignore_case = true, default_value_t = Operation::Boot)]
     pub(super) operation: Operation,
+    /// Which service switches power.
+    #[arg(long, value_enum, ignore_case = true, default_value_t = PowerArg::Pcs)]
+    pub(super) power: PowerArg,
     /// Seconds that a node takes from power to its report.
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     pub(super) boot_time: f64,
@@ -120,6 +123,24 @@ impl Operation {
             Self::Boot => "booted",
             Self::Reboot => "rebooted",
             Self::Shutdown => "off",
+        }
+    }
+}
+
+/// Which service switches power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PowerArg {
+    /// PCS, the Power Control Service.
+    Pcs,
+    /// CAPMC, which older systems have instead.
+    Capmc,
+}
+
+impl From<PowerArg> for PowerBy {
+    fn from(arg: PowerArg) -> Self {
+        match arg {
+            PowerArg::Pcs => Self::Pcs,
+            PowerArg::Capmc => Self::Capmc,
         }
     }
 }

@@ -61,7 +61,7 @@ fn outage(value: &str) -> Result<OutageSpec, String> {
     let mut parts = value.splitn(3, ':');
     let name = parts.next().unwrap_or_default();
     let service = Service::ALL.into_iter().find(|service| service.name().eq_ignore_ascii_case(name));
-    let service = service.ok_or_else(|| format!("outage: {name} is not one of HSM, PCS, BSS, CFS, IMS, S3"))?;
+    let service = service.ok_or_else(|| format!("outage: {name} is not one of HSM, PCS, CAPMC, BSS, CFS, IMS, S3"))?;
     let lasts = seconds("outage", parts.next().ok_or("outage: expected NAME:SECONDS[:KIND]")?)?;
     let kind: OutageKind = match parts.next() {
         None => OutageKind::Unavailable,

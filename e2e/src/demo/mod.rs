@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use bos_crds::{Outcome, Session};
 use serde_json::json;
 
-pub use args::{Args, Operation, ProfileArg};
+pub use args::{Args, Operation, PowerArg, ProfileArg};
 use faults::Trouble;
 use show::Show;
 
@@ -73,7 +73,8 @@ fn rig_config(args: &Args, trouble: &Trouble) -> anyhow::Result<RigConfig> {
     // Not all at once: it looks like a machine room, and the progress can be followed.
     site.settings.boot_spread = boot_time.mul_f64(args.spread);
     site.settings.cfs_delay = boot_time.mul_f64(args.spread / 2.0);
-    let mut config = RigConfig { site, controller_manager: args.controller_manager, profile: args.profile.into(), ..RigConfig::default() };
+    let (power, profile) = (args.power.into(), args.profile.into());
+    let mut config = RigConfig { site, power, controller_manager: args.controller_manager, profile, ..RigConfig::default() };
     config.log = "info".to_owned();
     let wait = args.boot_wait.or_else(|| trouble.hurts_nodes().then_some(args.boot_time * (1.0 + args.spread) + BOOT_WAIT_MARGIN));
     if let Some(seconds) = wait {

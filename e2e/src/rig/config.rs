@@ -16,6 +16,16 @@ pub enum SitePlace {
     InProcess,
 }
 
+/// Which service the operator switches power with. The site has both, for the same nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PowerBy {
+    /// PCS.
+    #[default]
+    Pcs,
+    /// CAPMC.
+    Capmc,
+}
+
 /// Settings of a [`super::Rig`]. The default is ten nodes that boot in a second, and an operator that is started again when it ends.
 #[derive(Debug, Clone)]
 pub struct RigConfig {
@@ -25,6 +35,10 @@ pub struct RigConfig {
     pub site_place: SitePlace,
     /// Options of the boot service that differ from their defaults: a part of the spec of BootOptions.
     pub options: serde_json::Value,
+    /// Which service the operator switches power with.
+    pub power: PowerBy,
+    /// Whether the operator is told that the site has neither CFS nor IMS, as an OpenCHAMI site.
+    pub bare: bool,
     /// Whether the operator reaches the API server through a [`crate::proxy::Proxy`].
     pub proxy: bool,
     /// Whether a controller manager runs too (garbage collection, Jobs).
@@ -60,6 +74,8 @@ impl RigConfig {
             site,
             site_place: SitePlace::default(),
             options: serde_json::json!({}),
+            power: PowerBy::default(),
+            bare: false,
             proxy: false,
             controller_manager: false,
             audit_log: false,
@@ -83,6 +99,20 @@ impl RigConfig {
     #[must_use]
     pub fn options(mut self, spec: serde_json::Value) -> Self {
         self.options = spec;
+        self
+    }
+
+    /// Switches power with CAPMC.
+    #[must_use]
+    pub fn through_capmc(mut self) -> Self {
+        self.power = PowerBy::Capmc;
+        self
+    }
+
+    /// Does without CFS and IMS.
+    #[must_use]
+    pub fn without_cfs_and_ims(mut self) -> Self {
+        self.bare = true;
         self
     }
 

@@ -36,7 +36,7 @@ use bos_crds::{Session, SessionPhase};
 use serde_json::json;
 
 pub use binaries::{Profile, operator_binary, site_binary};
-pub use config::{RigConfig, SitePlace};
+pub use config::{PowerBy, RigConfig, SitePlace};
 pub use operator::{Exit, Killer, Operator};
 pub use site_side::{CallCounts, SiteClient, SiteSummary};
 pub use truth::{Truth, Wanted};

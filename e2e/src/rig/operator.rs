@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tokio::sync::watch;
 
-use super::{NAMESPACE, RigConfig};
+use super::{NAMESPACE, PowerBy, RigConfig};
 use crate::control_plane::{ProcStat, Process, ProcessSpec};
 use crate::site::Urls;
 
@@ -38,6 +38,7 @@ impl Launch<'_> {
     /// Its command line. Keys go through the environment, where `ps` does not show them.
     pub(super) fn spec(&self) -> ProcessSpec {
         let urls = &self.urls;
+        let (cfs, ims) = if self.config.bare { ("none", "none") } else { (urls.cfs.as_str(), urls.ims.as_str()) };
         ProcessSpec::new("bos-operator", &self.binary, &self.log)
             .args([
                 format!("--namespace={NAMESPACE}"),
@@ -49,16 +50,29 @@ impl Launch<'_> {
                 format!("--hsm-base-url={}", urls.hsm),
                 format!("--pcs-base-url={}", urls.pcs),
                 format!("--bss-base-url={}", urls.bss),
-                format!("--cfs-base-url={}", urls.cfs),
-                format!("--ims-base-url={}", urls.ims),
+                format!("--cfs-base-url={cfs}"),
+                format!("--ims-base-url={ims}"),
                 format!("--s3-endpoint={}", urls.s3),
             ])
+            .args(self.power())
             .args(self.config.operator_args.clone())
             .env("S3_ACCESS_KEY", &urls.s3_access_key)
             .env("S3_SECRET_KEY", &urls.s3_secret_key)
             .env("KUBECONFIG", &self.kubeconfig)
             // A panic's place is in the log then.
             .env("RUST_BACKTRACE", "1")
+    }
+
+    fn power(&self) -> Vec<String> {
+        match self.config.power {
+            PowerBy::Pcs => Vec::new(),
+            PowerBy::Capmc => {
+                // The site's PCS confirms a power-off within a second, not within 15.
+                let rest = self.config.site.settings.confirm_delay.as_secs() + 1;
+                let base = &self.urls.capmc;
+                vec!["--power-service=capmc".to_owned(), format!("--capmc-base-url={base}"), format!("--power-rest-seconds={rest}")]
+            }
+        }
     }
 }
 

@@ -215,6 +215,7 @@ pub(crate) fn summarise(service: Service, method: &str, path: &str, body: &[u8])
             (text_at(&value, "operation"), names(value.get("location"), Some("xname")))
         }
         Service::Pcs => (None, names(value.get("xname"), None)),
+        Service::Capmc => (capmc_operation(bare, &value), names(value.get("xnames"), None)),
         Service::Bss => (None, names(value.get("hosts"), None)),
         Service::Hsm => (None, names(value.get("ComponentIDs"), None)),
         Service::Cfs if method == "PATCH" || method == "PUT" => cfs_write(bare, &value),
@@ -224,11 +225,24 @@ pub(crate) fn summarise(service: Service, method: &str, path: &str, body: &[u8])
     };
     let write = match service {
         Service::Pcs => bare.ends_with("/transitions"),
+        Service::Capmc => operation.is_some(),
         Service::Hsm => false,
         _ => method != "GET" && method != "HEAD",
     };
     let node_count = nodes.len();
     Summary { operation, nodes: if write { nodes } else { Vec::new() }, node_count, body: shown }
+}
+
+/// The power operation of a call, by the name that PCS has for it.
+fn capmc_operation(path: &str, value: &Value) -> Option<String> {
+    let force = value.get("force").and_then(Value::as_bool) == Some(true);
+    let name = match path.rsplit('/').next() {
+        Some("xname_on") => "On",
+        Some("xname_off") if force => "Force-Off",
+        Some("xname_off") => "Soft-Off",
+        _ => return None,
+    };
+    Some(name.to_owned())
 }
 
 fn cfs_write(path: &str, value: &Value) -> (Option<String>, Vec<String>) {

@@ -56,6 +56,8 @@ pub enum Service {
     Hsm,
     /// Power Control Service.
     Pcs,
+    /// Cray Advanced Platform Monitoring and Control.
+    Capmc,
     /// Boot Script Service.
     Bss,
     /// Configuration Framework Service, version 3.
@@ -68,13 +70,14 @@ pub enum Service {
 
 impl Service {
     /// All services, in the order of their ports in [`SiteConfig::ports`].
-    pub const ALL: [Service; 6] = [Service::Hsm, Service::Pcs, Service::Bss, Service::Cfs, Service::Ims, Service::S3];
+    pub const ALL: [Service; 7] = [Service::Hsm, Service::Pcs, Service::Capmc, Service::Bss, Service::Cfs, Service::Ims, Service::S3];
 
     /// The name as it appears in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Service::Hsm => "hsm",
             Service::Pcs => "pcs",
+            Service::Capmc => "capmc",
             Service::Bss => "bss",
             Service::Cfs => "cfs",
             Service::Ims => "ims",
@@ -351,6 +354,11 @@ pub struct Settings {
     /// Length of a minute in `taskDeadlineMinutes`.
     #[serde(with = "seconds")]
     pub task_minute: Duration,
+    /// How long CAPMC lets PCS begin before it answers (the real one: 2 s and more).
+    #[serde(with = "seconds")]
+    pub capmc_wait: Duration,
+    /// CAPMC older than 3: it talks to the hardware itself and names what failed there, and one disabled node spoils an order for all.
+    pub old_capmc: bool,
     /// What HSM shows.
     pub inventory: Inventory,
     /// Groups that HSM leaves out; `*` = all.
@@ -392,6 +400,8 @@ impl Default for Settings {
             confirm_delay: Duration::from_millis(50),
             sample_interval: Duration::ZERO,
             task_minute: Duration::from_secs(60),
+            capmc_wait: Duration::from_millis(20),
+            old_capmc: false,
             inventory: Inventory::Full,
             missing_groups: Vec::new(),
             old_locks_status: false,
@@ -417,6 +427,7 @@ impl Settings {
         self.boot_retry_delay = Duration::from_secs(30);
         self.cfs_delay = Duration::from_secs(120);
         self.confirm_delay = Duration::from_secs(15);
+        self.capmc_wait = Duration::from_secs(2);
         self.sample_interval = Duration::from_secs(30);
         self
     }

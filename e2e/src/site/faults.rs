@@ -6,8 +6,9 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{Method, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::answers::{problem, text, xml_error};
+use super::answers::{json_with, problem, text, xml_error};
 use super::config::{Service, seconds};
 
 /// How a service fails.
@@ -19,7 +20,8 @@ pub enum OutageKind {
     Unavailable,
     /// 500 in the service's own shape.
     InternalError,
-    /// The service's own store is gone: HSM and PCS 500, BSS 400 "No data" (404 on reads), CFS 503, IMS and S3 500.
+    /// The service's own store is gone: HSM and PCS 500, BSS 400 "No data" (404 on reads), CFS 503, IMS and S3 500. For CAPMC it
+    /// is PCS: it says so with a good status.
     StoreDown,
     /// 403: of the mesh as text, of the object store as XML.
     Forbidden,
@@ -172,6 +174,7 @@ pub(crate) fn answer(kind: OutageKind, service: Service, method: &Method) -> Opt
         OutageKind::InternalError if service == Service::S3 => {
             xml_error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "We encountered an internal error. Please try again.")
         }
+        OutageKind::InternalError if service == Service::Capmc => capmc_error(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
         OutageKind::InternalError => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
         OutageKind::Forbidden if service == Service::S3 => xml_error(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"),
         OutageKind::Forbidden => text(StatusCode::FORBIDDEN, "RBAC: access denied"),
@@ -187,6 +190,7 @@ fn store_down(service: Service, method: &Method) -> Response {
     match service {
         Service::Hsm => problem(StatusCode::INTERNAL_SERVER_ERROR, "failed to query DB."),
         Service::Pcs => problem(StatusCode::INTERNAL_SERVER_ERROR, "context deadline exceeded"),
+        Service::Capmc => capmc_error(StatusCode::OK, "Error: Failed to send power request to PCS."),
         // The boot script service tells a lost store neither by status nor by text from missing data.
         Service::Bss if method == Method::GET => problem(StatusCode::NOT_FOUND, "Cannot find boot parameters for requested Hosts"),
         Service::Bss => problem(StatusCode::BAD_REQUEST, "No data"),
@@ -194,6 +198,10 @@ fn store_down(service: Service, method: &Method) -> Response {
         Service::Ims => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
         Service::S3 => xml_error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "We encountered an internal error. Please try again."),
     }
+}
+
+fn capmc_error(status: StatusCode, said: &str) -> Response {
+    json_with(status, &json!({"e": 500, "err_msg": said}))
 }
 
 fn ok(content_type: &'static str, body: &'static str) -> Response {

@@ -25,6 +25,7 @@ mod answers;
 mod bss;
 mod bss_http;
 mod calls;
+mod capmc_http;
 mod cfs;
 mod cfs_http;
 mod config;
@@ -94,6 +95,8 @@ pub struct Urls {
     pub hsm: String,
     /// PCS: routes exist below it with and without `/v1`.
     pub pcs: String,
+    /// CAPMC, with `/capmc/v1`.
+    pub capmc: String,
     /// BSS, with `/boot/v1`.
     pub bss: String,
     /// CFS, with `/v3`.
@@ -154,6 +157,7 @@ impl Site {
         let urls = Urls {
             hsm: base(Service::Hsm, "/hsm/v2"),
             pcs: base(Service::Pcs, ""),
+            capmc: base(Service::Capmc, "/capmc/v1"),
             bss: base(Service::Bss, "/boot/v1"),
             cfs: base(Service::Cfs, "/v3"),
             ims: base(Service::Ims, "/v3"),
@@ -191,6 +195,7 @@ async fn open(core: &Arc<Core>, service: Service, port: u16) -> anyhow::Result<(
     let routes = match service {
         Service::Hsm => hsm::routes(core.clone()),
         Service::Pcs => pcs_http::routes(core.clone()),
+        Service::Capmc => capmc_http::routes(core.clone()),
         Service::Bss => bss_http::routes(core.clone()),
         Service::Cfs => cfs_http::routes(core.clone()),
         Service::Ims => ims::routes(core.clone()),

@@ -242,7 +242,8 @@ impl World {
             (Operation::HardRestart, Reading::Off) => return task.fail("Component is in the wrong power state"),
             _ => {}
         }
-        let held = self.nodes[node].locked || self.nodes[node].reserved.is_some();
+        // CAPMC reserves its nodes itself and tells PCS the keys.
+        let held = self.nodes[node].locked || self.nodes[node].reserved.as_ref().is_some_and(|held| held.by != id);
         if held {
             return task.fail("Unable to reserve component");
         }

@@ -112,8 +112,9 @@ impl Bench {
     /// Calls since then that change something at a service.
     pub fn changing_calls(&self, mark: &Mark) -> Vec<CallRecord> {
         let mut calls = self.site.calls(&CallFilter { since: Some(mark.seq), ..CallFilter::default() });
-        // The power status of many nodes is asked for with a POST.
-        calls.retain(|call| !matches!(call.method.as_str(), "GET" | "HEAD") && !call.path.contains("power-status"));
+        // The state of many nodes is asked for with a POST.
+        let asks = |call: &CallRecord| ["power-status", "get_xname_status", "locks/status"].iter().any(|part| call.path.contains(part));
+        calls.retain(|call| !matches!(call.method.as_str(), "GET" | "HEAD") && !asks(call));
         calls
     }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bos_crds::Session;
 use bos_e2e::rig::template;
-use bos_e2e::site::{Faults, ImageSpec, OutageKind, OutageSpec, Service};
+use bos_e2e::site::{CallFilter, Faults, ImageSpec, OutageKind, OutageSpec, Service};
 use serde_json::json;
 
 use crate::bench::{Bench, Commands, LIMIT, Result, message, outcome};
@@ -89,5 +89,25 @@ pub async fn images(bench: &Bench, range: Range<usize>) -> Result {
     bench.rig.set_options(&json!({"imsErrorsFatal": false})).await?;
     bench.site.clear_outages();
     assert_eq!(outcome(&bench.ended("ims-away").await?), "Succeeded/Succeeded");
+    Ok(())
+}
+
+/// What needs neither CFS nor IMS works, what does is refused in words that say so, and neither is called.
+pub async fn bare(bench: &Bench, range: Range<usize>) -> Result {
+    let nodes = bench.nodes(range);
+    bench.template("with-cfs", &nodes, |_| {}).await?;
+    let ended = bench.boot("with-cfs", "with-cfs").await?;
+    assert_eq!(outcome(&ended), "Failed/ConfigurationUnknown");
+    assert!(message(&ended).contains("this site has no CFS (cfs.baseUrl is none)"), "{}", message(&ended));
+    let plain = |object: &mut serde_json::Value| {
+        object["spec"].as_object_mut().unwrap().remove("cfs");
+        let set = object["spec"]["bootSets"][0].as_object_mut().unwrap();
+        set.remove("rootfsProvider");
+        set.remove("rootfsProviderPassthrough");
+    };
+    bench.template("plain", &nodes, plain).await?;
+    assert_eq!(outcome(&bench.boot("plain", "plain").await?), "Succeeded/Succeeded");
+    let calls = bench.site.calls(&CallFilter::default());
+    assert!(!calls.iter().any(|call| matches!(call.service, Service::Cfs | Service::Ims)), "{calls:?}");
     Ok(())
 }

@@ -84,6 +84,17 @@ async fn trouble_is_met_as_the_rules_say() -> Result {
     cases.verdict()
 }
 
+/// A site that has neither CFS nor IMS, as OpenCHAMI.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_may_do_without_cfs_and_ims() -> Result {
+    let config = RigConfig::with_nodes(4).boot_time(Duration::from_millis(300)).without_cfs_and_ims();
+    let bench = Bench::start(config).await?;
+    let mut cases = Cases::default();
+    cases.run("without CFS and IMS", evidence::bare(&bench, 0..4)).await;
+    bench.rig.stop().await;
+    cases.verdict()
+}
+
 /// Sites without reporters, and images that IMS has something to say about.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_boot_is_proved_as_the_site_chooses() -> Result {

@@ -82,7 +82,8 @@ fn parameters_first(calls: &[CallRecord], node: &NodeView) -> Problems {
         };
         calls.iter().find(matches).map(|call| call.seq)
     };
-    let (stored, on) = (first(Service::Bss, "PUT", None), first(Service::Pcs, "POST", Some("On")));
+    let switched_on = [Service::Pcs, Service::Capmc].into_iter().find_map(|service| first(service, "POST", Some("On")));
+    let (stored, on) = (first(Service::Bss, "PUT", None), switched_on);
     match (stored, on) {
         (Some(stored), Some(on)) if stored < on => Problems::new(),
         other => vec![format!("boot parameters and power-on are calls {other:?}")],

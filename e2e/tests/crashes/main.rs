@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench;
+mod capmc;
 mod check;
 mod outside;
 mod random;

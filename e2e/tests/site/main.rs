@@ -3,6 +3,7 @@
 // Helpers outside of test functions may panic as well: a panic is how a test fails.
 #![allow(clippy::unwrap_used)]
 
+mod capmc;
 mod nodes;
 mod program;
 mod services;

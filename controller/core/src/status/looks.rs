@@ -44,7 +44,7 @@ impl Looks {
                 wants.extend(nodes.chunks(size).map(|nodes| want(nodes.to_vec())));
             }
         };
-        ask(Service::Pcs, world.power_reads, self.power, Want::ReadPower);
+        ask(world.power_service.service(), world.power_reads, self.power, Want::ReadPower);
         ask(Service::Cfs, world.config_reads, self.config, Want::ReadConfiguration);
         ask(Service::Hsm, world.state_reads, self.states, Want::ReadStates);
         ask(Service::Bss, world.script_reads, self.scripts, Want::ReadScripts);

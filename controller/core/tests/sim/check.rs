@@ -43,6 +43,8 @@ pub(crate) struct Checker {
     known: BTreeSet<Arc<str>>,
     /// Power calls of this life without an answer.
     unanswered: BTreeMap<BatchId, Vec<NodeId>>,
+    /// Until when PCS behind CAPMC may be at work on a node that it switches off.
+    resting: BTreeMap<NodeId, Timestamp>,
     by_person: BTreeMap<NodeId, Timestamp>,
     crashed: bool,
     pub(crate) deleted: BTreeSet<SessionUid>,
@@ -64,6 +66,7 @@ impl Checker {
             silent_cycles: BTreeMap::new(),
             known: BTreeSet::new(),
             unanswered: BTreeMap::new(),
+            resting: BTreeMap::new(),
             by_person: BTreeMap::new(),
             crashed: false,
             deleted: BTreeSet::new(),
@@ -185,6 +188,8 @@ impl Checker {
         assert_ne!(plan.operation, PlannedOperation::Configure, "Configure never takes a power action");
         match (action, sent.last) {
             (PowerAction::On, last) => {
+                let rests = self.resting.get(&node).is_some_and(|until| now < *until);
+                assert!(person || !rests, "rule 7: PCS is still switching {node:?} off, and would cut its power again");
                 assert_ne!(plan.operation, PlannedOperation::Shutdown, "a shutdown powers nothing on");
                 assert!(sent.stored, "rule 6: no boot parameters since the last power-on of {node:?}");
                 if let Some((PowerAction::On, at)) = last {
@@ -275,6 +280,17 @@ impl Checker {
     /// The operator was told the id.
     pub(crate) fn accepted(&mut self, id: &Arc<str>, site: &Site) {
         self.known.insert(id.clone());
+        self.tried(id, site);
+    }
+
+    /// CAPMC has begun to switch off.
+    pub(crate) fn begun(&mut self, id: &Arc<str>, action: PowerAction, site: &Site) {
+        let parts = site.transitions[id].parts.iter().filter(|part| action != PowerAction::On && part.result == Task::Succeeded);
+        self.resting.extend(parts.map(|part| (part.node, part.done_at)));
+    }
+
+    /// The operator was told that this was tried.
+    pub(crate) fn tried(&mut self, id: &Arc<str>, site: &Site) {
         let limit = self.scenario.options.retry_policy;
         for ((_, node), sent) in &mut self.sent {
             if sent.task.as_ref() == Some(id) && !untouched(site, id, *node) && matches!(sent.last, Some((PowerAction::On, _))) {
@@ -311,6 +327,7 @@ impl Checker {
     pub(crate) fn crashed(&mut self) {
         self.crashed = true;
         self.known.clear();
+        self.resting.clear();
         self.unanswered.clear();
         for sent in self.sent.values_mut() {
             sent.forgotten += u16::from(matches!(sent.last, Some((PowerAction::On, _))));

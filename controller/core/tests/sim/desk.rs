@@ -164,6 +164,7 @@ impl Desk {
         let mut world = world(self.world.nodes.len(), self.now);
         world.options = self.world.options.clone();
         world.services = self.world.services.clone();
+        (world.power_service, world.power_rest) = (self.world.power_service, self.world.power_rest);
         let uid = run_plan(&mut world, "first", self.plan.clone(), self.now);
         world.resume(&uid, Journal::decode(&journal).unwrap(), self.now).unwrap();
         self.world = world;

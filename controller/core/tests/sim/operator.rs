@@ -95,6 +95,8 @@ pub(crate) struct Sim {
     waiting_reports: BTreeMap<SessionUid, Vec<Pending>>,
     waiting_statuses: Vec<Pending>,
     pub(crate) plan_writing: BTreeSet<SessionUid>,
+    /// What CAPMC has begun for a call of a life.
+    pub(crate) taken: BTreeMap<(u32, BatchId), Arc<str>>,
 }
 
 impl Sim {
@@ -122,6 +124,7 @@ impl Sim {
             waiting_reports: BTreeMap::new(),
             waiting_statuses: Vec::new(),
             plan_writing: BTreeSet::new(),
+            taken: BTreeMap::new(),
             site,
             scenario,
         };
@@ -266,8 +269,9 @@ impl Sim {
             want::Effect::ReadInventory => self.after(20, 400, Event::Inventory(life)),
             want::Effect::SetUp(uid) => self.after(20, 400, Event::SetUp(life, uid)),
             want::Effect::ReadPower(nodes) => {
-                let read = match self.fails(Service::Pcs) {
-                    Some(_) => Err(fault(Service::Pcs)),
+                let service = self.scenario.power.service();
+                let read = match self.fails(service) {
+                    Some(_) => Err(fault(service)),
                     None => Ok(nodes.iter().map(|id| (*id, self.site.power(*id, now), "".into())).collect()),
                 };
                 self.after(5, 2000, Event::Power(life, nodes, now, read));

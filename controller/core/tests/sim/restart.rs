@@ -36,6 +36,8 @@ impl Sim {
         let mut world = world(count, self.now);
         world.options = self.scenario.options.clone();
         world.emergency_stop = self.stop;
+        world.power_service = self.scenario.power;
+        world.power_rest = super::site::REST;
         for (node, status) in world.nodes.iter_mut().zip(&self.statuses) {
             // As the engine does: the age of what a status says begins anew.
             node.reported = status.clone().map(|report| Reported { at: self.now, ..report });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bos_core::health::Service;
+use bos_core::health::{PowerService, Service};
 use bos_core::options::Options;
 use bos_core::plan::Evidence;
 use bos_core::time::Timestamp;
@@ -90,6 +90,8 @@ pub(crate) struct Wanted {
 pub(crate) struct Scenario {
     pub(crate) seed: u64,
     pub(crate) options: Options,
+    /// What switches power.
+    pub(crate) power: PowerService,
     pub(crate) quirks: Vec<Quirk>,
     pub(crate) before: Vec<Before>,
     pub(crate) sessions: Vec<Wanted>,
@@ -136,6 +138,7 @@ impl Scenario {
         Self {
             seed,
             options: options(3),
+            power: PowerService::Pcs,
             quirks: vec![Quirk::None; count],
             before: vec![Before::Off; count],
             sessions: vec![boot],

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bos_core::batch::Task;
+use bos_core::health::PowerService;
 use bos_core::model::{ConfigRecord, ConfigStatus, Digest, NodeId, Power, PowerAction, SessionUid, Token};
 use bos_core::time::Timestamp;
 
 use super::fixture::{START, digest};
 use super::rng::Rng;
 use super::scenario::{Before, Quirk, Scenario};
+
+/// How long a node rests between off and on, with CAPMC.
+pub(crate) const REST: Duration = Duration::from_secs(45);
 
 /// Who changed a node's power.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +114,8 @@ pub(crate) struct Site {
     pub(crate) tokens: BTreeMap<Token, Digest>,
     pub(crate) transitions: BTreeMap<Arc<str>, Transition>,
     reserved: Vec<Timestamp>,
+    /// PCS reserves the nodes of a transition till its end; CAPMC gives its reservations back when it answers.
+    reserves: bool,
     sampling: Duration,
 }
 
@@ -123,7 +129,14 @@ impl Site {
             .map(|(index, (quirk, before))| Hardware::new(*quirk, *before, index))
             .collect();
         let tokens = ["old", "new", "newer"].map(|image| (known_token(image), digest(image)));
-        Self { reserved: vec![START; nodes.len()], nodes, tokens: tokens.into(), transitions: BTreeMap::new(), sampling: scenario.sampling }
+        Self {
+            reserved: vec![START; nodes.len()],
+            reserves: scenario.power == PowerService::Pcs,
+            nodes,
+            tokens: tokens.into(),
+            transitions: BTreeMap::new(),
+            sampling: scenario.sampling,
+        }
     }
 
     pub(crate) fn node(&self, id: NodeId) -> &Hardware {
@@ -205,13 +218,24 @@ impl Site {
         }
         let ends = parts.iter().map(|part| part.done_at).max().unwrap_or(now);
         for part in &parts {
-            if !matches!(part.result, Task::Untouched { .. }) {
+            if self.reserves && !matches!(part.result, Task::Untouched { .. }) {
                 self.reserved[part.node.0 as usize] = ends;
             }
         }
+        (self.keep(Transition { parts, ends }), effects)
+    }
+
+    /// CAPMC: refuses a call. Returns the id of a transition of which nothing came.
+    pub(crate) fn refuse(&mut self, nodes: &[NodeId], now: Timestamp) -> Arc<str> {
+        let result = || Task::Untouched { detail: "Failed to reserve components".into(), permanent: false };
+        let parts = nodes.iter().map(|node| Part { node: *node, done_at: now, result: result() }).collect();
+        self.keep(Transition { parts, ends: now })
+    }
+
+    fn keep(&mut self, transition: Transition) -> Arc<str> {
         let id: Arc<str> = format!("transition-{}", self.transitions.len()).into();
-        self.transitions.insert(id.clone(), Transition { parts, ends });
-        (id, effects)
+        self.transitions.insert(id.clone(), transition);
+        id
     }
 
     fn part(&mut self, id: NodeId, action: PowerAction, now: Timestamp, rng: &mut Rng) -> (Part, Option<Timestamp>) {

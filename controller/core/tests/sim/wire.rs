@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bos_core::batch::{BatchId, Outcome};
-use bos_core::health::Service;
+use bos_core::batch::{BatchId, Outcome, Task};
+use bos_core::health::{PowerService, Service};
 use bos_core::model::{ConfigStatus, NodeId, PowerAction};
 use bos_core::running::{Dispatch, Order};
 
@@ -16,6 +16,8 @@ impl Sim {
     /// How a call to a service fails now, if it does.
     pub(crate) fn fails(&mut self, service: Service) -> Option<Way> {
         let now = self.now;
+        // An outage of PCS is one of what switches power.
+        let service = if service == Service::Capmc { Service::Pcs } else { service };
         let outage = self.scenario.outages.iter().find(|outage| outage.service == service && outage.from <= now && now < outage.to);
         let noise = now < self.scenario.calm_from && self.rng.chance(self.scenario.noise);
         outage.map(|outage| outage.way).or_else(|| noise.then(|| self.rng.pick(&[Way::NotSent, Way::UnknownBefore, Way::UnknownAfter])))
@@ -26,7 +28,7 @@ impl Sim {
         let service = match dispatch.order {
             Order::BootParameters { .. } => Service::Bss,
             Order::Configuration { .. } => Service::Cfs,
-            Order::Power(_) => Service::Pcs,
+            Order::Power(_) => self.scenario.power.service(),
         };
         let (life, id) = (self.life, dispatch.id);
         let way = self.fails(service);
@@ -57,13 +59,16 @@ impl Sim {
                 }
                 Outcome::Configured { changed }
             }
+            Order::Power(action) if self.scenario.power == PowerService::Capmc => self.capmc(life, dispatch, &nodes, *action),
             Order::Power(action) => Outcome::Accepted { transition: self.transition(dispatch, &nodes, *action) },
         };
         // The service has done it and nobody knows.
         if life == self.life && self.crash_here() {
             return;
         }
-        self.after(5, 300, Event::Answer(life, dispatch.id, lost.unwrap_or(outcome)));
+        // CAPMC answers when PCS has begun.
+        let (least, most) = if matches!(outcome, Outcome::Taken { .. }) { (2000, 6000) } else { (5, 300) };
+        self.after(least, most, Event::Answer(life, dispatch.id, lost.unwrap_or(outcome)));
     }
 
     fn transition(&mut self, dispatch: &Dispatch, nodes: &[NodeId], action: PowerAction) -> Arc<str> {
@@ -75,6 +80,34 @@ impl Sim {
         id
     }
 
+    /// CAPMC: refuses all for some, or begins. What fails at once it names now and then.
+    fn capmc(&mut self, life: u32, dispatch: &Dispatch, nodes: &[NodeId], action: PowerAction) -> Outcome {
+        let names = self.rng.chance(500);
+        let held: Vec<NodeId> = nodes.iter().copied().filter(|_| self.now < self.scenario.calm_from && self.rng.chance(30)).collect();
+        if !held.is_empty() {
+            let id = self.site.refuse(nodes, self.now);
+            self.check.transition(dispatch, action, &id, &self.site);
+            let detail: Arc<str> = "Failed to reserve components".into();
+            let because = held.into_iter().filter(|_| names);
+            let because = because.map(|node| (node, Task::Untouched { detail: detail.clone(), permanent: false })).collect();
+            return Outcome::Refused { because, detail };
+        }
+        let id = self.transition(dispatch, nodes, action);
+        let parts = &self.site.transitions[&id].parts;
+        let soon = self.now + Duration::from_secs(2);
+        let failed: Vec<(NodeId, Task)> = parts
+            .iter()
+            .filter(|part| part.result != Task::Succeeded && part.done_at <= soon)
+            .map(|part| (part.node, part.result.clone()))
+            .collect();
+        let note = if failed.is_empty() { "" } else { "Errors encountered" };
+        if life == self.life {
+            self.check.begun(&id, action, &self.site);
+            self.taken.insert((life, dispatch.id), id);
+        }
+        Outcome::Taken { failed: failed.into_iter().filter(|_| names).collect(), note: note.into() }
+    }
+
     pub(crate) fn answer(&mut self, life: u32, batch: BatchId, outcome: Outcome) {
         if life != self.life {
             return;
@@ -82,6 +115,9 @@ impl Sim {
         self.check.answered(batch);
         if let Outcome::Accepted { transition } = &outcome {
             self.check.accepted(transition, &self.site);
+        }
+        if let (Outcome::Taken { .. }, Some(id)) = (&outcome, self.taken.remove(&(life, batch))) {
+            self.check.tried(&id, &self.site);
         }
         self.fold(life, |world, now| world.fold_outcome(batch, outcome, now));
         // Folded, but no journal holds it.

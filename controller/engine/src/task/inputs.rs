@@ -56,7 +56,7 @@ impl Task {
             (bos_services::Service::Cfs, spec.cfs_read_timeout_seconds, defaults.cfs_read_timeout_seconds),
             (bos_services::Service::Hsm, spec.hsm_read_timeout_seconds, defaults.hsm_read_timeout_seconds),
             (bos_services::Service::Ims, spec.ims_read_timeout_seconds, defaults.ims_read_timeout_seconds),
-            (bos_services::Service::Pcs, spec.pcs_read_timeout_seconds, defaults.pcs_read_timeout_seconds),
+            (self.world.power_service.service(), spec.pcs_read_timeout_seconds, defaults.pcs_read_timeout_seconds),
         ] {
             let configured = self.configured_timeouts.get(&service).copied();
             let asked = u64::try_from(value).ok().filter(|_| value != default).map(Duration::from_secs);

@@ -138,7 +138,7 @@ pub fn problem(status: u16, detail: &str) -> Response {
 /// A configuration in which every service is at this address.
 pub fn config(url: &str) -> ServicesConfig {
     let mut config = ServicesConfig::default();
-    for service in [&mut config.hsm, &mut config.pcs, &mut config.bss, &mut config.cfs, &mut config.ims] {
+    for service in [&mut config.hsm, &mut config.pcs, &mut config.capmc, &mut config.bss, &mut config.cfs, &mut config.ims] {
         service.base_url = Some(url.to_owned());
     }
     config.s3.endpoint = url.to_owned();

@@ -1,0 +1,38 @@
+//! What is to be minded where the power service does not tell the end of what it accepted (CAPMC): it may still be at work on a
+//! node, and only looks at the node show what it did.
+
+use std::time::Duration;
+
+use crate::model::{Node, Power, PowerAction, World};
+use crate::time::Timestamp;
+
+impl Node {
+    /// Whether an `off` that was asked for at `at` is the first one after a power-off of its session.
+    #[must_use]
+    pub fn first_off_since_our_power_off(&self, at: Timestamp) -> bool {
+        self.drive
+            .as_ref()
+            .and_then(|drive| drive.action)
+            .is_some_and(|issued| issued.action != PowerAction::On && issued.at <= at && self.power_since(issued.at) != Some(Power::Off))
+    }
+
+    /// Until when the session's last power action may still take effect: nobody knows that it was accepted; or it was, no look has
+    /// shown its effect, and the service will not tell its end. Such a service may be at work for `untold` after the deadline.
+    #[must_use]
+    pub fn unsettled_until(&self, untold: Option<Duration>) -> Option<Timestamp> {
+        let drive = self.drive.as_ref()?;
+        let issued = drive.action.filter(|issued| !issued.failed)?;
+        let on = issued.action == PowerAction::On;
+        let seen = self.power_since(issued.at) == Some(if on { Power::On } else { Power::Off }) || (on && drive.booted.is_some());
+        let unsettled = !issued.accepted || (untold.is_some() && !seen);
+        unsettled.then(|| issued.power_by + untold.unwrap_or_default())
+    }
+}
+
+impl World {
+    /// How long an accepted power action may go on after its deadline, where the power service does not tell its end.
+    #[must_use]
+    pub fn untold(&self) -> Option<Duration> {
+        (!self.power_service.tells_the_end()).then_some(self.power_rest)
+    }
+}
