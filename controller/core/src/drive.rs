@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{SessionUid, Token};
+use crate::model::{Digest, SessionUid, Token};
 use crate::time::Timestamp;
 
 /// The phase of a driven node, as BOS names them.
@@ -198,6 +198,8 @@ pub struct Drive {
     pub refunds: u8,
     /// Tokens of the session it was taken from while that was booting it: a report of one of them is no boot by somebody else.
     pub inherited: Vec<Token>,
+    /// The image with which that session was booting it, where this one wants another.
+    pub in_flight: Option<Digest>,
     /// Last error a service named for this node.
     pub error: Arc<str>,
     /// In its displayed status since then; not durable, for display only.

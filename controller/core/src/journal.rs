@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, BatchState, Work};
-use crate::model::{Attempts, EndKind, HoldReason, Issued, Node, NodeId, Phase, PowerAction, Prepared, Token, World};
+use crate::model::{Attempts, Digest, EndKind, HoldReason, Issued, Node, NodeId, Phase, PowerAction, Prepared, Token, World};
 use crate::ranges;
 use crate::session::{Run, Session, SessionEnd, SessionOutcome, Stage};
 use crate::time::Timestamp;
@@ -97,6 +97,8 @@ pub(crate) struct DriveRecord {
     pub(crate) last_on_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) inherited: Vec<Token>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) in_flight: Option<Digest>,
     #[serde(default, skip_serializing_if = "str::is_empty")]
     pub(crate) error: Arc<str>,
 }
@@ -358,6 +360,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &crate::session::
             down_seen: drive.down_seen,
             last_on_ms: drive.last_on.map(Timestamp::as_millis),
             inherited: drive.inherited.clone(),
+            in_flight: drive.in_flight.clone(),
             error: drive.error.clone(),
         }),
         end: None,

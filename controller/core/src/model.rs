@@ -411,6 +411,12 @@ impl World {
         Some((self.sessions.get(&drive.session)?, drive))
     }
 
+    /// Whether a session drives a node now.
+    #[must_use]
+    pub fn drives(&self, uid: &SessionUid) -> bool {
+        self.nodes.iter().any(|node| node.drive.as_ref().is_some_and(|drive| drive.session == *uid))
+    }
+
     /// Attempts allowed for a node.
     #[must_use]
     pub fn retry_limit(&self, node: &Node) -> u16 {

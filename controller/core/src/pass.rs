@@ -302,6 +302,7 @@ impl World {
             not_before: now,
             refunds: 0,
             inherited: Vec::new(),
+            in_flight: None,
             error: Arc::from(""),
             since: now,
         });

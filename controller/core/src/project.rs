@@ -201,12 +201,17 @@ fn newly_discovered(node: &Node, status: &mut BootComponentStatus) -> Option<Sho
 
 /// Shown as driven, although no record of a run names it: somebody deleted the record.
 fn records_lost(status: &mut BootComponentStatus) -> Option<Shown> {
-    std::mem::replace(&mut status.enabled, false).then(|| Shown {
-        status: NodeStatus::Failed,
-        phase: status.phase,
-        reason: reasons::RECORDS_LOST.into(),
-        message: reasons::describe(reasons::RECORDS_LOST).unwrap_or_default().to_owned(),
-        next: String::new(),
+    std::mem::replace(&mut status.enabled, false).then(|| {
+        if let Some(session) = &mut status.last_session {
+            LAST_FAILED.clone_into(&mut session.outcome);
+        }
+        Shown {
+            status: NodeStatus::Failed,
+            phase: status.phase,
+            reason: reasons::RECORDS_LOST.into(),
+            message: reasons::describe(reasons::RECORDS_LOST).unwrap_or_default().to_owned(),
+            next: String::new(),
+        }
     })
 }
 

@@ -54,6 +54,9 @@ pub fn session(world: &World, session: &Session, before: &SessionStatus, now: Ti
         waiting = Some(counted.message);
         describe_plan(world, &run.plan, &mut status);
     }
+    if session.run().is_none() && end.is_some_and(|end| *end.reason == *reasons::RECORDS_LOST) {
+        lose_records(&mut status);
+    }
     if let Some(end) = end {
         status.end_time = Some(Time(end.at.wall()));
         status.duration = session.run().map_or_else(String::new, |run| duration_text(end.at.since(run.started)));
@@ -61,6 +64,18 @@ pub fn session(world: &World, session: &Session, before: &SessionStatus, now: Ti
     status.message = bounded(&message(session, end, waiting), TEXT_MAX);
     set_conditions(world, session, end, &mut status, now);
     status
+}
+
+/// What was open when the records were deleted is given up, once.
+fn lose_records(status: &mut SessionStatus) {
+    let counts = status.counts;
+    let lost = counts.nodes - counts.done;
+    let over = SessionCounts { pending: 0, powering_off: 0, powering_on: 0, configuring: 0, on_hold: 0, ..counts };
+    status.counts = SessionCounts { failed: counts.failed + lost, done: counts.nodes, ..over };
+    status.percentages = SessionPercentages::of(&status.counts);
+    if counts.nodes > 0 {
+        "100%".clone_into(&mut status.progress);
+    }
 }
 
 const fn outcome(outcome: SessionOutcome) -> Outcome {

@@ -303,6 +303,7 @@ fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: 
     drive.refunds = record.refunds;
     drive.down_seen = record.down_seen;
     drive.inherited.clone_from(&record.inherited);
+    drive.in_flight.clone_from(&record.in_flight);
     drive.error = record.error.clone();
 }
 

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::batch::{Batch, BatchId, BatchState, Work};
-use crate::model::{Digest, Drive, End, EndKind, Node, NodeId, Owner, Power, PowerAction, Prepared, SessionUid, Token, World};
-use crate::plan::Plan;
+use crate::model::{
+    Digest, Drive, End, EndKind, Issued, Node, NodeId, Owner, Phase, Power, PowerAction, Prepared, SessionUid, Token, World,
+};
+use crate::plan::{Plan, PlannedOperation};
 use crate::session::{Run, Slot, Stage};
 use crate::time::Timestamp;
 use crate::xname::Xname;
@@ -23,6 +25,15 @@ pub struct Dispatch {
     pub order: Order,
     /// The nodes, in the order of their indexes.
     pub nodes: Vec<(NodeId, Xname)>,
+}
+
+/// A boot that an older session has begun.
+struct Flight {
+    tokens: Vec<Token>,
+    artifacts: Option<Digest>,
+    issued: Issued,
+    last_on: Option<Timestamp>,
+    down_seen: bool,
 }
 
 /// What to ask of which service.
@@ -95,20 +106,49 @@ impl World {
         }
         let by = title(uid);
         let unsettled = self.node(id).and_then(|node| node.unsettled_until(self.untold()));
-        let inherited = self.tokens_under_way(id);
+        let flight = self.boot_under_way(id);
         self.supersede(id, &by, now);
         self.take(id, uid, index, boot_set, unsettled.map_or(now, |until| until.max(now)));
-        if let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()) {
-            drive.inherited = inherited;
+        if let Some(flight) = flight {
+            self.take_over(id, uid, boot_set, flight);
         }
     }
 
-    /// What the node will report if the session that drives it now has powered it on and it is still to come up.
-    fn tokens_under_way(&self, id: NodeId) -> Vec<Token> {
-        let Some((session, drive)) = self.driver(id) else { return Vec::new() };
-        let booting = matches!(drive.action, Some(issued) if issued.action == PowerAction::On) && drive.booted.is_none();
-        let ours = session.run().filter(|_| booting).map(|run| run.tokens.iter().filter(|(_, set)| *set == drive.boot_set));
-        drive.inherited.iter().cloned().chain(ours.into_iter().flatten().map(|(token, _)| token.clone())).collect()
+    /// The boot by the session that drives the node now, if it is still to come up.
+    fn boot_under_way(&self, id: NodeId) -> Option<Flight> {
+        let (session, drive) = self.driver(id)?;
+        let issued = drive.action.filter(|issued| issued.action == PowerAction::On && drive.booted.is_none())?;
+        let run = session.run()?;
+        let ours = run.tokens.iter().filter(|(_, set)| *set == drive.boot_set).map(|(token, _)| token);
+        let tokens = drive.inherited.iter().chain(ours).cloned().collect();
+        let artifacts = run.plan.boot_set(drive.boot_set).and_then(|set| set.artifacts.clone());
+        Some(Flight { tokens, artifacts, issued, last_on: drive.last_on, down_seen: drive.down_seen })
+    }
+
+    /// A Boot that wants what the older session was booting the node with goes on with that boot; nobody else would watch it. Any
+    /// other knows at least what it was: its report is no boot by somebody else, and another image is no unknown one.
+    fn take_over(&mut self, id: NodeId, uid: &SessionUid, boot_set: u16, flight: Flight) {
+        let Some(run) = self.sessions.get_mut(uid).and_then(|session| session.running_mut()) else { return };
+        let wanted = run.plan.boot_set(boot_set).and_then(|set| set.artifacts.as_ref());
+        let same = wanted.is_some() && flight.artifacts.as_ref() == wanted && run.plan.operation == PlannedOperation::Boot;
+        if same {
+            for token in &flight.tokens {
+                if run.boot_set_of(token).is_none() {
+                    run.tokens.push((token.clone(), boot_set));
+                }
+            }
+        }
+        let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()) else { return };
+        drive.inherited = flight.tokens;
+        if same {
+            drive.phase = Phase::PoweringOn;
+            drive.action = Some(flight.issued);
+            drive.last_on = flight.last_on;
+            drive.down_seen = flight.down_seen;
+            drive.attempts.on = 1;
+        } else {
+            drive.in_flight = flight.artifacts;
+        }
     }
 
     fn never_taken(&mut self, uid: &SessionUid, index: u32, kind: EndKind, reason: &str, message: &str, now: Timestamp) {

@@ -205,7 +205,7 @@ impl Case<'_> {
 
     /// On, and the session has done nothing to it yet.
     fn judge_running(&self) -> Option<Decision> {
-        let (image, same) = (self.known_image(), self.runs_wanted_image());
+        let (image, same) = (self.known_image().or(self.drive.in_flight.as_ref()), self.runs_wanted_image());
         Some(match (self.operation(), self.run.plan.running) {
             (PlannedOperation::Configure, _) => Decision::AlreadyBooted,
             (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Leave) if same => Decision::AlreadyBooted,

@@ -15,6 +15,8 @@ mod order;
 mod records;
 #[path = "rules/safety.rs"]
 mod safety;
+#[path = "rules/take_over.rs"]
+mod take_over;
 #[path = "rules/truth.rs"]
 mod truth;
 

@@ -11,6 +11,8 @@ use bos_crds::{BootSet, reasons};
 use bos_services::{Clients, S3Error, S3ErrorKind};
 use futures::future::try_join;
 
+use crate::again::again;
+
 /// What a look needs to know of the options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LookRules {
@@ -43,7 +45,7 @@ pub struct Looked {
 /// The first thing that is missing, does not answer, or can never work.
 pub async fn look(services: &Clients, set: &BootSet, rules: &LookRules) -> Result<Looked, SetupFault> {
     let path = S3Path::parse(&set.path).map_err(|error| refused(reasons::TEMPLATE_INVALID, format!("path: {error}")))?;
-    let read = services.objects.get(&path.bucket, &path.key, MAX_MANIFEST_BYTES).await;
+    let read = again(|| services.objects.get(&path.bucket, &path.key, MAX_MANIFEST_BYTES)).await;
     let read = read.map_err(|error| not_read("manifest", &path, &error))?;
     let manifest = Manifest::parse(&read.bytes).map_err(|error| missing(format!("manifest {path}: {error}")))?;
     let heads = try_join(present(services, "kernel", &manifest.kernel.path), present(services, "initrd", &manifest.initrd.path));
@@ -62,7 +64,7 @@ async fn image_parameters(services: &Clients, manifest: &Manifest) -> Result<Opt
     const WHAT: &str = "boot parameters";
     let Some(link) = &manifest.boot_parameters else { return Ok(None) };
     let path = location(WHAT, &link.path)?;
-    let read = services.objects.get(&path.bucket, &path.key, MAX_MANIFEST_BYTES).await;
+    let read = again(|| services.objects.get(&path.bucket, &path.key, MAX_MANIFEST_BYTES)).await;
     let read = read.map_err(|error| not_read(WHAT, &path, &error))?;
     let text = String::from_utf8(read.bytes.to_vec());
     text.map(Some).map_err(|_| missing(format!("{WHAT} {path} are not UTF-8 text")))
@@ -70,7 +72,7 @@ async fn image_parameters(services: &Clients, manifest: &Manifest) -> Result<Opt
 
 async fn present(services: &Clients, what: &str, link: &str) -> Result<(), SetupFault> {
     let path = location(what, link)?;
-    let head = services.objects.head(&path.bucket, &path.key).await;
+    let head = again(|| services.objects.head(&path.bucket, &path.key)).await;
     head.map(|_| ()).map_err(|error| not_read(what, &path, &error))
 }
 
@@ -94,7 +96,7 @@ async fn image(services: &Clients, set: &BootSet, path: &S3Path, rules: ImageRul
     // What is not where IMS keeps images it cannot be asked about; validation says so. A site may have no IMS.
     let asked = path.image_id().filter(|_| !services.absent.contains(&Service::Ims));
     let Some(id) = asked else { return Ok(ImageLook { name: short, warning: None }) };
-    let (name, found) = match services.images.image(id).await {
+    let (name, found) = match again(|| services.images.image(id)).await {
         Ok(Some(image)) => (Some(image.name).filter(|name| !name.is_empty()), ImageFound::Known { arch: image.arch }),
         Ok(None) => (None, ImageFound::Unknown),
         Err(error) => (None, ImageFound::Unanswered(error.to_string())),

@@ -80,7 +80,8 @@ fn load_status(node: &mut bos_core::model::Node, object: &BootComponent, now: Ti
         empty: bos_crds::conditions::find(&status.conditions, bos_crds::conditions::IN_INVENTORY)
             .is_some_and(|condition| condition.reason == reasons::EMPTY_IN_HSM),
     };
-    let failed = status.last_session.as_ref().filter(|session| session.outcome == LAST_FAILED);
+    // What was driven and is not taken up again has lost its records: it failed in that Session.
+    let failed = status.last_session.as_ref().filter(|session| session.outcome == LAST_FAILED || status.enabled);
     node.failed_in = failed.map(|session| (session.namespace.as_str().into(), session.name.as_str().into()));
     // Old news: it is shown, but every decision asks for a newer look.
     node.power = Some(PowerSeen { power, at: Timestamp::from_millis(0), detail: "".into() });

@@ -17,8 +17,9 @@ const RATE: usize = 4;
 /// What nobody waits for is gathered this long.
 const GATHERED: Duration = Duration::from_secs(1);
 
-/// A journal is written this often while its session runs, so that ages in it are never older.
-const HEARTBEAT: Duration = Duration::from_secs(60);
+/// A journal is written this often while its session drives nodes: what passes between its last write and a crash is given to
+/// every deadline anew, so an operator that crashes again and again would never reach one.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// One session's journal.
 #[derive(Debug, Default)]
@@ -81,10 +82,11 @@ impl Journals {
         }
     }
 
-    /// Sessions whose journal is to be written now.
+    /// Sessions whose journal is to be written now; `drives` says whether a session drives nodes.
     #[must_use]
-    pub fn due(&self, now: Instant) -> Vec<SessionUid> {
-        self.states.iter().filter(|(_, state)| state.is_due(now)).map(|(uid, _)| uid.clone()).collect()
+    pub fn due(&self, now: Instant, drives: impl Fn(&SessionUid) -> bool) -> Vec<SessionUid> {
+        let due = self.states.iter().filter(|(uid, state)| state.is_due(now) || (state.is_old(now) && drives(uid)));
+        due.map(|(uid, _)| uid.clone()).collect()
     }
 
     /// A snapshot was taken and its write begins.
@@ -127,10 +129,13 @@ impl State {
         let last = self.begun.back();
         let awaited = self.dirty && (!self.batches.is_empty() || !self.reports.is_empty());
         let gathered = self.dirty && last.is_none_or(|last| now.duration_since(*last) >= GATHERED);
-        let heartbeat = last.is_some_and(|last| now.duration_since(*last) >= HEARTBEAT);
         let second = Duration::from_secs(1);
         let allowed = self.begun.len() < RATE || self.begun.front().is_none_or(|first| now.duration_since(*first) >= second);
-        allowed && (awaited || gathered || heartbeat)
+        allowed && (awaited || gathered)
+    }
+
+    fn is_old(&self, now: Instant) -> bool {
+        self.underway.is_none() && self.begun.back().is_some_and(|last| now.duration_since(*last) >= HEARTBEAT)
     }
 }
 
@@ -143,12 +148,12 @@ mod tests {
         let (uid, now) = (SessionUid::from("u"), Instant::now());
         let mut journals = Journals::default();
         journals.await_call(&uid, BatchId(1));
-        assert_eq!(journals.due(now), vec![uid.clone()]);
+        assert_eq!(journals.due(now, |_| true), vec![uid.clone()]);
         journals.begin(&uid, now);
         journals.await_call(&uid, BatchId(2));
-        assert!(journals.due(now).is_empty(), "one write at a time");
+        assert!(journals.due(now, |_| true).is_empty(), "one write at a time");
         assert_eq!(journals.written(&uid), vec![BatchId(1)]);
-        assert_eq!(journals.due(now), vec![uid.clone()]);
+        assert_eq!(journals.due(now, |_| true), vec![uid.clone()]);
     }
 
     #[test]
@@ -157,13 +162,26 @@ mod tests {
         let mut journals = Journals::default();
         for number in 0..RATE {
             journals.await_call(&uid, BatchId(number as u64));
-            assert!(!journals.due(now).is_empty());
+            assert!(!journals.due(now, |_| true).is_empty());
             journals.begin(&uid, now);
             journals.written(&uid);
         }
         journals.await_call(&uid, BatchId(9));
-        assert!(journals.due(now).is_empty());
-        assert!(!journals.due(now + Duration::from_secs(1)).is_empty());
+        assert!(journals.due(now, |_| true).is_empty());
+        assert!(!journals.due(now + Duration::from_secs(1), |_| true).is_empty());
+    }
+
+    #[test]
+    fn a_session_that_drives_nodes_is_written_now_and_then() {
+        let (uid, now) = (SessionUid::from("u"), Instant::now());
+        let mut journals = Journals::default();
+        journals.changed(&uid);
+        journals.begin(&uid, now);
+        assert!(journals.due(now + HEARTBEAT, |_| true).is_empty(), "one write at a time");
+        journals.written(&uid);
+        assert!(journals.due(now + HEARTBEAT / 2, |_| true).is_empty());
+        assert!(journals.due(now + HEARTBEAT, |_| false).is_empty());
+        assert_eq!(journals.due(now + HEARTBEAT, |_| true), vec![uid]);
     }
 
     #[test]

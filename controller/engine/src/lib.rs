@@ -1,6 +1,7 @@
 //! The engine around the pure core: one task that owns the World, the journal that every effect waits for, dispatchers that
 //! call the services, and the writer that shows people what happens. Used by the operator and by the boot agent.
 
+mod again;
 pub mod boot_set;
 pub mod clients;
 mod convert;

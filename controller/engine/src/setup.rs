@@ -9,6 +9,7 @@ use bos_crds::{Operation, SessionTemplateSpec, reasons};
 use bos_services::{Clients, ServiceError};
 use futures::future::{try_join, try_join_all};
 
+use crate::again::again;
 use crate::boot_set::{LookRules, Looked, look};
 use crate::dispatch;
 
@@ -18,8 +19,11 @@ use crate::dispatch;
 /// The first read that failed.
 pub async fn inventory(services: &Clients) -> Result<Snapshot, ServiceError> {
     let hsm = &services.inventory;
-    let ((components, groups), (partitions, locked)) =
-        try_join(try_join(hsm.components(), hsm.groups()), try_join(hsm.partitions(), hsm.locked())).await?;
+    let ((components, groups), (partitions, locked)) = try_join(
+        try_join(again(|| hsm.components()), again(|| hsm.groups())),
+        try_join(again(|| hsm.partitions()), again(|| hsm.locked())),
+    )
+    .await?;
     let mut locked = locked;
     let mut nodes = BTreeMap::new();
     for component in components.nodes {
@@ -95,7 +99,7 @@ async fn configurations(services: &Clients, template: &SessionTemplateSpec) -> R
     let names: BTreeSet<&str> =
         template.boot_sets.iter().map(|set| configuration_name(template, set)).filter(|name| !name.is_empty()).collect();
     for name in names {
-        let known = services.configuration.configuration_exists(name).await.map_err(|error| not_asked(name, &error))?;
+        let known = again(|| services.configuration.configuration_exists(name)).await.map_err(|error| not_asked(name, &error))?;
         if !known {
             let message = format!("CFS has no configuration {name:?}.");
             return Err(SetupFault::Refused { reason: reasons::CONFIGURATION_UNKNOWN, message });

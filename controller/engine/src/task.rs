@@ -219,7 +219,7 @@ impl Task {
             if !sent && uids.iter().all(|uid| self.journals.is_settled(uid)) {
                 return;
             }
-            for uid in self.journals.due(Instant::now()) {
+            for uid in self.journals.due(Instant::now(), |_| false) {
                 self.write_journal(uid);
             }
             match tokio::time::timeout(LOOK, self.done.recv()).await {
@@ -245,7 +245,7 @@ impl Task {
         for uid in std::mem::take(&mut self.world.journal_due) {
             self.journals.changed(&uid);
         }
-        for uid in self.journals.due(Instant::now()) {
+        for uid in self.journals.due(Instant::now(), |uid| self.world.drives(uid)) {
             self.write_journal(uid);
         }
         self.refresh();

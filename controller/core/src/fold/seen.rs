@@ -48,7 +48,9 @@ impl World {
         if node.power.as_ref().is_some_and(|known| known.at > seen.at) {
             return;
         }
-        let changed = node.power.as_ref().is_none_or(|known| known.power != seen.power);
+        // The first look since the last action, or since a restart, says something new even where it says the same.
+        let since = node.drive.as_ref().map_or(Timestamp::default(), Drive::acted_or_held_since);
+        let changed = node.power.as_ref().is_none_or(|known| known.power != seen.power || (known.at < since && seen.at >= since));
         let off = seen.power == Power::Off;
         let at = seen.at;
         let rests_until = (off && node.first_off_since_our_power_off(at)).then(|| at + self.power_rest);
@@ -111,7 +113,10 @@ impl World {
         let Some(drive) = self.node(id).and_then(|node| node.drive.as_ref()) else { return };
         let uid = drive.session.clone();
         let taken = self.sessions.get(&uid).and_then(Session::running).is_some_and(|run| run.plan.evidence == evidence);
-        let Some(node) = self.node_mut(id).filter(|_| taken) else { return };
+        if !taken {
+            return;
+        }
+        let Some(node) = self.node_mut(id) else { return };
         if evidence == Evidence::HsmReady {
             // Like a report it contradicts an off that PCS may still be saying.
             node.heard = Some(now);

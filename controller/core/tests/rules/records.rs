@@ -3,10 +3,11 @@
 use crate::desk::{Desk, token};
 use crate::fixture::{START, at, plan, run_plan, seen, setup, snapshot, xname};
 use crate::{MINUTE, SECOND, boot};
-use bos_core::model::{EndKind, NodeId, Power, SessionUid};
+use bos_core::model::{EndKind, NodeId, Power, PowerSeen, SessionUid};
 use bos_core::plan::PlannedOperation;
 use bos_core::project::component;
 use bos_core::session::Stage;
+use bos_core::time::Timestamp;
 use bos_core::want::Effect;
 use bos_crds::{BootComponentStatus, Operation, RunningNodes, SessionSpec, reasons};
 
@@ -227,5 +228,79 @@ mod age {
         desk.world.options.session_ttl = None;
         desk.wait(10 * MINUTE);
         assert_eq!(removed(desk.pass()), []);
+    }
+}
+
+/// Somebody deleted the record of a Session, and the operator started again.
+mod lost_records {
+    use bos_core::model::World;
+    use bos_core::project_session::session;
+    use bos_crds::{LastSession, NodeStatus, SessionCounts, SessionStatus};
+
+    use super::*;
+    use crate::fixture::world;
+
+    #[test]
+    fn a_node_that_was_driven_is_shown_as_failed_in_that_session() {
+        let mut shown = BootComponentStatus { enabled: true, status: Some(NodeStatus::PowerOnCalled), ..BootComponentStatus::default() };
+        let name = "name-of-first".to_owned();
+        shown.last_session = Some(LastSession { namespace: "bos".into(), name, uid: "first".into(), outcome: String::new() });
+        let now = component(&world(1, START), NodeId(0), &shown, 1, START);
+        assert!(!now.enabled);
+        assert_eq!(now.reason, reasons::RECORDS_LOST);
+        let last = now.last_session.unwrap();
+        assert_eq!((&*last.name, &*last.outcome), ("name-of-first", "Failed"));
+    }
+
+    fn lost() -> (World, SessionUid) {
+        let mut world = world(4, START);
+        let uid: SessionUid = "first".into();
+        let spec = SessionSpec::new(Operation::Boot, "template");
+        world.ran.insert(("bos".into(), "name-of-first".into()), uid.clone());
+        world.fold_session(seen("first", START, spec), START);
+        let _ = bos_core::pass::run(&mut world, START);
+        (world, uid)
+    }
+
+    #[test]
+    fn what_was_open_in_the_session_is_counted_as_failed_once() {
+        let (world, uid) = lost();
+        let counts = SessionCounts { nodes: 4, done: 2, succeeded: 1, failed: 1, powering_on: 2, ..SessionCounts::default() };
+        let mut shown = SessionStatus { counts, progress: "50%".into(), ..SessionStatus::default() };
+        for _ in 0..2 {
+            shown = session(&world, &world.sessions[&uid], &shown, START);
+            let expected = SessionCounts { nodes: 4, done: 4, succeeded: 1, failed: 3, ..SessionCounts::default() };
+            assert_eq!((shown.counts, &*shown.progress), (expected, "100%"));
+        }
+        assert!(shown.percentages.failed.starts_with("75"), "{:?}", shown.percentages);
+    }
+
+    #[test]
+    fn nothing_is_counted_where_nothing_had_been_resolved() {
+        let (world, uid) = lost();
+        let shown = session(&world, &world.sessions[&uid], &SessionStatus::default(), START);
+        assert_eq!((shown.counts, &*shown.progress), (SessionCounts::default(), ""));
+    }
+}
+
+/// A look that says what was known before is shown all the same if nothing had been asked since.
+mod first_look {
+    use super::*;
+
+    #[test]
+    fn after_a_restart_is_news() {
+        let mut desk = boot(1);
+        desk.powered_on();
+        desk.restart(MINUTE);
+        let _ = desk.pass();
+        // As the engine loads what is shown of it.
+        desk.world.nodes[0].power = Some(PowerSeen { power: Power::On, at: Timestamp::default(), detail: "".into() });
+        desk.world.touched.clear();
+        desk.power(0, Power::On);
+        assert!(desk.world.touched.contains(&NodeId(0)));
+        desk.world.touched.clear();
+        desk.wait(SECOND);
+        desk.power(0, Power::On);
+        assert!(desk.world.touched.is_empty(), "every further look would be a write");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bos_core::batch::{BatchId, Task};
-use bos_core::model::{ConfigStatus, EndKind, NodeId, Power, PowerAction, SessionUid, Token, World};
+use bos_core::model::{ConfigStatus, Digest, EndKind, NodeId, Power, PowerAction, SessionUid, Token, World};
 use bos_core::plan::{Evidence, Plan, PlannedOperation, RunningPolicy};
 use bos_core::running::{Dispatch, Order};
 use bos_core::session::Session;
@@ -31,6 +31,15 @@ struct Sent {
     switched_off: u16,
 }
 
+/// A boot that a session has begun with a node.
+struct Boot {
+    artifacts: Option<Digest>,
+    since: Timestamp,
+    came_up: bool,
+    /// The newer session took the node while the older one was at it.
+    taken_over: bool,
+}
+
 /// Judges one history.
 #[derive(Debug)]
 pub(crate) struct Checker {
@@ -50,6 +59,8 @@ pub(crate) struct Checker {
     pub(crate) deleted: BTreeSet<SessionUid>,
     /// Nodes that a session took, at whatever time.
     took: BTreeSet<(SessionUid, NodeId)>,
+    /// Nodes that a session lost to a newer one.
+    superseded: BTreeSet<(SessionUid, NodeId)>,
     /// In the order in which the sessions appeared.
     pub(crate) appeared: Vec<SessionUid>,
     /// How each node's part ended, for comparisons.
@@ -71,6 +82,7 @@ impl Checker {
             crashed: false,
             deleted: BTreeSet::new(),
             took: BTreeSet::new(),
+            superseded: BTreeSet::new(),
             appeared: Vec::new(),
             ends: BTreeMap::new(),
         }
@@ -90,6 +102,11 @@ impl Checker {
     pub(crate) fn taken(&mut self, world: &World, uid: &SessionUid) {
         let driven = (0..).map(NodeId).zip(&world.nodes).filter(|(_, node)| node.drive.as_ref().is_some_and(|drive| drive.session == *uid));
         self.took.extend(driven.map(|(id, _)| (uid.clone(), id)));
+        for session in world.sessions.values() {
+            let slots = session.run().into_iter().flat_map(|run| &run.slots);
+            let lost = slots.filter(|slot| slot.end.as_ref().is_some_and(|end| end.kind == EndKind::Superseded));
+            self.superseded.extend(lost.map(|slot| (session.uid.clone(), slot.node)));
+        }
     }
 
     /// Power-ons of a session that the service tried for a node.
@@ -206,13 +223,36 @@ impl Checker {
             }
             (_, None) => {
                 assert_eq!(action, PowerAction::SoftOff, "the first power-off of {node:?} is not a graceful one");
-                self.first_off(&plan, planned, node, site);
+                let same = |boot: &Boot| plan.operation == PlannedOperation::Boot && boot.artifacts == plan.boot_sets[0].artifacts;
+                match self.boot_by_another(uid, node, site).filter(same) {
+                    Some(boot) if boot.taken_over && !(boot.came_up && plan.running == RunningPolicy::Restart) => {
+                        let over = now >= boot.since + options.max_boot_wait;
+                        // Of a take-over that was not durable yet nothing is left after a crash.
+                        assert!(over || person || self.crashed, "rule 8: {node:?} is cycled before its boot deadline");
+                        self.silent_cycle(uid, &plan, node, now);
+                    }
+                    _ => self.first_off(uid, &plan, planned, node, site),
+                }
             }
         }
     }
 
+    /// The boot that another session had begun with a node when this one took it, if its report was not answered.
+    fn boot_by_another(&self, uid: &SessionUid, node: NodeId, site: &Site) -> Option<Boot> {
+        let others = self.sent.iter().filter(|((other, of), _)| other != uid && *of == node);
+        let ((other, _), sent) = others.max_by_key(|(_, sent)| sent.last.map(|(_, at)| at))?;
+        let (PowerAction::On, since) = sent.last? else { return None };
+        let plan = &self.plans[other].0;
+        let came_up = match plan.evidence {
+            Evidence::NodeReport | Evidence::HsmReady => site.node(node).up,
+            Evidence::PowerState => site.node(node).on,
+        };
+        let taken_over = self.superseded.contains(&(other.clone(), node));
+        (!sent.acknowledged).then(|| Boot { artifacts: plan.boot_sets[0].artifacts.clone(), since, came_up, taken_over })
+    }
+
     /// A node is switched off only if it runs since before the session (rule 7), by a Boot only another, known image (rule 3).
-    fn first_off(&self, plan: &Plan, planned: Timestamp, node: NodeId, site: &Site) {
+    fn first_off(&self, uid: &SessionUid, plan: &Plan, planned: Timestamp, node: NodeId, site: &Site) {
         if self.by_person.contains_key(&node) {
             return;
         }
@@ -226,7 +266,8 @@ impl Checker {
             RunningPolicy::Restart => {}
             RunningPolicy::Leave => panic!("rule 3: {node:?} was to be left running"),
             RunningPolicy::RestartIfDifferent => {
-                let runs = site.runs(node);
+                let booting = self.boot_by_another(uid, node, site).and_then(|boot| boot.artifacts);
+                let runs = site.runs(node).or(booting.as_ref());
                 assert!(runs.is_some() && runs != wanted, "rule 3: {node:?} runs {runs:?} and is switched off");
             }
         }

@@ -157,7 +157,7 @@ impl Desk {
         self.run().slots[index].end.as_ref().map(|end| (end.kind, &*end.reason))
     }
 
-    /// The operator dies and starts again after `away`, with the journal as it is now.
+    /// The operator dies and starts again after `away`, with the journal of its session as it is now.
     pub(crate) fn restart(&mut self, away: Duration) {
         let journal = snapshot(&self.world, &self.world.sessions[&self.uid], self.now).unwrap().encode().unwrap();
         self.wait(away);
@@ -165,7 +165,7 @@ impl Desk {
         world.options = self.world.options.clone();
         world.services = self.world.services.clone();
         (world.power_service, world.power_rest) = (self.world.power_service, self.world.power_rest);
-        let uid = run_plan(&mut world, "first", self.plan.clone(), self.now);
+        let uid = run_plan(&mut world, &self.uid.0, self.plan.clone(), self.now);
         world.resume(&uid, Journal::decode(&journal).unwrap(), self.now).unwrap();
         self.world = world;
     }

@@ -1,0 +1,156 @@
+//! A newer session takes a node that an older one is booting (rule 11).
+
+use bos_core::health::Services;
+use bos_core::model::{ConfigStatus, EndKind, Phase, Power, PowerAction};
+use bos_core::plan::{PlannedOperation, RunningPolicy};
+use bos_core::running::Order;
+
+use crate::desk::{Desk, token};
+use crate::fixture::{plan, run_plan};
+use crate::{MINUTE, SECOND, boot};
+
+/// One node, powered on by the first session, which the second one has taken before it reported.
+fn taken(operation: PlannedOperation, image: &str, configuration: &str, running: RunningPolicy) -> Desk {
+    let mut desk = boot(1);
+    if !configuration.is_empty() {
+        desk.world.services = Services::default();
+    }
+    desk.powered_on();
+    desk.wait(MINUTE);
+    desk.plan = plan(operation, 1, image, configuration);
+    desk.plan.running = running;
+    desk.uid = run_plan(&mut desk.world, "second", desk.plan.clone(), desk.now);
+    assert_eq!(desk.leaves(), Vec::new(), "nothing is known of its power yet");
+    assert_eq!(desk.drive(0).session, desk.uid);
+    desk
+}
+
+mod a_boot_of_the_same_image {
+    use super::*;
+
+    fn same(configuration: &str) -> Desk {
+        taken(PlannedOperation::Boot, "new", configuration, RunningPolicy::RestartIfDifferent)
+    }
+
+    #[test]
+    fn waits_for_the_report_and_is_done() {
+        let mut desk = same("");
+        assert_eq!(desk.drive(0).phase, Phase::PoweringOn);
+        desk.wait(15 * MINUTE);
+        desk.power(0, Power::On);
+        assert_eq!(desk.leaves(), Vec::new(), "its deadline is not over");
+        desk.report(0, &token());
+        let _ = desk.pass();
+        assert_eq!(desk.end(0).unwrap().0, EndKind::Succeeded);
+    }
+
+    #[test]
+    fn does_so_whatever_the_policy_for_running_nodes() {
+        for running in [RunningPolicy::Restart, RunningPolicy::Leave] {
+            let mut desk = taken(PlannedOperation::Boot, "new", "", running);
+            desk.power(0, Power::On);
+            assert_eq!(desk.leaves(), Vec::new(), "{running:?}");
+            desk.report(0, &token());
+            let _ = desk.pass();
+            assert_eq!(desk.end(0).unwrap().0, EndKind::Succeeded, "{running:?}");
+        }
+    }
+
+    #[test]
+    fn keeps_the_deadline_that_began_with_the_power_on() {
+        let mut desk = same("");
+        desk.wait(desk.world.options.max_boot_wait - MINUTE);
+        desk.power(0, Power::On);
+        let _ = desk.pass();
+        desk.wait(SECOND);
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+        assert_eq!(desk.drive(0).attempts.on, 1, "the power-on of the older session counts");
+    }
+
+    #[test]
+    fn applies_its_own_configuration_once_the_node_is_up() {
+        let mut desk = same("mine");
+        desk.report(0, &token());
+        let _ = desk.pass();
+        desk.wait(SECOND);
+        desk.configuration(0, "", ConfigStatus::Unconfigured);
+        let call = desk.one();
+        assert!(matches!(&call.order, Order::Configuration { name, enabled: true, .. } if **name == *"mine"), "{call:?}");
+    }
+
+    #[test]
+    fn goes_on_after_a_restart_of_the_operator() {
+        let mut desk = same("");
+        desk.restart(MINUTE);
+        desk.power(0, Power::On);
+        assert_eq!(desk.leaves(), Vec::new());
+        desk.report(0, &token());
+        let _ = desk.pass();
+        assert_eq!(desk.end(0).unwrap().0, EndKind::Succeeded);
+    }
+}
+
+mod a_boot_of_another_image {
+    use super::*;
+
+    fn other(running: RunningPolicy) -> Desk {
+        taken(PlannedOperation::Boot, "newer", "", running)
+    }
+
+    #[test]
+    fn cycles_it_because_what_it_boots_is_known() {
+        let mut desk = other(RunningPolicy::RestartIfDifferent);
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+    }
+
+    #[test]
+    fn and_after_a_restart_of_the_operator_too() {
+        let mut desk = other(RunningPolicy::RestartIfDifferent);
+        desk.restart(MINUTE);
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+    }
+
+    #[test]
+    fn is_not_done_by_the_report_of_the_older_boot() {
+        let mut desk = other(RunningPolicy::RestartIfDifferent);
+        desk.report(0, &token());
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+        assert_eq!(desk.end(0), None);
+    }
+
+    #[test]
+    fn leaves_it_if_it_is_to_leave_running_nodes() {
+        let mut desk = other(RunningPolicy::Leave);
+        desk.power(0, Power::On);
+        assert_eq!(desk.leaves(), Vec::new());
+        assert!(desk.end(0).is_some());
+    }
+}
+
+#[test]
+fn a_reboot_cycles_it_even_with_the_same_image() {
+    let mut desk = taken(PlannedOperation::Reboot, "new", "", RunningPolicy::Restart);
+    desk.power(0, Power::On);
+    assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+}
+
+#[test]
+fn a_boot_that_was_configured_already_is_no_boot_under_way() {
+    let mut desk = Desk::new(1, plan(PlannedOperation::Boot, 1, "new", "first"));
+    desk.powered_on();
+    desk.report(0, &token());
+    let _ = desk.pass();
+    assert_eq!(desk.drive(0).phase, Phase::Configuring);
+    desk.plan = plan(PlannedOperation::Boot, 1, "new", "second");
+    desk.uid = run_plan(&mut desk.world, "second", desk.plan.clone(), desk.now);
+    desk.wait(SECOND);
+    let _ = desk.pass();
+    desk.power(0, Power::On);
+    desk.configuration(0, "first", ConfigStatus::Pending);
+    let orders: Vec<_> = desk.leaves().into_iter().map(|call| call.order).collect();
+    assert!(matches!(&orders[..], [Order::Configuration { name, .. }] if **name == *"second"), "{orders:?}");
+}
