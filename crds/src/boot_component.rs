@@ -66,6 +66,11 @@ pub struct BootComponentSpec {
     #[schemars(length(min = 1, max = 128))]
     pub run: Option<String>,
 
+    /// A token: the staged state is applied when this differs from status.appliedStaged. Any new text applies it once, for example the time of day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub apply_staged: Option<String>,
+
     /// Most attempts of each power action in one run, instead of defaultRetryPolicy of the BootOptions. 0 fails at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1048576))]

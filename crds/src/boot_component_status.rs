@@ -100,6 +100,11 @@ pub struct BootComponentStatus {
     #[schemars(length(max = 128))]
     pub run: Option<String>,
 
+    /// The spec.applyStaged that was last answered: applied, or refused as the message says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub applied_staged: Option<String>,
+
     /// What is being done: PoweringOff, PoweringOn or Configuring; left out if nothing is.
     #[serde(default, skip_serializing_if = "no_phase")]
     pub phase: Option<NodePhase>,
@@ -192,6 +197,7 @@ impl Default for BootComponentStatus {
             observed_generation: schema::not_observed(),
             enabled: false,
             run: None,
+            applied_staged: None,
             phase: None,
             status: None,
             reason: String::new(),

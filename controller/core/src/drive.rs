@@ -166,6 +166,10 @@ pub struct Drive {
     pub index: u32,
     /// Boot set of the plan.
     pub boot_set: u16,
+    /// `spec.run` that goes with it: the session's uid, or the token of whoever asked for this run.
+    pub run: Arc<str>,
+    /// Its staged state was applied.
+    pub applied: bool,
     /// When the session took the node; older observations are not evidence.
     pub held_since: Timestamp,
     /// Current phase.
@@ -236,6 +240,10 @@ impl Drive {
 pub struct LastRun {
     /// The session.
     pub session: SessionUid,
+    /// `spec.run` that went with it.
+    pub run: Arc<str>,
+    /// It was no Session's: namespace and name say nothing.
+    pub by_hand: bool,
     /// Its namespace.
     pub namespace: Arc<str>,
     /// Its name.

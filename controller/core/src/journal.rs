@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::{Batch, BatchState, Work};
 use crate::model::{Attempts, Digest, EndKind, HoldReason, Issued, Node, NodeId, Phase, PowerAction, Prepared, Token, World};
 use crate::ranges;
-use crate::session::{Run, Session, SessionEnd, SessionOutcome, Stage};
+use crate::session::{Run, Session, SessionEnd, SessionOutcome, Slot, Stage};
 use crate::time::Timestamp;
 
 /// Version of the stored form; a newer one is refused.
@@ -40,6 +40,9 @@ pub struct Journal {
     pub(crate) batches: Vec<BatchRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) end: Option<EndRecord>,
+    /// Nodes whose run is not named by the uid of the session.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) runs: Vec<RunRecord>,
 }
 
 /// Nodes in the same state.
@@ -128,6 +131,15 @@ pub(crate) struct NodeEndRecord {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+pub(crate) struct RunRecord {
+    pub(crate) run: Arc<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) applied_ms: Option<i64>,
+    pub(crate) nodes: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct BatchRecord {
     pub(crate) work: Work,
     pub(crate) boot_set: u16,
@@ -194,7 +206,21 @@ pub fn snapshot(world: &World, session: &Session, now: Timestamp) -> Option<Jour
             Stage::Ended(ended) => Some(end_record(&ended.end, clock)),
             Stage::Pending(_) | Stage::Recording(_) | Stage::Running(_) => None,
         },
+        runs: run_records(run),
     })
+}
+
+/// Plans made by hand name the runs of their nodes themselves.
+fn run_records(run: &Run) -> Vec<RunRecord> {
+    let mut records: BTreeMap<(Arc<str>, Option<i64>), Vec<u32>> = BTreeMap::new();
+    for (index, slot) in (0_u32..).zip(&run.slots).filter(|_| run.plan.by_hand.is_none()) {
+        if let Some(token) = &slot.run {
+            records.entry((token.clone(), slot.applied.map(Timestamp::as_millis))).or_default().push(index);
+        }
+    }
+    let record =
+        |((run, applied_ms), nodes): ((Arc<str>, Option<i64>), Vec<u32>)| RunRecord { run, applied_ms, nodes: ranges::encode(&nodes) };
+    records.into_iter().map(record).collect()
 }
 
 impl Journal {
@@ -223,6 +249,10 @@ impl Journal {
             }
             if let Some(end) = &mut state.end {
                 end.message = "See the log of the operator.".into();
+                if end.kind == EndKind::Succeeded {
+                    // Nothing is to be waited out any more, and the status says what was done.
+                    state.action = None;
+                }
             }
             // Nodes that differed in their texts alone share an entry again: one entry each would still be too long.
             let nodes = ranges::decode(&nodes, u32::MAX).ok_or(JournalError::Positions(nodes))?;
@@ -242,6 +272,19 @@ impl Journal {
     pub(crate) fn taken(&self, bound: u32) -> BTreeSet<u32> {
         let groups = self.groups.iter().filter(|group| !group.state.untaken);
         groups.filter_map(|group| ranges::decode(&group.nodes, bound)).flatten().collect()
+    }
+
+    /// Gives the places of a plan their runs back.
+    pub(crate) fn restore_runs(&self, slots: &mut [Slot]) {
+        let bound = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        for record in &self.runs {
+            for index in ranges::decode(&record.nodes, bound).unwrap_or_default() {
+                if let Some(slot) = slots.get_mut(index as usize) {
+                    slot.run = Some(record.run.clone());
+                    slot.applied = record.applied_ms.map(Timestamp::from_millis);
+                }
+            }
+        }
     }
 
     /// Reads stored bytes.
@@ -319,7 +362,7 @@ fn token_of(run: &Run, node: &Node) -> Option<u16> {
     run.tokens.iter().position(|(token, _)| token == reported).and_then(|place| u16::try_from(place).ok())
 }
 
-fn state_of(world: &World, session: &Session, run: &Run, slot: &crate::session::Slot, clock: Clock) -> Option<State> {
+fn state_of(world: &World, session: &Session, run: &Run, slot: &Slot, clock: Clock) -> Option<State> {
     let node = world.node(slot.node)?;
     if let Some(end) = &slot.end {
         let last = node.last.as_ref().filter(|last| last.session == session.uid);

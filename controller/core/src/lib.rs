@@ -6,6 +6,7 @@
 pub mod actual_state_cleanup;
 pub mod artifacts;
 pub mod batch;
+pub mod by_hand;
 pub mod configuration;
 pub mod discovery;
 pub mod drive;
@@ -34,6 +35,7 @@ pub mod session;
 pub mod session_cleanup;
 pub mod session_completion;
 pub mod session_setup;
+pub mod staging;
 pub mod status;
 pub mod time;
 pub mod untold;

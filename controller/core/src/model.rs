@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifacts::ArtifactSet;
 use crate::batch::{Batch, BatchId};
+pub use crate::by_hand::Asked;
 pub use crate::drive::{Attempts, Drive, End, EndKind, Hold, HoldReason, Issued, LastRun, Phase, PowerAction, Prepared, Script};
 use crate::health::{PowerService, Services};
 use crate::options::Options;
@@ -174,6 +175,12 @@ pub struct Node {
     pub failed_in: Option<(Arc<str>, Arc<str>)>,
     /// The newest session that ever owned the node: it never moves to an older one (rule 11).
     pub owner: Option<Owner>,
+    /// What its BootComponent asks for by hand.
+    pub asked: Asked,
+    /// The session whose staged state waits to be applied, and the place of the node in its plan.
+    pub staged: Option<(SessionUid, u32)>,
+    /// A session that staged a state which is not to be applied any more.
+    pub unstaged: Option<SessionUid>,
 }
 
 /// What tells one piece of hardware from another in the same place.
@@ -222,6 +229,9 @@ impl Node {
             last: None,
             failed_in: None,
             owner: None,
+            asked: Asked::default(),
+            staged: None,
+            unstaged: None,
         }
     }
 
@@ -367,6 +377,8 @@ pub struct World {
     pub ran: HashMap<(Arc<str>, Arc<str>), SessionUid>,
     /// Namespace the operator is installed in.
     pub install_namespace: Arc<str>,
+    /// Nodes of which something was asked by hand that is still to be answered.
+    pub asked: BTreeSet<NodeId>,
     /// Nodes changed since the last projection.
     pub touched: BTreeSet<NodeId>,
     /// Sessions changed since the last projection.

@@ -8,6 +8,8 @@ use crate::plan::Evidence;
 /// Options of the operator; see `kubectl explain bootoptions.spec` for what each means to a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
+    /// The staged state of a node is emptied once it was applied.
+    pub clear_stage: bool,
     /// Attempts per kind of power action.
     pub retry_policy: u16,
     /// Nodes a call carries at most.
@@ -63,6 +65,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            clear_stage: false,
             retry_policy: 3,
             batch_size: 2800,
             max_boot_wait: Duration::from_secs(1200),

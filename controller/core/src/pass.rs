@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::{Batch, BatchId, BatchState, Member, Work};
-use crate::model::{Drive, End, EndKind, Issued, NodeId, Owner, Phase, PowerAction, Prepared, Script, SessionUid, World};
-use crate::session::{Ended, SessionEnd, Stage};
+use crate::model::{Drive, End, EndKind, Issued, LastRun, NodeId, Phase, PowerAction, Prepared, Script, SessionUid, World};
+use crate::session::{Ended, Session, SessionEnd, Stage};
 use crate::time::Timestamp;
 use crate::want::{Decision, Effect, Want};
 use crate::{
-    actual_state_cleanup, configuration, discovery, forceful_power_off, graceful_power_off, power_on, session_cleanup, session_completion,
-    session_setup, status,
+    actual_state_cleanup, by_hand, configuration, discovery, forceful_power_off, graceful_power_off, power_on, session_cleanup,
+    session_completion, session_setup, staging, status,
 };
 
 /// An operator: looks at the World, says what it wants.
 type Reconcile = fn(&World, Timestamp) -> Vec<Want>;
 
 /// The operators in the order in which they run; each sees what those before it decided.
-const OPERATORS: [(&str, Reconcile); 10] = [
+const OPERATORS: [(&str, Reconcile); 12] = [
     ("discovery", discovery::reconcile),
     ("session-setup", session_setup::reconcile),
     ("status", status::reconcile),
@@ -25,6 +25,8 @@ const OPERATORS: [(&str, Reconcile); 10] = [
     ("graceful-power-off", graceful_power_off::reconcile),
     ("forceful-power-off", forceful_power_off::reconcile),
     ("configuration", configuration::reconcile),
+    ("by-hand", by_hand::reconcile),
+    ("staging", staging::reconcile),
     ("session-completion", session_completion::reconcile),
     ("session-cleanup", session_cleanup::reconcile),
     ("actual-state-cleanup", actual_state_cleanup::reconcile),
@@ -134,6 +136,15 @@ impl World {
                     return Some(Effect::RemoveSession(uid));
                 }
             }
+            Want::DriveByHand(group) => return self.drive_by_hand(group, now),
+            Want::DriveAgain(node) => self.drive_again(node, now),
+            Want::Refuse(node, message) => self.refuse_asked(node, message),
+            Want::ApplyStaged(node, token) => {
+                if let Some(id) = self.apply_one(node, &token, now) {
+                    return Some(Effect::WritePlan(id));
+                }
+            }
+            Want::Unstage(uid) => self.unstage_all(&uid, now),
             Want::Open { session, boot_set, work, nodes } => return self.open(session, boot_set, work, nodes, now),
         }
         None
@@ -210,7 +221,7 @@ impl World {
         self.touched_sessions.insert(uid.clone());
         self.journal_due.insert(uid.clone());
         let Some(session) = self.sessions.get_mut(&uid) else { return };
-        let (namespace, name) = (session.namespace.clone(), session.name.clone());
+        let (namespace, name, by_hand) = (session.namespace.clone(), session.name.clone(), session.by_hand);
         let configuration = (end.kind == EndKind::Succeeded).then(|| session.configuration_of(drive.boot_set)).flatten();
         if let Some(slot) = session.running_mut().and_then(|run| run.slots.get_mut(drive.index as usize)) {
             // Decided, but let go before anything was sent.
@@ -219,9 +230,10 @@ impl World {
         }
         let Some(node) = self.node_mut(id) else { return };
         node.config = None;
-        node.failed_in = (end.kind == EndKind::Failed).then(|| (namespace.clone(), name.clone()));
-        let Drive { attempts, action, phase, .. } = drive;
-        node.last = Some(crate::model::LastRun { session: uid, namespace, name, end, attempts, limit, action, phase, configuration });
+        node.failed_in = (end.kind == EndKind::Failed && !by_hand).then(|| (namespace.clone(), name.clone()));
+        let Drive { run, attempts, action, phase, .. } = drive;
+        let last = LastRun { session: uid, run, by_hand, namespace, name, end, attempts, limit, action, phase, configuration };
+        node.last = Some(last);
         if node.replaced {
             node.forget_hardware();
         }
@@ -269,14 +281,19 @@ impl World {
 
     /// The node is given to a session: it is observed anew, from `now` on, before anything is done to it.
     pub(crate) fn take(&mut self, id: NodeId, session: &SessionUid, index: u32, boot_set: u16, now: Timestamp) {
+        let (mut run, mut applied) = (session.0.clone(), false);
         if let Some(slot) =
             self.sessions.get_mut(session).and_then(|known| known.running_mut()).and_then(|run| run.slots.get_mut(index as usize))
         {
             slot.taken = true;
+            run = slot.run.clone().unwrap_or(run);
+            applied = slot.applied.is_some();
         }
+        let known = self.sessions.get(session);
+        applied |= known.and_then(Session::run).and_then(|run| run.plan.by_hand.as_ref()).is_some_and(|by_hand| by_hand.applied);
         let before = self.node(id).and_then(|node| node.owner.clone());
-        let ours = self.sessions.get(session).map(|known| Owner { created: known.created, uid: session.clone() });
-        let owner = ours.map(|ours| self.newer(ours, before));
+        let owner = known.map(|known| self.newer(known.as_owner(index), before));
+        self.answer_asked(id, session, &run);
         let Some(node) = self.node_mut(id) else { return };
         node.config = None;
         node.failed_in = None;
@@ -286,6 +303,8 @@ impl World {
             session: session.clone(),
             index,
             boot_set,
+            run,
+            applied,
             held_since: now,
             phase: Phase::None,
             action: None,

@@ -39,6 +39,12 @@ pub struct Plan {
     /// Running nodes that may be power-cycled at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_power_cycled: Option<u32>,
+    /// Its nodes are taken one by one, when their staged state is applied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub staged: bool,
+    /// Set where this is no Session's plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<ByHand>,
     /// Boot sets with their nodes; a node is in one of them only.
     pub boot_sets: Vec<PlannedBootSet>,
     /// What a person should know.
@@ -47,6 +53,19 @@ pub struct Plan {
     /// Nodes left out, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub excluded: BTreeMap<Arc<str>, Vec<Xname>>,
+}
+
+/// What takes the place of a Session object for nodes that are driven by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ByHand {
+    /// What takes the place of the creation time, in milliseconds since 1970.
+    pub since_ms: i64,
+    /// The new `spec.run` of each node, in the order of the plan.
+    pub runs: Vec<Arc<str>>,
+    /// Staged state was applied, after the Session that staged it had ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub applied: bool,
 }
 
 /// The operations a plan can hold.
@@ -120,6 +139,19 @@ impl Plan {
     /// All nodes in order, with the position of their boot set.
     pub fn nodes(&self) -> impl Iterator<Item = (u16, &Xname)> {
         self.boot_sets.iter().zip(0_u16..).flat_map(|(set, position)| set.nodes.iter().map(move |xname| (position, xname)))
+    }
+
+    /// The boot set and the name of the node with this index.
+    #[must_use]
+    pub fn member(&self, index: u32) -> Option<(u16, &Xname)> {
+        let mut rest = index as usize;
+        for (set, position) in self.boot_sets.iter().zip(0_u16..) {
+            match set.nodes.get(rest) {
+                Some(xname) => return Some((position, xname)),
+                None => rest -= set.nodes.len(),
+            }
+        }
+        None
     }
 
     /// A boot set by position.

@@ -106,9 +106,8 @@ fn allowance(world: &World, now: Timestamp) -> usize {
 /// Nodes between power-on and report, of all sessions.
 #[must_use]
 pub fn in_flight(world: &World) -> usize {
-    let runs = world.sessions.values().filter_map(Session::running);
-    runs.flat_map(Run::open)
-        .filter_map(|id| world.node(id)?.drive.as_ref())
+    let drives = world.nodes.iter().filter_map(|node| node.drive.as_ref());
+    drives
         .filter(|drive| {
             drive.booted.is_none() && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed)
         })

@@ -121,7 +121,7 @@ fn observations(world: &World, node: &Node, status: &mut BootComponentStatus) {
 
 fn driven(world: &World, node: &Node, drive: &Drive, session: &Session, status: &mut BootComponentStatus) {
     status.enabled = true;
-    status.run = Some(session.uid.0.to_string());
+    status.run = Some(drive.run.to_string());
     status.last_session = Some(last_session(session.uid.0.as_ref(), &session.namespace, &session.name, ""));
     let action = drive.action.map(|issued| (last_action(issued.action), issued.at));
     let (action, at) = action.unwrap_or_else(|| match (status.last_action, &status.last_action_time) {
@@ -146,7 +146,7 @@ fn rested(last: &LastRun, status: &mut BootComponentStatus) {
     if let (Some(actual), Some(configuration)) = (&mut status.actual_state, &last.configuration) {
         actual.configuration = Some(configuration.to_string());
     }
-    status.run = Some(last.session.0.to_string());
+    status.run = Some(last.run.to_string());
     status.last_session = Some(last_session(last.session.0.as_ref(), &last.namespace, &last.name, outcome));
     if let Some(issued) = last.action {
         status.last_action = Some(last_action(issued.action));

@@ -346,13 +346,20 @@ fn classify(selected: &BTreeSet<Xname>, arch: Arch, snapshot: &Snapshot, rules: 
 }
 
 fn exclusion(node: &Xname, arch: Arch, snapshot: &Snapshot, rules: &Rules) -> Option<Exclusion> {
-    let Some(facts) = snapshot.nodes.get(node) else { return Some(Exclusion::NotInHSM) };
+    let facts = snapshot.nodes.get(node);
+    let mismatch = facts.is_some_and(|facts| !arch_matches(arch, facts.arch.as_deref()));
+    excluded(facts, snapshot.locked.contains(node), rules).or_else(|| mismatch.then_some(Exclusion::ArchMismatch))
+}
+
+/// Why nothing is done to a node, by what HSM says of it alone.
+#[must_use]
+pub fn excluded(facts: Option<&Facts>, locked: bool, rules: &Rules) -> Option<Exclusion> {
+    let Some(facts) = facts else { return Some(Exclusion::NotInHSM) };
     let reasons = [
         (Exclusion::ManagementRole, !rules.include_management && is_management(facts)),
-        (Exclusion::LockedInHSM, snapshot.locked.contains(node)),
+        (Exclusion::LockedInHSM, locked),
         (Exclusion::EmptyInHSM, crate::discovery::is_empty(facts)),
         (Exclusion::DisabledInHSM, !rules.include_disabled && !facts.enabled),
-        (Exclusion::ArchMismatch, !arch_matches(arch, facts.arch.as_deref())),
     ];
     reasons.into_iter().find(|(_, holds)| *holds).map(|(reason, _)| reason)
 }

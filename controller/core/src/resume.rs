@@ -72,7 +72,15 @@ impl World {
         }
         let mut order: BTreeMap<(Timestamp, u64, SessionUid), Stored> = BTreeMap::new();
         for stored in stored {
-            if !self.sessions.contains_key(&stored.uid) {
+            if stored.plan.by_hand.is_some() {
+                let lost = matches!(stored.journal, StoredJournal::Lost);
+                if lost && self.is_settled_by_hand(&stored.plan) {
+                    // Over; the removal of its records was cut short.
+                    continue;
+                }
+                self.fold_by_hand(&stored.uid, &stored.plan, now);
+                there.insert(stored.uid.clone());
+            } else if !self.sessions.contains_key(&stored.uid) {
                 if matches!(stored.journal, StoredJournal::Lost) && !there.contains(&stored.uid) {
                     // Over and deleted; the removal of its records was cut short.
                     continue;
@@ -87,9 +95,8 @@ impl World {
             }
         }
         for stored in order.values() {
-            let nodes = u32::try_from(stored.plan.len()).unwrap_or(u32::MAX);
             match &stored.journal {
-                StoredJournal::Written(journal) => self.restore(&stored.uid, stored.plan.clone(), Some(&journal.taken(nodes)), now),
+                StoredJournal::Written(journal) => self.restore(&stored.uid, stored.plan.clone(), Some(journal), now),
                 StoredJournal::Empty | StoredJournal::Lost => self.restore(&stored.uid, stored.plan.clone(), None, now),
             }
         }
@@ -112,11 +119,11 @@ impl World {
 
     /// Puts a session back as its plan says, with the nodes it had taken. Sessions are restored in their order, and resumed after
     /// all plans are in place.
-    pub fn restore(&mut self, uid: &SessionUid, plan: Arc<Plan>, taken: Option<&BTreeSet<u32>>, now: Timestamp) {
-        if let Some(session) = self.sessions.get(uid) {
+    pub fn restore(&mut self, uid: &SessionUid, plan: Arc<Plan>, before: Option<&Journal>, now: Timestamp) {
+        if let Some(session) = self.sessions.get(uid).filter(|session| !session.by_hand) {
             self.ran.insert((session.namespace.clone(), session.name.clone()), uid.clone());
         }
-        self.begin(uid, plan, taken, now);
+        self.begin(uid, plan, before, now);
     }
 
     /// Nobody knows what was sent for the nodes of a session: they are left as they are.
@@ -163,7 +170,7 @@ impl World {
 
     fn resume_node(&mut self, uid: &SessionUid, index: u32, state: &State, clock: Clock) {
         let Some(session) = self.sessions.get_mut(uid) else { return };
-        let (namespace, name) = (session.namespace.clone(), session.name.clone());
+        let (namespace, name, by_hand) = (session.namespace.clone(), session.name.clone(), session.by_hand);
         let Some(slot) = session.running_mut().and_then(|run| run.slots.get_mut(index as usize)) else { return };
         slot.power_cycled = state.power_cycled;
         let id = slot.node;
@@ -183,6 +190,8 @@ impl World {
             let end =
                 End { kind: record.kind, reason: record.reason.clone(), message: record.message.clone(), at: clock.past(record.age_ms) };
             slot.end = Some(end.clone());
+            let run = slot.run.clone().unwrap_or_else(|| uid.0.clone());
+            self.forget_staged(uid, index, id, end.kind);
             let Some(limit) = self.node(id).map(|node| self.retry_limit(node)) else { return };
             let configuration = self
                 .node(id)
@@ -194,9 +203,11 @@ impl World {
             let newest = node.owner.as_ref().is_none_or(|owner| owner.uid == *uid);
             if newest && node.drive.as_ref().is_none_or(|drive| drive.session == *uid) {
                 node.drive = None;
-                node.failed_in = (end.kind == EndKind::Failed).then(|| (namespace.clone(), name.clone()));
+                node.failed_in = (end.kind == EndKind::Failed && !by_hand).then(|| (namespace.clone(), name.clone()));
                 node.last = Some(LastRun {
                     session: uid.clone(),
+                    run,
+                    by_hand,
                     namespace,
                     name,
                     end,

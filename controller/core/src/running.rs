@@ -1,12 +1,10 @@
 //! From a durable plan to a running session, and from a durable journal to a call that may leave.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::batch::{Batch, BatchId, BatchState, Work};
-use crate::model::{
-    Digest, Drive, End, EndKind, Issued, Node, NodeId, Owner, Phase, Power, PowerAction, Prepared, SessionUid, Token, World,
-};
+use crate::journal::Journal;
+use crate::model::{Digest, Drive, End, EndKind, Issued, Node, NodeId, Phase, Power, PowerAction, Prepared, SessionUid, Token, World};
 use crate::plan::{Plan, PlannedOperation};
 use crate::session::{Run, Slot, Stage};
 use crate::time::Timestamp;
@@ -63,30 +61,47 @@ impl World {
         let Some(session) = self.sessions.get_mut(uid) else { return };
         let Stage::Recording(recording) = &session.stage else { return };
         let plan = recording.plan.clone();
-        self.ran.insert((session.namespace.clone(), session.name.clone()), uid.clone());
+        if !session.by_hand {
+            self.ran.insert((session.namespace.clone(), session.name.clone()), uid.clone());
+        }
         self.begin(uid, plan, None, now);
         self.journal_due.insert(uid.clone());
     }
 
-    /// Builds the run of a session and takes its nodes: all of them, or those that it had taken before we were started.
-    pub(crate) fn begin(&mut self, uid: &SessionUid, plan: Arc<Plan>, taken: Option<&BTreeSet<u32>>, now: Timestamp) {
+    /// Builds the run of a session and takes its nodes: all of them, none if they are staged, or those that it had taken before
+    /// we were started.
+    pub(crate) fn begin(&mut self, uid: &SessionUid, plan: Arc<Plan>, before: Option<&Journal>, now: Timestamp) {
         let members: Vec<(u16, NodeId)> = plan.nodes().map(|(set, xname)| (set, self.intern(xname))).collect();
-        let slots = members.iter().map(|(_, node)| Slot { node: *node, taken: false, end: None, power_cycled: false }).collect();
+        let mut slots: Vec<Slot> = members.iter().map(|(_, node)| Slot::new(*node)).collect();
+        if let Some(by_hand) = &plan.by_hand {
+            for (slot, run) in slots.iter_mut().zip(&by_hand.runs) {
+                slot.run = Some(run.clone());
+            }
+        }
+        let bound = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        let taken = before.map(|journal| journal.taken(bound));
+        if let Some(journal) = before {
+            journal.restore_runs(&mut slots);
+        }
+        let staged = plan.staged;
         let run = Run { plan, slots, started: now, tokens: Vec::new(), timeout_cycles: Vec::new(), mass_timeout: None, paced: Vec::new() };
         let Some(session) = self.sessions.get_mut(uid) else { return };
         session.stage = Stage::Running(Box::new(run));
         self.touched_sessions.insert(uid.clone());
         for (index, (boot_set, node)) in (0_u32..).zip(members) {
-            if taken.is_none_or(|taken| taken.contains(&index)) {
-                self.claim(uid, index, boot_set, node, taken.is_some(), now);
+            match &taken {
+                Some(taken) if taken.contains(&index) => self.claim(uid, index, boot_set, node, true, now),
+                _ if staged => self.stage(uid, index, node, now),
+                Some(_) => {}
+                None => self.claim(uid, index, boot_set, node, false, now),
             }
         }
     }
 
     /// `again`: the session had the node before we were started; what stopped it since does not give the node back.
-    fn claim(&mut self, uid: &SessionUid, index: u32, boot_set: u16, id: NodeId, again: bool, now: Timestamp) {
+    pub(crate) fn claim(&mut self, uid: &SessionUid, index: u32, boot_set: u16, id: NodeId, again: bool, now: Timestamp) {
         let Some(session) = self.sessions.get(uid) else { return };
-        let (ours, stopping) = (Owner { created: session.created, uid: uid.clone() }, session.stopping() && !again);
+        let (ours, stopping) = (session.as_owner(index), session.stopping() && !again);
         let Some(node) = self.node(id) else { return };
         let driver = node.drive.as_ref().map(|drive| drive.session.clone()).filter(|driver| driver != uid);
         let newer = node.owner.clone().filter(|owner| self.order_of(owner) > self.order_of(&ours));
@@ -151,7 +166,7 @@ impl World {
         }
     }
 
-    fn never_taken(&mut self, uid: &SessionUid, index: u32, kind: EndKind, reason: &str, message: &str, now: Timestamp) {
+    pub(crate) fn never_taken(&mut self, uid: &SessionUid, index: u32, kind: EndKind, reason: &str, message: &str, now: Timestamp) {
         let run = self.sessions.get_mut(uid).and_then(|session| session.running_mut());
         if let Some(slot) = run.and_then(|run| run.slots.get_mut(index as usize)) {
             slot.end = Some(End { kind, reason: reason.into(), message: message.into(), at: now });

@@ -28,6 +28,8 @@ pub struct Session {
     pub spec: SessionSpec,
     /// A GitOps tool tracks it (rule 5).
     pub tracked: bool,
+    /// There is no such object: nodes driven by hand, see [`crate::by_hand`].
+    pub by_hand: bool,
     /// The object was deleted: nothing new is sent, nodes are released (rule 10).
     pub deleted: bool,
     /// Where it stands.
@@ -100,6 +102,24 @@ pub struct Slot {
     pub end: Option<End>,
     /// It was running and this session switched it off to boot another image.
     pub power_cycled: bool,
+    /// `spec.run` that goes with it, where that is not the session's uid.
+    pub run: Option<Arc<str>>,
+    /// Its staged state was applied then; the session is as new to this node as that.
+    pub applied: Option<Timestamp>,
+}
+
+impl Slot {
+    /// A place of which nothing is known yet.
+    #[must_use]
+    pub const fn new(node: NodeId) -> Self {
+        Self { node, taken: false, end: None, power_cycled: false, run: None, applied: None }
+    }
+
+    /// In a staged session: its state waits to be applied.
+    #[must_use]
+    pub const fn is_staged(&self) -> bool {
+        self.end.is_none() && !self.taken && self.applied.is_none()
+    }
 }
 
 /// Outcome of a Session, see design "API".
@@ -230,7 +250,14 @@ impl Session {
     /// `namespace/name`.
     #[must_use]
     pub fn title(&self) -> String {
-        format!("{}/{}", self.namespace, self.name)
+        if self.by_hand { "a change made by hand".to_owned() } else { format!("{}/{}", self.namespace, self.name) }
+    }
+
+    /// The session as owner of the node in this place of its plan.
+    #[must_use]
+    pub fn as_owner(&self, index: u32) -> Owner {
+        let applied = self.run().and_then(|run| run.slots.get(index as usize)?.applied);
+        Owner { created: applied.unwrap_or(self.created), uid: self.uid.clone() }
     }
 }
 
@@ -251,6 +278,12 @@ impl Run {
             }
         }
         tally
+    }
+
+    /// Nodes that it has owned: of a staged session those whose state was applied.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.taken).count()
     }
 
     /// Nodes whose part is not over.
@@ -312,7 +345,19 @@ impl World {
             }
         };
         let SessionSeen { uid, namespace, name, created, generation, tracked, spec, .. } = seen;
-        let session = Session { uid: uid.clone(), namespace, name, created, sequence, generation, spec, tracked, deleted: false, stage };
+        let session = Session {
+            uid: uid.clone(),
+            namespace,
+            name,
+            created,
+            sequence,
+            generation,
+            spec,
+            tracked,
+            by_hand: false,
+            deleted: false,
+            stage,
+        };
         self.sessions.insert(uid, session);
     }
 
@@ -357,7 +402,7 @@ impl World {
         let Some(session) = self.sessions.get_mut(uid) else { return };
         if let Stage::Ended(ended) = &mut session.stage {
             ended.run = None;
-            if session.deleted {
+            if session.deleted || session.by_hand {
                 self.sessions.remove(uid);
             }
         }

@@ -143,7 +143,6 @@ fn refusal(world: &World, session: &Session, now: Timestamp) -> Option<(&'static
 fn unsupported(session: &Session) -> Option<&'static str> {
     match (session.spec.mode, session.spec.operation) {
         (Mode::V1, _) => Some("mode v1"),
-        (Mode::V2, _) if session.spec.stage => Some("stage"),
         (Mode::V2, _) => None,
     }
 }
@@ -281,6 +280,8 @@ pub fn plan(
         include_disabled: session.spec.include_disabled,
         max_power_cycled: session.spec.max_power_cycled.and_then(|most| u32::try_from(most).ok()),
         boot_sets,
+        staged: session.spec.stage,
+        by_hand: None,
         warnings: warnings(session, read, &resolved),
         excluded,
     })

@@ -49,9 +49,9 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
     let mut looks = Looks::default();
     for session in world.sessions.values() {
         let Some(run) = session.running() else { continue };
-        let silent = silent_nodes(world, run, now);
+        let silent = silent_nodes(world, session, run, now);
         let mut cycled = run.slots.iter().filter(|slot| slot.power_cycled).count();
-        if run.mass_timeout.is_none() && silent > world.options.mass_timeout_limit(run.slots.len()) {
+        if run.mass_timeout.is_none() && silent > world.options.mass_timeout_limit(run.taken()) {
             wants.push(Want::MassTimeout(session.uid.clone()));
         }
         for id in run.open() {

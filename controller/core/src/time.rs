@@ -23,6 +23,12 @@ impl Timestamp {
         self.0
     }
 
+    /// The beginning of its second: creation times of objects are no finer.
+    #[must_use]
+    pub const fn whole_seconds(self) -> Self {
+        Self(self.0.div_euclid(1000) * 1000)
+    }
+
     /// How long after `earlier` this instant is; zero when it is before.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

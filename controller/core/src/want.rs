@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::batch::{BatchId, Work};
+use crate::by_hand::Group;
 use crate::model::{EndKind, Hold, NodeId, Phase, SessionUid};
 use crate::session::SessionEnd;
 
@@ -34,6 +35,16 @@ pub enum Want {
     Expire(Vec<NodeId>),
     /// Delete the object of a session that ended long ago.
     RemoveSession(SessionUid),
+    /// Drive nodes to what their BootComponents ask for.
+    DriveByHand(Group),
+    /// Drive a node again in the session it is in, with a fresh budget.
+    DriveAgain(NodeId),
+    /// What the BootComponent of a node asks for is not done, and why.
+    Refuse(NodeId, Arc<str>),
+    /// Apply the staged state of a node, as its BootComponent asks with this token.
+    ApplyStaged(NodeId, Arc<str>),
+    /// A staged session was cancelled: what of it was not applied is not to be any more.
+    Unstage(SessionUid),
     /// Record an operation and then send it.
     Open {
         /// The session it is for.
@@ -90,6 +101,8 @@ pub enum Effect {
     ReadScripts(Vec<NodeId>),
     /// Write the session's journal, then call [`World::release`](crate::model::World::release) for the batch.
     Record(BatchId),
+    /// Write the plan of a run by hand, then call [`World::start_session`](crate::model::World::start_session).
+    WritePlan(SessionUid),
     /// Look at a transition.
     Follow(BatchId),
     /// Delete the object of a session.

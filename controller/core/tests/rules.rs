@@ -1,6 +1,8 @@
 //! The rules of docs/ARCHITECTURE.md, one small scenario each, as far as they are kept in the core.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "rules/by_hand.rs"]
+mod by_hand;
 #[path = "rules/capmc.rs"]
 mod capmc;
 #[path = "rules/configure.rs"]
@@ -15,6 +17,8 @@ mod order;
 mod records;
 #[path = "rules/safety.rs"]
 mod safety;
+#[path = "rules/staging.rs"]
+mod staging;
 #[path = "rules/take_over.rs"]
 mod take_over;
 #[path = "rules/truth.rs"]

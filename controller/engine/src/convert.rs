@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bos_core::by_hand::{Asked, Goal, Parked, Wish};
 use bos_core::model::{Digest, Identity, NodeId, Owner, PowerSeen, Reported, SessionUid, Token, World};
 use bos_core::options::Options;
-use bos_core::plan::Evidence;
+use bos_core::plan::{Evidence, PlannedOperation};
 use bos_core::project::LAST_FAILED;
 use bos_core::session::SessionSeen;
 use bos_core::time::Timestamp;
 use bos_core::xname::Xname;
-use bos_crds::{BootComponent, BootEvidence, BootOptionsSpec, PowerState, Session, SessionPhase, SessionStatus, reasons};
+use bos_crds::{
+    BootComponent, BootComponentSpec, BootEvidence, BootOptionsSpec, Operation, PowerState, Session, SessionPhase, SessionStatus, reasons,
+};
 use kube::ResourceExt;
 
 /// Labels and annotations by which GitOps tools mark what they track.
@@ -53,6 +56,12 @@ pub fn component(world: &mut World, object: &BootComponent, loading: bool, now: 
         let owner = Owner { created: Timestamp::from(owner.created_at.0), uid: SessionUid(owner.uid.as_str().into()) };
         world.newer(owner, world.node(id).and_then(|node| node.owner.clone()))
     });
+    if loading {
+        let status = object.status.as_ref().filter(|status| status.is_observed());
+        let token = |token: &Option<String>| token.as_deref().map(Arc::from);
+        let shown = status.map(|status| Asked { taken: token(&status.run), applied: token(&status.applied_staged), ..Asked::default() });
+        world.load_asked(id, shown, &wish(&object.spec));
+    }
     let node = world.nodes.get_mut(id.0 as usize)?;
     let changed = !node.recorded || node.suspended != suspended || node.retry_policy != retry_policy;
     node.recorded = true;
@@ -66,6 +75,34 @@ pub fn component(world: &mut World, object: &BootComponent, loading: bool, now: 
         world.touched.insert(id);
     }
     Some(id)
+}
+
+/// What a BootComponent asks for by hand.
+#[must_use]
+pub fn wish(spec: &BootComponentSpec) -> Wish {
+    let text = |text: &Option<String>| text.as_deref().map(Arc::from);
+    let goal = |artifacts: &Option<String>, image: &Option<String>, configuration: &Option<String>| Goal {
+        artifacts: text(artifacts),
+        image: text(image).unwrap_or_default(),
+        configuration: text(configuration).unwrap_or_default(),
+    };
+    let parked = spec.staged_state.as_ref().map(|staged| Parked {
+        operation: match staged.operation {
+            Operation::Boot => PlannedOperation::Boot,
+            Operation::Reboot => PlannedOperation::Reboot,
+            Operation::Shutdown => PlannedOperation::Shutdown,
+            Operation::Configure => PlannedOperation::Configure,
+        },
+        goal: goal(&staged.artifacts, &staged.image, &staged.configuration),
+        session: SessionUid(staged.session.uid.as_str().into()),
+    });
+    Wish {
+        run: text(&spec.run),
+        goal: spec.desired_state.as_ref().map(|wanted| goal(&wanted.artifacts, &wanted.image, &wanted.configuration)).unwrap_or_default(),
+        session: spec.session.as_ref().map(|session| SessionUid(session.uid.as_str().into())),
+        apply: text(&spec.apply_staged),
+        parked,
+    }
 }
 
 fn load_status(node: &mut bos_core::model::Node, object: &BootComponent, now: Timestamp) {
@@ -114,6 +151,7 @@ pub fn options(spec: &BootOptionsSpec, last_good: &Options) -> (Options, Vec<Str
     }
     let batch_size = if spec.max_component_batch_size == 0 { usize::MAX } else { count(spec.max_component_batch_size) };
     let options = Options {
+        clear_stage: spec.clear_stage,
         retry_policy: u16::try_from(spec.default_retry_policy).unwrap_or(u16::MAX),
         batch_size,
         max_boot_wait: seconds(spec.max_boot_wait_time_seconds),

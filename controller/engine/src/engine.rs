@@ -8,6 +8,7 @@ use bos_crds::labels;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::applications::Application;
 use crate::clients::Clients;
 use crate::events::SessionEvents;
 use crate::lease::{Elector, Leadership, LeaseConfig};
@@ -32,6 +33,15 @@ pub struct Settings {
     pub hears_reports: bool,
 }
 
+/// What comes in from outside of Kubernetes.
+#[derive(Debug)]
+pub struct Asked {
+    /// Reports of nodes.
+    pub reports: mpsc::Receiver<Report>,
+    /// Requests to apply staged state.
+    pub applications: mpsc::Receiver<Application>,
+}
+
 /// Why the engine stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -54,13 +64,13 @@ pub async fn run(
     settings: Settings,
     clients: Clients,
     services: bos_services::Clients,
-    reports: mpsc::Receiver<Report>,
+    asked: Asked,
     telemetry: Arc<Telemetry>,
     cancel: CancellationToken,
 ) -> Result<(), EngineError> {
     let Some(leadership) = lead(&settings, &clients, &telemetry, &cancel).await? else { return Ok(()) };
     telemetry.epoch.store(u64::try_from(leadership.epoch).unwrap_or(0), Ordering::Relaxed);
-    let ended = lead_on(&settings, &clients, services, reports, &telemetry, &cancel, &leadership).await;
+    let ended = lead_on(&settings, &clients, services, asked, &telemetry, &cancel, &leadership).await;
     telemetry.leading.store(false, Ordering::Relaxed);
     if ended.is_ok() {
         leadership.release().await;
@@ -123,7 +133,7 @@ async fn lead_on(
     settings: &Settings,
     clients: &Clients,
     services: bos_services::Clients,
-    reports: mpsc::Receiver<Report>,
+    asked: Asked,
     telemetry: &Arc<Telemetry>,
     cancel: &CancellationToken,
     leadership: &Leadership,
@@ -152,7 +162,7 @@ async fn lead_on(
     telemetry.set_waiting("");
     telemetry.leading.store(true, Ordering::Relaxed);
     let looking = look_at_watches(telemetry, watching);
-    let ended = task.run(news, reports, acks, &lost, cancel).await;
+    let ended = task.run(news, asked.reports, asked.applications, acks, &lost, cancel).await;
     looking.abort();
     if ended.is_ok() {
         task.farewell(FAREWELL).await;

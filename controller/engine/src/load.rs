@@ -124,9 +124,13 @@ async fn sessions(
         let uid = SessionUid::from(stored.uid.as_str());
         leftover.push(uid.clone());
         let (created, complete) = created.get(&uid).copied().unwrap_or_default();
+        if complete.is_some() {
+            continue;
+        }
+        let found = readable(stored, uid)?;
         // Of two Sessions of one name only the first that ran may be taken up (rule 5); the plan of the other goes.
-        if complete.is_none() && remember(task, stored, created).await? {
-            usable.push(readable(stored, uid)?);
+        if found.plan.by_hand.is_some() || remember(task, stored, created).await? {
+            usable.push(found);
         }
     }
     let unreadable: Vec<SessionUid> = unreadable.iter().map(|uid| SessionUid::from(uid.as_str())).collect();

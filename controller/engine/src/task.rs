@@ -2,6 +2,7 @@
 //! an input.
 
 mod acks;
+mod apply;
 mod inputs;
 mod settle;
 
@@ -28,6 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::applications::Application;
 use crate::dispatch::{self, Named};
 use crate::engine::{EngineError, Settings};
 use crate::events::{SessionEvents, SessionSubject, Severity};
@@ -97,6 +99,8 @@ pub struct Task {
     /// Reports that wait for a status write; handed over after the projection.
     reported: Vec<(NodeId, oneshot::Sender<ReportAnswer>)>,
     removing: std::collections::BTreeSet<SessionUid>,
+    /// Those who wait until the plan of a run without a Session is durable.
+    planning: HashMap<SessionUid, Vec<oneshot::Sender<ReportAnswer>>>,
     /// Artifact sets whose removal is under way: a plan that names one is written after it, so that it is stored again.
     dropping: HashMap<Digest, Shared<BoxFuture<'static, ()>>>,
     /// Reports put off by the endpoint, as far as the World knows.
@@ -143,6 +147,7 @@ impl Task {
             done,
             reported: Vec::new(),
             removing: std::collections::BTreeSet::new(),
+            planning: HashMap::new(),
             dropping: HashMap::new(),
             put_off: 0,
             configured_timeouts,
@@ -165,6 +170,7 @@ impl Task {
         &mut self,
         mut news: mpsc::Receiver<News>,
         mut reports: mpsc::Receiver<Report>,
+        mut applications: mpsc::Receiver<Application>,
         mut acks: mpsc::Receiver<WriteAck>,
         lost: &CancellationToken,
         cancel: &CancellationToken,
@@ -178,6 +184,7 @@ impl Task {
                 () = cancel.cancelled() => return Ok(()),
                 Some(done) = self.done.recv() => self.fold_done(done)?,
                 Some(report) = reports.recv() => self.fold_report(report),
+                Some(application) = applications.recv() => self.fold_application(application),
                 Some(next) = news.recv() => self.fold_news(next),
                 Some(ack) = acks.recv() => self.fold_ack(ack),
                 _ = tick.tick() => {}
@@ -329,6 +336,7 @@ impl Task {
                     self.journals.await_call(&open.session.clone(), batch);
                 }
             }
+            Effect::WritePlan(uid) => self.write_plan(uid),
             Effect::Follow(batch) => self.follow(batch, services, now),
             Effect::RemoveSession(uid) => self.remove_session_object(&uid),
         }
@@ -436,11 +444,28 @@ impl Task {
         });
     }
 
+    /// The plan of a run without a Session: there is no name to remember, and its artifact sets are stored.
+    fn write_plan(&self, uid: SessionUid) {
+        let Some(session) = self.world.sessions.get(&uid) else { return };
+        let Stage::Recording(recording) = &session.stage else { return };
+        let Ok(plan) = serde_json::to_vec(&*recording.plan) else { return };
+        let key = SessionKey::new(&*session.namespace, &*session.name);
+        tracing::info!(nodes = recording.plan.len(), run = %uid, operation = ?recording.plan.operation, "driving nodes by hand");
+        let records = Arc::clone(&self.records);
+        self.spawn(async move {
+            let written = records.create_plan(&uid.0, &key, &plan).await;
+            Done::Planned(uid, written)
+        });
+    }
+
     fn planned(&mut self, uid: &SessionUid, result: Result<(), RecordError>, now: Timestamp) -> Result<(), EngineError> {
         match result {
             Ok(()) => {
                 self.world.start_session(uid, now);
                 let nodes = self.world.sessions.get(uid).and_then(|session| session.run()).map_or(0, |run| run.slots.len());
+                for answer in self.planning.remove(uid).unwrap_or_default() {
+                    let _ = answer.send(ReportAnswer::Stored);
+                }
                 self.publish(uid, Severity::Normal, reasons::STARTED, &format!("{nodes} nodes are being driven."));
                 Ok(())
             }
@@ -457,7 +482,7 @@ impl Task {
     }
 
     fn publish(&self, uid: &SessionUid, severity: Severity, reason: &str, note: &str) {
-        let Some(session) = self.world.sessions.get(uid).filter(|session| !session.deleted) else { return };
+        let Some(session) = self.world.sessions.get(uid).filter(|session| !session.deleted && !session.by_hand) else { return };
         let subject = SessionSubject { namespace: session.namespace.to_string(), name: session.name.to_string(), uid: uid.to_string() };
         self.events.publish(&subject, severity, reason, note);
     }

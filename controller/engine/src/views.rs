@@ -4,15 +4,18 @@
 //! may hold by then, so that whichever arrives last leaves the newest status.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bos_core::model::{Drive, NodeId, SessionUid, World};
+use bos_core::by_hand::Wish;
+use bos_core::model::{NodeId, SessionUid, World};
+use bos_core::plan::PlannedBootSet;
 use bos_core::session::Session;
 use bos_core::time::Timestamp;
 use bos_core::{project, project_session};
 use bos_crds::{
-    BootComponent, BootComponentStatus, BootOptions, BootOptionsStatus, ConditionStatus, NewCondition, NodeStatus, SessionStatus,
-    conditions, merge_diff, reasons, set_condition,
+    BootComponent, BootComponentSpec, BootComponentStatus, BootOptions, BootOptionsStatus, ConditionStatus, NewCondition, NodeStatus,
+    SessionStatus, conditions, merge_diff, reasons, set_condition,
 };
 use kube::ResourceExt;
 use serde::Serialize;
@@ -20,6 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::convert;
 use crate::reports::ReportAnswer;
 use crate::writer::{Kind, ObjectKey, StatusWriter, Target, Urgency, WriteJob, WriteOutcome};
 
@@ -109,12 +113,65 @@ fn overlay(base: &mut Value, more: Value) {
 #[derive(Debug)]
 struct Component {
     shown: Shown<BootComponentStatus>,
-    /// `spec.run` on the server or on its way there.
-    run: Option<String>,
-    /// The server has acknowledged `run`.
-    run_written: bool,
+    /// What of our part of the spec the server holds.
+    held: SpecShown,
+    /// What of it is on its way there, and the version of the write.
+    submitted: Option<(u64, SpecShown)>,
+    /// `metadata.generation` after our last write of the spec: what the watch says of older ones is over.
+    ours: i64,
+    /// What somebody else wrote while a write of ours was on its way.
+    unheard: Option<(i64, Wish)>,
+    /// Artifact sets that the spec names.
+    digests: Vec<String>,
     /// Reports that are answered when the status is written.
     reports: Vec<oneshot::Sender<ReportAnswer>>,
+}
+
+/// Our part of a BootComponent's spec, by what tells its values apart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct SpecShown {
+    /// `spec.run`; desired state and session go with it.
+    run: Option<Arc<str>>,
+    /// The session whose state is staged.
+    staged: Option<SessionUid>,
+}
+
+impl SpecShown {
+    fn of(spec: &BootComponentSpec) -> Self {
+        let staged = spec.staged_state.as_ref().map(|staged| SessionUid(staged.session.uid.as_str().into()));
+        Self { run: spec.run.as_deref().map(Arc::from), staged }
+    }
+
+    /// What the spec should hold of a node.
+    fn wanted(&self, world: &World, id: NodeId) -> Self {
+        let Some(node) = world.node(id) else { return self.clone() };
+        // Not while it holds a request that is still to be answered.
+        let drive = node.drive.as_ref().filter(|_| node.asked.new_run().is_none());
+        let run = drive.map(|drive| drive.run.clone()).or_else(|| self.run.clone());
+        let staged = match &node.staged {
+            Some((session, _)) => Some(session.clone()),
+            None => self.staged.clone().filter(|staged| node.unstaged.as_ref() != Some(staged)),
+        };
+        Self { run, staged }
+    }
+}
+
+impl Component {
+    fn new(shown: Shown<BootComponentStatus>, spec: &BootComponentSpec) -> Self {
+        Self { shown, held: SpecShown::of(spec), submitted: None, ours: 0, unheard: None, digests: digests(spec), reports: Vec::new() }
+    }
+
+    /// Takes over what the server says the spec is.
+    fn see_spec(&mut self, spec: &BootComponentSpec) {
+        self.held = SpecShown::of(spec);
+        self.digests = digests(spec);
+    }
+}
+
+fn digests(spec: &BootComponentSpec) -> Vec<String> {
+    let desired = spec.desired_state.as_ref().and_then(|desired| desired.artifacts.clone());
+    let staged = spec.staged_state.as_ref().and_then(|staged| staged.artifacts.clone());
+    desired.into_iter().chain(staged).map(|digest| digest.trim_start_matches("sha256:").to_owned()).collect()
 }
 
 /// All objects.
@@ -140,28 +197,40 @@ impl Views {
         self.last_version
     }
 
-    /// A BootComponent was seen. Its status counts only the first time, or when `adopt` says that somebody else wrote it.
-    pub fn component_seen(&mut self, id: NodeId, object: &BootComponent, adopt: bool) {
+    /// A BootComponent was seen. Its status counts only the first time, or when `adopt` says that somebody else wrote it. Returns
+    /// what its spec asks for, if that is not behind a write of ours.
+    pub fn component_seen(&mut self, id: NodeId, object: &BootComponent, adopt: bool) -> Option<Wish> {
         let uid = object.uid().unwrap_or_default();
         let generation = object.metadata.generation.unwrap_or_default();
         let known = self.components.get_mut(&id).filter(|known| known.shown.uid == uid);
         if let Some(known) = known {
+            let newest = generation >= known.shown.generation;
             known.shown.generation = known.shown.generation.max(generation);
             if adopt {
                 known.shown.resource_version = object.resource_version();
                 known.shown.written = object.status.clone().unwrap_or_default();
                 known.shown.underway.clear();
-                known.run.clone_from(&object.spec.run);
-                known.run_written = true;
-            } else {
-                known.shown.advance(object.resource_version());
+                known.see_spec(&object.spec);
+                known.submitted = None;
+                known.unheard = None;
+                return Some(convert::wish(&object.spec));
             }
-            return;
+            known.shown.advance(object.resource_version());
+            if generation <= known.ours || !newest {
+                return None;
+            }
+            if known.submitted.is_some() {
+                known.unheard = Some((generation, convert::wish(&object.spec)));
+                return None;
+            }
+            known.see_spec(&object.spec);
+            return Some(convert::wish(&object.spec));
         }
         let status = object.status.clone().unwrap_or_default();
         let shown = Shown::new(uid, object.resource_version(), generation, status);
         self.creating.remove(&id);
-        self.components.insert(id, Component { shown, run: object.spec.run.clone(), run_written: true, reports: Vec::new() });
+        self.components.insert(id, Component::new(shown, &object.spec));
+        Some(convert::wish(&object.spec))
     }
 
     /// A BootComponent is gone.
@@ -197,7 +266,7 @@ impl Views {
         }
         self.creating.remove(&id);
         let shown = Shown::new(uid.to_owned(), Some(resource_version.to_owned()), generation, BootComponentStatus::default());
-        self.components.entry(id).or_insert(Component { shown, run: None, run_written: true, reports: Vec::new() });
+        self.components.entry(id).or_insert_with(|| Component::new(shown, &BootComponentSpec::default()));
     }
 
     /// Creation failed for good; it is tried again at the next inventory.
@@ -213,17 +282,18 @@ impl Views {
         let Some(component) = self.components.get_mut(&id) else { return };
         let Some(node) = world.node(id) else { return };
         let key = ObjectKey::cluster(Kind::BootComponent, node.xname.as_str());
-        if let Some((session, drive)) = world.driver(id)
-            && component.run.as_deref() != Some(&*session.uid.0)
+        let wanted = component.held.wanted(world, id);
+        let underway = component.submitted.as_ref().map_or(&component.held, |(_, spec)| spec);
+        if *underway != wanted
+            && let Some(body) = spec_patch(world, id, &wanted, [&component.held, underway])
         {
-            component.run = Some(session.uid.to_string());
-            component.run_written = false;
+            component.submitted = Some((version, wanted));
             self.writer.submit(WriteJob {
                 key: key.clone(),
                 uid: component.shown.uid.clone(),
                 resource_version: component.shown.resource_version.clone(),
                 target: Target::Spec,
-                body: spec(session, drive),
+                body,
                 version,
                 urgency: Urgency::Normal,
                 not_before: None,
@@ -274,24 +344,30 @@ impl Views {
         }
     }
 
-    /// A write of a BootComponent arrived.
-    pub fn component_written(&mut self, id: NodeId, target: Target, version: u64, resource_version: &str, generation: i64) {
-        let Some(component) = self.components.get_mut(&id) else { return };
+    /// A write of a BootComponent arrived. Returns what somebody else asked for after it, meanwhile.
+    pub fn component_written(&mut self, id: NodeId, target: Target, version: u64, resource_version: &str, generation: i64) -> Option<Wish> {
+        let component = self.components.get_mut(&id)?;
+        let mut asked = None;
         match target {
             Target::Status => component.shown.acknowledged(version, resource_version, generation),
             Target::Spec | Target::Create => {
-                component.run_written = true;
+                component.ours = component.ours.max(generation);
                 component.shown.resource_version = Some(resource_version.to_owned());
                 component.shown.generation = component.shown.generation.max(generation);
+                if let Some((_, spec)) = component.submitted.take_if(|(submitted, _)| *submitted == version) {
+                    component.held = spec;
+                    asked = component.unheard.take().filter(|(newer, _)| *newer > generation).map(|(_, wish)| wish);
+                }
             }
         }
         self.answer_settled(id);
+        asked
     }
 
     /// Whether everything about a node is on the server. A node without BootComponent has nothing to be written.
     #[must_use]
     pub fn component_settled(&self, id: NodeId) -> bool {
-        self.components.get(&id).is_none_or(|component| component.run_written && component.shown.is_current())
+        self.components.get(&id).is_none_or(|component| component.submitted.is_none() && component.shown.is_current())
     }
 
     /// A Session was seen.
@@ -422,7 +498,10 @@ impl Views {
 
     /// Artifact sets that BootComponents refer to.
     pub fn referred(&self) -> impl Iterator<Item = &str> {
-        self.components.values().filter_map(|component| component.shown.wanted.actual_state.as_ref()?.artifacts.as_deref())
+        self.components.values().flat_map(|component| {
+            let runs = component.shown.wanted.actual_state.as_ref().and_then(|actual| actual.artifacts.as_deref());
+            runs.into_iter().chain(component.digests.iter().map(String::as_str))
+        })
     }
 }
 
@@ -434,24 +513,54 @@ fn log_transition(xname: &str, before: Option<NodeStatus>, status: &BootComponen
     tracing::info!(xname, session, from, to, why = status.reason, message = status.message, "node");
 }
 
-/// The spec that gives a node to a session.
-fn spec(session: &Session, drive: &Drive) -> Value {
-    let set = session.run().and_then(|run| run.plan.boot_set(drive.boot_set));
+/// The merge patch that makes the wanted spec out of whatever of these the server may hold.
+fn spec_patch(world: &World, id: NodeId, wanted: &SpecShown, held: [&SpecShown; 2]) -> Option<Value> {
+    let mut spec = serde_json::Map::new();
+    if held.iter().any(|held| held.run != wanted.run)
+        && let Some((session, drive)) = world.driver(id)
+    {
+        let set = session.run().and_then(|run| run.plan.boot_set(drive.boot_set));
+        spec.insert("desiredState".to_owned(), goal(set));
+        spec.insert("session".to_owned(), if session.by_hand { Value::Null } else { reference(session, drive.index) });
+        spec.insert("run".to_owned(), json!(&*drive.run));
+    }
+    if held.iter().any(|held| held.staged != wanted.staged) {
+        spec.insert(
+            "stagedState".to_owned(),
+            world.node(id)?.staged.as_ref().map_or(Value::Null, |(uid, index)| staged(world, uid, *index)),
+        );
+    }
+    (!spec.is_empty()).then(|| json!({ "spec": spec }))
+}
+
+fn goal(set: Option<&PlannedBootSet>) -> Value {
     let text = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
-    json!({ "spec": {
-        "desiredState": {
-            "artifacts": set.and_then(|set| set.artifacts.as_ref()).map(|digest| digest.0.to_string()),
-            "image": set.map_or(Value::Null, |set| text(&set.image)),
-            "configuration": set.map_or(Value::Null, |set| text(&set.configuration)),
-        },
-        "session": {
-            "namespace": &*session.namespace,
-            "name": &*session.name,
-            "uid": &*session.uid.0,
-            "createdAt": session.created.wall().to_string(),
-        },
-        "run": &*session.uid.0,
-    }})
+    json!({
+        "artifacts": set.and_then(|set| set.artifacts.as_ref()).map(|digest| digest.0.to_string()),
+        "image": set.map_or(Value::Null, |set| text(&set.image)),
+        "configuration": set.map_or(Value::Null, |set| text(&set.configuration)),
+    })
+}
+
+fn reference(session: &Session, index: u32) -> Value {
+    json!({
+        "namespace": &*session.namespace,
+        "name": &*session.name,
+        "uid": &*session.uid.0,
+        "createdAt": session.as_owner(index).created.wall().to_string(),
+    })
+}
+
+/// State that waits to be applied, complete in itself.
+fn staged(world: &World, uid: &SessionUid, index: u32) -> Value {
+    let Some((session, run)) = world.sessions.get(uid).and_then(|session| Some((session, session.run()?))) else { return Value::Null };
+    let set = run.plan.member(index).and_then(|(set, _)| run.plan.boot_set(set));
+    let mut state = goal(set);
+    if let Value::Object(fields) = &mut state {
+        fields.insert("operation".to_owned(), json!(session.spec.operation));
+        fields.insert("session".to_owned(), reference(session, index));
+    }
+    state
 }
 
 #[cfg(test)]

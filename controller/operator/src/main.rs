@@ -1,5 +1,6 @@
 //! The boot operator: reads its configuration, waits for the cluster, and runs the engine with everything around it.
 
+mod apply;
 mod args;
 mod config;
 mod health;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bos_crds::LoggingLevel;
-use bos_engine::engine::{self, EngineError, Settings};
+use bos_engine::engine::{self, Asked, EngineError, Settings};
 use bos_engine::telemetry::Telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -139,7 +140,10 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
     let observer: Arc<dyn bos_services::CallObserver> = Arc::<Metrics>::clone(&metrics);
     let services = bos_services::Clients::new(&config.services, observer)?;
     let (queue, reports) = mpsc::channel(reports::QUEUE);
-    serve_reports(&config, queue, &telemetry, &metrics, &cancel, failed.0.clone())?;
+    let (requests, applications) = mpsc::channel(apply::QUEUE);
+    let router = reports::router(queue, Arc::clone(&telemetry), Arc::clone(&metrics));
+    let router = router.merge(apply::router(requests, Arc::clone(&telemetry), clients.writer.clone()));
+    serve_nodes(&config, router, &cancel, failed.0.clone())?;
 
     let work = async {
         if !preflight::wait_for_cluster(&clients.writer, &telemetry, &cancel).await? {
@@ -153,7 +157,7 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
             lease: config.lease()?,
             hears_reports: config.report_listen.is_some(),
         };
-        engine::run(settings, clients, services, reports, Arc::clone(&telemetry), cancel.clone()).await?;
+        engine::run(settings, clients, services, Asked { reports, applications }, Arc::clone(&telemetry), cancel.clone()).await?;
         if cancel.is_cancelled() { Ok(()) } else { Err(anyhow::anyhow!("the engine ended by itself")) }
     };
     let mut failures = failed.1;
@@ -185,11 +189,9 @@ fn serve_health(
     .context("cannot start the thread of the health listener")
 }
 
-fn serve_reports(
+fn serve_nodes(
     config: &Config,
-    queue: mpsc::Sender<bos_engine::reports::Report>,
-    telemetry: &Arc<Telemetry>,
-    metrics: &Arc<Metrics>,
+    router: axum::Router,
     cancel: &CancellationToken,
     failed: mpsc::Sender<anyhow::Error>,
 ) -> anyhow::Result<()> {
@@ -200,7 +202,7 @@ fn serve_reports(
     let listener = listen("reportListen", address)?;
     tracing::info!(address = %listener.local_addr()?, "reports listen");
     tracing::warn!("THE REPORT ENDPOINT IS OPEN: plain HTTP, no authentication; whoever reaches it can report for any node");
-    let serve = reports::serve(listener, queue, Arc::clone(telemetry), Arc::clone(metrics), cancel.clone());
+    let serve = reports::serve(listener, router, cancel.clone());
     let cancel = cancel.clone();
     tokio::spawn(async move {
         let ended = serve.await;

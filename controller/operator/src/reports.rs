@@ -36,7 +36,7 @@ const IN_FLIGHT: usize = 16_384;
 /// How long a node waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// When a node that was turned away should come again.
-const RETRY_AFTER_SECONDS: &str = "5";
+pub(crate) const RETRY_AFTER_SECONDS: &str = "5";
 /// Tokens are UUIDs; this leaves room for other kinds.
 const MAX_TOKEN: usize = 128;
 
@@ -67,24 +67,18 @@ struct ActualState {
     _last_updated: Option<IgnoredAny>,
 }
 
-/// Serves reports until `cancel` is cancelled.
+/// Serves these routes until `cancel` is cancelled.
 ///
 /// # Errors
 /// When the socket fails.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    queue: mpsc::Sender<Report>,
-    telemetry: Arc<Telemetry>,
-    metrics: Arc<Metrics>,
-    cancel: CancellationToken,
-) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, router: Router, cancel: CancellationToken) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let router = router(queue, telemetry, metrics);
     axum::serve(listener, router).with_graceful_shutdown(cancel.cancelled_owned()).await
 }
 
-fn router(queue: mpsc::Sender<Report>, telemetry: Arc<Telemetry>, metrics: Arc<Metrics>) -> Router {
+/// The routes for reports, and the answers to whatever is none.
+pub(crate) fn router(queue: mpsc::Sender<Report>, telemetry: Arc<Telemetry>, metrics: Arc<Metrics>) -> Router {
     let endpoint = Endpoint { queue, telemetry, metrics, in_flight: Arc::new(Semaphore::new(IN_FLIGHT)) };
     let only_patch = || patch(component).fallback(wrong_method);
     Router::new()
@@ -205,12 +199,12 @@ async fn wrong_method() -> Response {
 }
 
 /// An error in the form of RFC 9457. bos-reporter wants JSON with `detail` even of a 404.
-fn problem(status: StatusCode, title: &str, detail: &str) -> Response {
+pub(crate) fn problem(status: StatusCode, title: &str, detail: &str) -> Response {
     let body = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail});
     json_response(status, "application/problem+json", &body)
 }
 
-fn json_response(status: StatusCode, content_type: &'static str, body: &serde_json::Value) -> Response {
+pub(crate) fn json_response(status: StatusCode, content_type: &'static str, body: &serde_json::Value) -> Response {
     (status, [(header::CONTENT_TYPE, content_type)], body.to_string()).into_response()
 }
 

@@ -7,7 +7,7 @@ use bos_crds::reasons;
 use crate::health::Service;
 use crate::model::{EndKind, HoldReason, Issued, PowerAction, Script, World};
 use crate::plan::Evidence;
-use crate::session::Run;
+use crate::session::{Run, Session};
 use crate::status::{Case, unknown_image_up};
 use crate::time::{Timestamp, span_text};
 use crate::want::Decision;
@@ -16,12 +16,14 @@ use crate::want::Decision;
 const REPORT_RETRY: Duration = Duration::from_secs(60);
 
 /// Nodes of a session that are silent past their deadline, with those that were cycled for it lately.
-pub(super) fn silent_nodes(world: &World, run: &Run, now: Timestamp) -> usize {
+pub(super) fn silent_nodes(world: &World, session: &Session, run: &Run, now: Timestamp) -> usize {
     let overdue = run
         .open()
         .filter_map(|id| world.node(id)?.drive.as_ref())
         .filter(|drive| {
-            drive.booted.is_none() && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && now >= issued.boot_by)
+            drive.session == session.uid
+                && drive.booted.is_none()
+                && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && now >= issued.boot_by)
         })
         .count();
     let cycled: u32 =
@@ -40,7 +42,7 @@ impl Case<'_> {
             // Until it has had time to be heard; only a path that stays closed makes this end in failure.
             return self.hold_or_fail(HoldReason::ReportPathDown, options.max_boot_wait.max(2 * REPORT_RETRY.min(options.max_boot_wait)));
         }
-        if self.run.mass_timeout.is_some() || self.silent > options.mass_timeout_limit(self.run.slots.len()) {
+        if self.run.mass_timeout.is_some() || self.silent > options.mass_timeout_limit(self.run.taken()) {
             return self.hold_or_fail(HoldReason::MassBootTimeout, options.max_boot_wait);
         }
         if self.drive.script == Script::NotAsked && self.world.services.down(Service::Bss).is_none() {

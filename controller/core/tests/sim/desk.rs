@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bos_core::batch::{BatchId, BatchState, Outcome, Progress, Task};
+use bos_core::by_hand::Asked;
 use bos_core::fold::ReportNeeds;
 use bos_core::health::{Service, Services};
 use bos_core::journal::{Journal, snapshot};
 use bos_core::model::{ConfigRecord, ConfigStatus, Drive, EndKind, NodeId, Power, PowerAction, Reported, SessionUid, Token, World};
 use bos_core::pass;
 use bos_core::plan::Plan;
+use bos_core::resume::{Stored, StoredJournal};
 use bos_core::running::{Dispatch, Order};
 use bos_core::session::Run;
 use bos_core::time::Timestamp;
@@ -167,6 +169,32 @@ impl Desk {
         (world.power_service, world.power_rest) = (self.world.power_service, self.world.power_rest);
         let uid = run_plan(&mut world, &self.uid.0, self.plan.clone(), self.now);
         world.resume(&uid, Journal::decode(&journal).unwrap(), self.now).unwrap();
+        self.world = world;
+    }
+}
+
+impl Desk {
+    /// The operator dies and starts again after `away`, with all that was durable: every plan that was written and every journal.
+    /// `shown`: the statuses of the nodes had got that far too.
+    pub(crate) fn crash(&mut self, away: Duration, shown: bool) {
+        let (mut objects, mut stored) = (Vec::new(), Vec::new());
+        for session in self.world.sessions.values() {
+            if !session.by_hand {
+                objects.push(crate::fixture::seen(&session.uid.0, session.created, session.spec.clone()));
+            }
+            if let Some(journal) = snapshot(&self.world, session, self.now) {
+                let journal = StoredJournal::Written(Box::new(Journal::decode(&journal.encode().unwrap()).unwrap()));
+                stored.push(Stored { uid: session.uid.clone(), plan: session.run().unwrap().plan.clone(), journal });
+            }
+        }
+        self.wait(away);
+        let mut world = world(self.world.nodes.len(), self.now);
+        (world.options, world.services) = (self.world.options.clone(), self.world.services.clone());
+        world.artifacts.clone_from(&self.world.artifacts);
+        for (node, before) in world.nodes.iter_mut().zip(&self.world.nodes).filter(|_| shown) {
+            node.asked = Asked { taken: before.asked.taken.clone(), applied: before.asked.applied.clone(), ..Asked::default() };
+        }
+        world.take_up(objects, &[], stored, self.now).unwrap();
         self.world = world;
     }
 }

@@ -120,6 +120,8 @@ pub(crate) fn plan(operation: PlannedOperation, count: usize, image: &str, confi
         template_generation: 1,
         running: RunningPolicy::RestartIfDifferent,
         evidence: bos_core::plan::Evidence::NodeReport,
+        staged: false,
+        by_hand: None,
         include_disabled: false,
         max_power_cycled: None,
         boot_sets: vec![PlannedBootSet {

@@ -22,7 +22,9 @@ impl Task {
                 }
             }
             (WriteOutcome::Written { resource_version, generation, .. }, target) => {
-                self.views.component_written(id, target, ack.version, &resource_version, generation);
+                if let Some(wish) = self.views.component_written(id, target, ack.version, &resource_version, generation) {
+                    self.world.fold_wish(id, wish, self.clock.now());
+                }
                 if target == Target::Spec {
                     // The status has to say that it was judged on this generation.
                     self.world.touched.insert(id);
@@ -31,7 +33,9 @@ impl Task {
             (WriteOutcome::Conflict { current }, _) => match serde_json::from_value::<BootComponent>(*current) {
                 Ok(object) => {
                     convert::component(&mut self.world, &object, false, self.clock.now());
-                    self.views.component_seen(id, &object, true);
+                    if let Some(wish) = self.views.component_seen(id, &object, true) {
+                        self.world.fold_wish(id, wish, self.clock.now());
+                    }
                     self.world.touched.insert(id);
                 }
                 Err(error) => tracing::error!(xname = ack.key.name, %error, "a BootComponent cannot be read"),

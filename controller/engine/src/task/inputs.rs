@@ -122,7 +122,7 @@ impl Task {
             Seen::Reset { items, invalid } => {
                 let uids = items.iter().filter_map(kube::ResourceExt::uid).chain(invalid.into_iter().map(|bad| bad.uid));
                 let there: HashSet<SessionUid> = uids.map(|uid| SessionUid(uid.into())).collect();
-                let gone: Vec<SessionUid> = self.world.sessions.keys().filter(|uid| !there.contains(*uid)).cloned().collect();
+                let gone: Vec<SessionUid> = self.with_object().filter(|uid| !there.contains(uid)).collect();
                 for object in &items {
                     self.see_session(object, now);
                 }
@@ -141,6 +141,11 @@ impl Task {
         }
     }
 
+    /// Sessions that have an object, or had one.
+    fn with_object(&self) -> impl Iterator<Item = SessionUid> {
+        self.world.sessions.values().filter(|session| !session.by_hand).map(|session| session.uid.clone())
+    }
+
     fn session_gone(&mut self, uid: &SessionUid) {
         self.world.fold_session_gone(uid);
         self.views.session_gone(uid);
@@ -149,8 +154,10 @@ impl Task {
 
     /// A BootComponent at start: its status counts.
     pub fn load_component(&mut self, object: &BootComponent, now: Timestamp) {
-        if let Some(id) = convert::component(&mut self.world, object, true, now) {
-            self.views.component_seen(id, object, false);
+        if let Some(id) = convert::component(&mut self.world, object, true, now)
+            && let Some(wish) = self.views.component_seen(id, object, false)
+        {
+            self.world.fold_wish(id, wish, now);
         }
     }
 
@@ -180,8 +187,10 @@ impl Task {
     }
 
     fn see_component(&mut self, object: &BootComponent, now: Timestamp) {
-        if let Some(id) = convert::component(&mut self.world, object, false, now) {
-            self.views.component_seen(id, object, false);
+        if let Some(id) = convert::component(&mut self.world, object, false, now)
+            && let Some(wish) = self.views.component_seen(id, object, false)
+        {
+            self.world.fold_wish(id, wish, now);
         }
     }
 

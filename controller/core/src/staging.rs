@@ -1,0 +1,190 @@
+//! The staging operator: state that Sessions park at nodes until somebody applies it (BOS behaviour §12).
+//!
+//! A staged Session takes no node. Its part in a node waits until the node's staged state is applied, by the token
+//! `spec.applyStaged` or by a workload manager's call; from then on it is driven like any other, as new as its application.
+//! `spec.stagedState` is complete in itself: it can be applied again when its Session is over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bos_crds::reasons;
+
+use crate::by_hand::{Goal, Group, Parked};
+use crate::model::{EndKind, NodeId, Owner, SessionUid, World};
+use crate::plan::PlannedOperation;
+use crate::session::{Run, Session};
+use crate::time::Timestamp;
+use crate::want::{Effect, Want};
+
+/// What became of a request to apply staged state, in BOS's three kinds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// Nodes that are driven from now on, by which session. It counts when that session's journal is durable.
+    pub begun: Vec<(NodeId, SessionUid)>,
+    /// Nodes that have staged state which cannot be applied, and why.
+    pub failed: Vec<(NodeId, String)>,
+    /// Nodes that have none.
+    pub ignored: Vec<NodeId>,
+    /// Runs without a Session whose plans are to be written first.
+    pub plans: Vec<SessionUid>,
+}
+
+/// Ends what waits in Sessions that were cancelled or deleted.
+#[must_use]
+pub fn reconcile(world: &World, _now: Timestamp) -> Vec<Want> {
+    let stopped = world.sessions.values().filter(|session| session.stopping() && session.running().is_some_and(waits));
+    stopped.map(|session| Want::Unstage(session.uid.clone())).collect()
+}
+
+fn waits(run: &Run) -> bool {
+    run.plan.staged && run.slots.iter().any(|slot| slot.is_staged())
+}
+
+impl World {
+    /// Parks a session's state at a node. The newer session's state is the one that waits.
+    pub(crate) fn stage(&mut self, uid: &SessionUid, index: u32, id: NodeId, now: Timestamp) {
+        let Some(session) = self.sessions.get(uid) else { return };
+        let (title, ours) = (session.title(), Owner { created: session.created, uid: uid.clone() });
+        let before = self.node(id).and_then(|node| node.staged.clone()).filter(|(before, _)| before != uid);
+        if let Some((before, place)) = before {
+            let Some(other) = self.sessions.get(&before) else { return };
+            let theirs = Owner { created: other.created, uid: before.clone() };
+            if self.order_of(&theirs) > self.order_of(&ours) {
+                let message = format!("Newer state was staged by {}.", other.title());
+                return self.never_taken(uid, index, EndKind::Superseded, reasons::SUPERSEDED, &message, now);
+            }
+            let message = format!("Newer state was staged by {title}.");
+            self.never_taken(&before, place, EndKind::Superseded, reasons::SUPERSEDED, &message, now);
+            self.touched_sessions.insert(before.clone());
+            self.journal_due.insert(before);
+        }
+        if let Some(node) = self.node_mut(id) {
+            node.staged = Some((uid.clone(), index));
+            node.unstaged = None;
+        }
+    }
+
+    /// A session's part in a node has ended: what it staged there does not wait any more.
+    pub(crate) fn forget_staged(&mut self, uid: &SessionUid, index: u32, id: NodeId, end: EndKind) {
+        let taken =
+            self.sessions.get(uid).and_then(Session::run).and_then(|run| run.slots.get(index as usize)).is_some_and(|slot| slot.taken);
+        let clear = if taken { self.options.clear_stage } else { end == EndKind::Cancelled };
+        let staged = self.sessions.get(uid).and_then(Session::run).is_some_and(|run| run.plan.staged);
+        let Some(node) = self.node_mut(id).filter(|_| staged) else { return };
+        node.staged = node.staged.take().filter(|(of, _)| of != uid);
+        if clear {
+            node.unstaged = Some(uid.clone());
+        }
+    }
+
+    /// A staged session was cancelled or deleted.
+    pub(crate) fn unstage_all(&mut self, uid: &SessionUid, now: Timestamp) {
+        let Some(run) = self.sessions.get(uid).and_then(Session::running) else { return };
+        let waiting: Vec<(u32, NodeId)> =
+            (0_u32..).zip(&run.slots).filter(|(_, slot)| slot.is_staged()).map(|(index, slot)| (index, slot.node)).collect();
+        for (index, id) in waiting {
+            let message = "Cancelled before its staged state was applied.";
+            self.never_taken(uid, index, EndKind::Cancelled, reasons::CANCELLED, message, now);
+            self.forget_staged(uid, index, id, EndKind::Cancelled);
+        }
+        self.touched_sessions.insert(uid.clone());
+        self.journal_due.insert(uid.clone());
+    }
+
+    /// Applies the staged state of nodes; `token` names the request. Asked again while a node is on its way there it changes
+    /// nothing, so that a caller whose answer was lost may repeat itself.
+    pub fn apply_staged(&mut self, nodes: &[NodeId], token: &Arc<str>, now: Timestamp) -> Applied {
+        let mut applied = Applied::default();
+        let mut groups: BTreeMap<(u8, Goal), (PlannedOperation, Vec<NodeId>)> = BTreeMap::new();
+        for id in nodes {
+            let Some(node) = self.node(*id) else { continue };
+            let (staged, parked) = (node.staged.clone(), node.asked.wish.parked.clone());
+            match (staged, parked) {
+                (Some((uid, index)), _) => match self.apply_waiting(*id, &uid, index, token, now) {
+                    Ok(()) => applied.begun.push((*id, uid)),
+                    Err(why) => applied.failed.push((*id, why)),
+                },
+                (None, Some(parked)) => match (self.on_its_way(*id, &parked), self.not_applicable(*id, &parked)) {
+                    (Some(uid), _) => applied.begun.push((*id, uid)),
+                    (None, Some(why)) => applied.failed.push((*id, why)),
+                    (None, None) => {
+                        let key = (parked.operation as u8, parked.goal);
+                        groups.entry(key).or_insert((parked.operation, Vec::new())).1.push(*id);
+                    }
+                },
+                (None, None) => applied.ignored.push(*id),
+            }
+        }
+        for ((_, goal), (operation, ids)) in groups {
+            let nodes = ids.iter().map(|id| (*id, token.clone())).collect();
+            if let Some(Effect::WritePlan(uid)) = self.drive_by_hand(Group { operation, goal, nodes, applied: true }, now) {
+                applied.begun.extend(ids.into_iter().map(|id| (id, uid.clone())));
+                applied.plans.push(uid);
+            }
+        }
+        applied
+    }
+
+    /// Applies the state of one node because its BootComponent says so; a run without a Session needs its plan written.
+    pub(crate) fn apply_one(&mut self, id: NodeId, token: &Arc<str>, now: Timestamp) -> Option<SessionUid> {
+        let mut applied = self.apply_staged(&[id], token, now);
+        if let Some((_, why)) = applied.failed.pop() {
+            self.refuse_application(id, token, &why);
+        } else if applied.ignored.pop().is_some() {
+            self.refuse_application(id, token, "it has none.");
+        } else if applied.plans.is_empty() && self.node(id).is_some_and(|node| node.asked.taken.as_ref() != Some(token)) {
+            self.refuse_application(id, token, "the node is on its way there already.");
+        }
+        applied.plans.pop()
+    }
+
+    fn apply_waiting(&mut self, id: NodeId, uid: &SessionUid, index: u32, token: &Arc<str>, now: Timestamp) -> Result<(), String> {
+        let Some(session) = self.sessions.get(uid) else { return Err("its Session is gone.".to_owned()) };
+        if session.halted() {
+            let why = if session.stopping() { "cancelled" } else { "suspended" };
+            return Err(format!("Session {} is {why}.", session.title()));
+        }
+        let Some(set) = session.running().and_then(|run| run.plan.member(index)).map(|(set, _)| set) else {
+            return Err(format!("Session {} is over.", session.title()));
+        };
+        let newest =
+            self.node(id).and_then(|node| node.owner.as_ref()).map_or(now.whole_seconds(), |owner| owner.created.max(now.whole_seconds()));
+        let slot = self.sessions.get_mut(uid).and_then(Session::running_mut).and_then(|run| run.slots.get_mut(index as usize));
+        if let Some(slot) = slot {
+            slot.run = Some(token.clone());
+            slot.applied = Some(newest);
+        }
+        self.claim(uid, index, set, id, false, now);
+        let clear = self.options.clear_stage;
+        if let Some(node) = self.node_mut(id) {
+            node.staged = None;
+            node.unstaged = clear.then(|| uid.clone());
+        }
+        self.touched_sessions.insert(uid.clone());
+        self.journal_due.insert(uid.clone());
+        Ok(())
+    }
+
+    /// The session that is bringing a node to this very state because it was applied.
+    fn on_its_way(&self, id: NodeId, parked: &Parked) -> Option<SessionUid> {
+        let (session, drive) = self.driver(id)?;
+        let plan = &session.run()?.plan;
+        let set = plan.boot_set(drive.boot_set)?;
+        let named = parked.goal.artifacts.as_deref().map(|digest| digest.strip_prefix("sha256:").unwrap_or(digest));
+        let same = named == set.artifacts.as_ref().map(|digest| &*digest.0) && parked.goal.configuration == set.configuration;
+        (drive.applied && same && plan.operation == parked.operation).then(|| session.uid.clone())
+    }
+
+    fn not_applicable(&self, id: NodeId, parked: &Parked) -> Option<String> {
+        let node = self.node(id)?;
+        let fits = match parked.operation {
+            PlannedOperation::Boot | PlannedOperation::Reboot => parked.goal.artifacts.is_some(),
+            PlannedOperation::Shutdown => parked.goal.artifacts.is_none(),
+            PlannedOperation::Configure => false,
+        };
+        if !fits {
+            return Some("its artifacts do not fit its operation.".to_owned());
+        }
+        self.not_to_be_driven(node).or_else(|| self.not_bootable(&parked.goal))
+    }
+}

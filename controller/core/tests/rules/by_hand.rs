@@ -1,0 +1,259 @@
+//! Nodes that a person drives by giving their BootComponent a new run (design "API", rule 5).
+
+use std::sync::Arc;
+
+use bos_core::by_hand::{Goal, Wish};
+use bos_core::model::{EndKind, NodeId, Phase, Power, PowerAction, SessionUid};
+use bos_core::plan::PlannedOperation;
+use bos_core::running::Order;
+use bos_core::session::Stage;
+use bos_core::want::Effect;
+use bos_crds::reasons;
+
+use crate::desk::{Desk, token};
+use crate::fixture::{artifacts, digest, plan, run_plan};
+use crate::{MINUTE, SECOND, boot};
+
+/// A site without Sessions that knows the image `new`.
+fn idle(count: usize) -> Desk {
+    let mut desk = boot(count);
+    desk.world.fold_session_gone(&desk.uid);
+    let _ = desk.pass();
+    let uid = desk.uid.clone();
+    desk.world.settle(&uid);
+    desk.world.artifacts.insert(digest("new"), Arc::new(artifacts("new")));
+    assert!(desk.world.sessions.is_empty());
+    desk
+}
+
+fn goal(image: &str) -> Goal {
+    let artifacts = (!image.is_empty()).then(|| digest(image).0);
+    Goal { artifacts, image: image.into(), configuration: "".into() }
+}
+
+fn ask(desk: &mut Desk, index: u32, run: &str, image: &str, session: Option<&str>) {
+    let wish = Wish { run: Some(run.into()), goal: goal(image), session: session.map(SessionUid::from), ..Wish::default() };
+    desk.world.fold_wish(NodeId(index), wish, desk.now);
+}
+
+/// The plans that are to be written.
+fn plans(desk: &mut Desk) -> Vec<SessionUid> {
+    let plan = |effect| match effect {
+        Effect::WritePlan(uid) => Some(uid),
+        _ => None,
+    };
+    desk.pass().into_iter().filter_map(plan).collect()
+}
+
+/// What was asked a second ago begins.
+fn begun(desk: &mut Desk) -> SessionUid {
+    desk.wait(SECOND);
+    let uids = plans(desk);
+    assert_eq!(uids.len(), 1, "{uids:?}");
+    desk.world.start_session(&uids[0], desk.now);
+    desk.uid = uids[0].clone();
+    uids[0].clone()
+}
+
+fn refused(desk: &mut Desk, index: u32) -> String {
+    desk.wait(SECOND);
+    assert_eq!(plans(desk), Vec::new());
+    assert!(desk.world.nodes[index as usize].drive.is_none());
+    desk.world.nodes[index as usize].asked.refused.to_string()
+}
+
+#[test]
+fn a_new_run_boots_the_node_into_its_desired_state() {
+    let mut desk = idle(1);
+    ask(&mut desk, 0, "now", "new", None);
+    begun(&mut desk);
+    assert_eq!(&*desk.drive(0).run, "now");
+    desk.powered_on();
+    desk.report(0, &token());
+    let _ = desk.pass();
+    let last = desk.world.nodes[0].last.clone().unwrap();
+    assert_eq!((last.end.kind, &*last.run), (EndKind::Succeeded, "now"));
+    let _ = desk.pass();
+    let uid = desk.uid.clone();
+    assert!(matches!(desk.world.sessions[&uid].stage, Stage::Ended(_)));
+    desk.world.settle(&uid);
+    assert!(desk.world.sessions.is_empty(), "there is no object that would have to go first");
+    desk.wait(MINUTE);
+    assert_eq!(plans(&mut desk), Vec::new(), "it was taken up once");
+}
+
+#[test]
+fn a_desired_state_without_image_means_off() {
+    let mut desk = idle(1);
+    ask(&mut desk, 0, "now", "", None);
+    begun(&mut desk);
+    desk.power(0, Power::On);
+    assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+}
+
+#[test]
+fn nodes_that_are_asked_together_share_a_run() {
+    let mut desk = idle(3);
+    for index in 0..3 {
+        ask(&mut desk, index, &format!("run-{index}"), if index == 2 { "" } else { "new" }, None);
+    }
+    desk.wait(SECOND);
+    assert_eq!(plans(&mut desk).len(), 2, "one for each desired state");
+}
+
+#[test]
+fn it_takes_the_node_from_a_session() {
+    let mut desk = boot(1);
+    desk.world.artifacts.insert(digest("newer"), Arc::new(artifacts("newer")));
+    desk.powered_on();
+    let first = desk.uid.clone();
+    ask(&mut desk, 0, "now", "newer", None);
+    begun(&mut desk);
+    let end = desk.world.sessions[&first].run().unwrap().slots[0].end.clone().unwrap();
+    assert_eq!((end.kind, &*end.message), (EndKind::Superseded, "Taken over by a change made by hand."));
+}
+
+#[test]
+fn a_session_created_later_takes_the_node_back() {
+    let mut desk = idle(1);
+    ask(&mut desk, 0, "now", "new", None);
+    let by_hand = begun(&mut desk);
+    desk.wait(SECOND);
+    let later = run_plan(&mut desk.world, "later", plan(PlannedOperation::Shutdown, 1, "", ""), desk.now);
+    assert_eq!(desk.drive(0).session, later);
+    assert_eq!(desk.world.sessions[&by_hand].run().unwrap().slots[0].end.as_ref().unwrap().kind, EndKind::Superseded);
+    desk.wait(SECOND);
+    assert_eq!(plans(&mut desk), Vec::new(), "the older request is over");
+}
+
+#[test]
+fn what_a_session_wrote_is_no_request() {
+    let mut desk = idle(1);
+    ask(&mut desk, 0, "uid-of-a-session", "new", Some("uid-of-a-session"));
+    assert_eq!(refused(&mut desk, 0), "");
+}
+
+#[test]
+fn an_object_without_status_asks_for_nothing() {
+    let mut desk = idle(1);
+    let wish = Wish { run: Some("restored".into()), goal: goal("new"), ..Wish::default() };
+    desk.world.load_asked(NodeId(0), None, &wish);
+    desk.world.fold_wish(NodeId(0), wish, desk.now);
+    assert_eq!(refused(&mut desk, 0), "");
+}
+
+mod is_refused_in_words {
+    use super::*;
+
+    #[test]
+    fn where_the_image_is_not_known() {
+        let mut desk = idle(1);
+        ask(&mut desk, 0, "now", "other", None);
+        let why = refused(&mut desk, 0);
+        assert!(why.contains("No artifact set") && why.contains("copy spec.desiredState"), "{why}");
+        desk.world.artifacts.insert(digest("other"), Arc::new(artifacts("other")));
+        begun(&mut desk);
+    }
+
+    #[test]
+    fn where_hsm_says_it_must_not_be_touched() {
+        let mut desk = idle(2);
+        desk.world.nodes[0].facts.as_mut().unwrap().role = Some("Management".into());
+        desk.world.nodes[1].locked = true;
+        ask(&mut desk, 0, "now", "new", None);
+        ask(&mut desk, 1, "now", "new", None);
+        let why = refused(&mut desk, 0);
+        assert!(why.contains("role Management"), "{why}");
+        assert!(desk.world.nodes[1].asked.refused.contains("LockedInHSM"), "{}", desk.world.nodes[1].asked.refused);
+    }
+
+    #[test]
+    fn where_the_session_it_names_is_over() {
+        let mut desk = idle(1);
+        ask(&mut desk, 0, "now", "new", Some("long-over"));
+        let why = refused(&mut desk, 0);
+        assert!(why.contains("is over") && why.contains("remove spec.session"), "{why}");
+        ask(&mut desk, 0, "now", "new", None);
+        begun(&mut desk);
+    }
+}
+
+mod in_its_session {
+    use super::*;
+
+    #[test]
+    fn a_failed_node_is_driven_once_more_with_fresh_attempts() {
+        let mut desk = boot(2);
+        desk.world.nodes[0].retry_policy = Some(0);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let _ = desk.pass();
+        assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::POWER_ON_TIMEOUT)));
+        desk.world.nodes[0].retry_policy = None;
+        ask(&mut desk, 0, "again", "new", Some("first"));
+        desk.wait(SECOND);
+        let _ = desk.pass();
+        assert_eq!((desk.end(0), &*desk.drive(0).run), (None, "again"));
+        desk.power(0, Power::Off);
+        let call = desk.prepared();
+        assert_eq!(call.order, Order::Power(PowerAction::On));
+    }
+
+    #[test]
+    fn one_that_is_at_it_gets_its_attempts_back_and_nothing_else() {
+        let mut desk = boot(1);
+        desk.powered_on();
+        let before = desk.drive(0).clone();
+        ask(&mut desk, 0, "again", "new", Some("first"));
+        desk.wait(SECOND);
+        assert_eq!(desk.leaves(), Vec::new());
+        let after = desk.drive(0);
+        assert_eq!((after.attempts.on, after.phase, after.action), (0, Phase::PoweringOn, before.action));
+    }
+
+    #[test]
+    fn the_run_is_remembered_by_the_journal() {
+        let mut desk = boot(1);
+        desk.powered_on();
+        ask(&mut desk, 0, "again", "new", Some("first"));
+        desk.wait(SECOND);
+        let _ = desk.pass();
+        desk.crash(MINUTE, false);
+        assert_eq!(&*desk.drive(0).run, "again");
+        assert_eq!(desk.world.nodes[0].asked.taken.as_deref(), Some("again"));
+    }
+}
+
+mod a_crash {
+    use super::*;
+
+    #[test]
+    fn before_the_plan_is_durable_loses_nothing() {
+        let mut desk = idle(1);
+        ask(&mut desk, 0, "now", "new", None);
+        desk.wait(SECOND);
+        assert_eq!(plans(&mut desk).len(), 1);
+        desk.crash(MINUTE, false);
+        ask(&mut desk, 0, "now", "new", None);
+        begun(&mut desk);
+        assert_eq!(&*desk.drive(0).run, "now");
+    }
+
+    #[test]
+    fn after_it_does_not_begin_it_twice() {
+        let mut desk = idle(1);
+        ask(&mut desk, 0, "now", "new", None);
+        let uid = begun(&mut desk);
+        desk.powered_on();
+        // The status that would show the run was not written.
+        desk.crash(MINUTE, false);
+        ask(&mut desk, 0, "now", "new", None);
+        desk.wait(SECOND);
+        assert_eq!(plans(&mut desk), Vec::new());
+        assert_eq!((&desk.drive(0).session, desk.drive(0).attempts.on), (&uid, 1));
+        desk.power(0, Power::On);
+        desk.report(0, &token());
+        let _ = desk.pass();
+        assert_eq!(desk.world.nodes[0].last.as_ref().unwrap().end.kind, EndKind::Succeeded);
+    }
+}

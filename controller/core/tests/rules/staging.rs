@@ -1,0 +1,265 @@
+//! State that a staged Session parks at its nodes, and its application (BOS behaviour §12).
+
+use std::sync::Arc;
+
+use bos_core::by_hand::{Goal, Parked, Wish};
+use bos_core::model::{EndKind, NodeId, Power, PowerAction, SessionUid};
+use bos_core::plan::PlannedOperation;
+use bos_core::running::Order;
+use bos_core::session::Stage;
+use bos_core::staging::Applied;
+use bos_core::want::Effect;
+
+use crate::desk::{Desk, token};
+use crate::fixture::{artifacts, digest, plan, run_plan};
+use crate::{MINUTE, SECOND, boot_with};
+
+/// A staged reboot of the first `count` nodes.
+fn staged(count: usize) -> Desk {
+    let mut desk = boot_with(count, |plan| {
+        plan.operation = PlannedOperation::Reboot;
+        plan.staged = true;
+    });
+    desk.world.artifacts.insert(digest("new"), Arc::new(artifacts("new")));
+    desk
+}
+
+fn apply(desk: &mut Desk, nodes: &[u32], token: &str) -> Applied {
+    let ids: Vec<NodeId> = nodes.iter().map(|index| NodeId(*index)).collect();
+    desk.world.apply_staged(&ids, &token.into(), desk.now)
+}
+
+fn begun(uid: &SessionUid, nodes: &[u32]) -> Applied {
+    Applied { begun: nodes.iter().map(|index| (NodeId(*index), uid.clone())).collect(), ..Applied::default() }
+}
+
+/// The spec shows what `desk.uid` has parked.
+fn show_parked(desk: &mut Desk, index: u32, operation: PlannedOperation) {
+    let artifacts = (operation != PlannedOperation::Shutdown).then(|| digest("new").0);
+    let goal = Goal { artifacts, image: "new".into(), configuration: "".into() };
+    let parked = Some(Parked { operation, goal, session: desk.uid.clone() });
+    let wish = Wish { parked, ..desk.world.nodes[index as usize].asked.wish.clone() };
+    desk.world.fold_wish(NodeId(index), wish, desk.now);
+}
+
+fn finish(desk: &mut Desk, index: u32) {
+    desk.power(index, Power::On);
+    let call = desk.one();
+    assert_eq!(call.order, Order::Power(PowerAction::SoftOff));
+    desk.carried_out(&call);
+    desk.wait(MINUTE);
+    desk.power(index, Power::Off);
+    let call = desk.prepared();
+    desk.carried_out(&call);
+    let _ = desk.pass();
+    desk.report(index, &token());
+    let _ = desk.pass();
+}
+
+#[test]
+fn nothing_happens_before_it_is_applied() {
+    let mut desk = staged(2);
+    desk.power_of_all(Power::On);
+    for _ in 0..10 {
+        assert_eq!(desk.leaves(), Vec::new());
+        desk.wait(MINUTE);
+    }
+    assert!(desk.world.nodes.iter().all(|node| node.drive.is_none() && node.staged.is_some()));
+    assert!(matches!(desk.world.sessions[&desk.uid].stage, Stage::Running(_)));
+}
+
+#[test]
+fn each_node_goes_when_it_is_applied_and_the_session_ends_with_the_last() {
+    let mut desk = staged(2);
+    let uid = desk.uid.clone();
+    assert_eq!(apply(&mut desk, &[0], "one"), begun(&uid, &[0]));
+    assert!(desk.world.nodes[1].drive.is_none());
+    finish(&mut desk, 0);
+    assert_eq!(desk.end(0).unwrap().0, EndKind::Succeeded);
+    assert!(matches!(desk.world.sessions[&uid].stage, Stage::Running(_)));
+    desk.wait(60 * MINUTE);
+    assert_eq!(apply(&mut desk, &[1], "two"), begun(&uid, &[1]));
+    finish(&mut desk, 1);
+    let _ = desk.pass();
+    assert!(matches!(desk.world.sessions[&uid].stage, Stage::Ended(_)), "staged sessions complete");
+}
+
+#[test]
+fn a_node_without_staged_state_is_ignored() {
+    let mut desk = crate::boot(1);
+    assert_eq!(apply(&mut desk, &[0], "one"), Applied { ignored: vec![NodeId(0)], ..Applied::default() });
+}
+
+#[test]
+fn the_application_counts_as_the_newer_session() {
+    let mut desk = staged(1);
+    desk.wait(MINUTE);
+    let between = run_plan(&mut desk.world, "between", plan(PlannedOperation::Shutdown, 1, "", ""), desk.now);
+    assert_eq!(desk.drive(0).session, between);
+    desk.wait(MINUTE);
+    apply(&mut desk, &[0], "one");
+    assert_eq!(desk.drive(0).session, desk.uid);
+    assert_eq!(desk.world.sessions[&between].run().unwrap().slots[0].end.as_ref().unwrap().kind, EndKind::Superseded);
+}
+
+#[test]
+fn newer_staged_state_takes_the_place_of_older() {
+    let mut desk = staged(1);
+    let mut newer = plan(PlannedOperation::Reboot, 1, "newer", "");
+    newer.staged = true;
+    let first = desk.uid.clone();
+    desk.wait(SECOND);
+    let second = run_plan(&mut desk.world, "second", newer, desk.now);
+    assert_eq!(desk.world.nodes[0].staged, Some((second.clone(), 0)));
+    let _ = desk.pass();
+    let end = desk.world.sessions[&first].run().unwrap().slots[0].end.clone().unwrap();
+    assert_eq!(end.kind, EndKind::Superseded);
+    assert_eq!(apply(&mut desk, &[0], "one"), begun(&second, &[0]));
+}
+
+#[test]
+fn a_cancelled_session_takes_its_staged_state_back() {
+    let mut desk = staged(2);
+    apply(&mut desk, &[0], "one");
+    let uid = desk.uid.clone();
+    desk.world.sessions.get_mut(&uid).unwrap().spec.cancel = true;
+    let _ = desk.pass();
+    assert_eq!(desk.end(1).unwrap().0, EndKind::Cancelled);
+    assert_eq!((desk.world.nodes[1].staged.clone(), desk.world.nodes[1].unstaged.clone()), (None, Some(uid)));
+    assert_eq!(desk.world.nodes[0].unstaged, None, "what was applied stays");
+}
+
+#[test]
+fn a_suspended_session_applies_nothing() {
+    let mut desk = staged(1);
+    let uid = desk.uid.clone();
+    desk.world.sessions.get_mut(&uid).unwrap().spec.suspend = true;
+    let applied = apply(&mut desk, &[0], "one");
+    assert!(applied.failed[0].1.contains("suspended"), "{applied:?}");
+    assert!(desk.world.nodes[0].staged.is_some());
+}
+
+#[test]
+fn asking_again_while_it_is_under_way_changes_nothing() {
+    let mut desk = staged(1);
+    let uid = desk.uid.clone();
+    apply(&mut desk, &[0], "one");
+    show_parked(&mut desk, 0, PlannedOperation::Reboot);
+    desk.power(0, Power::On);
+    let call = desk.one();
+    desk.answer(call.id, bos_core::batch::Outcome::Accepted { transition: "t".into() });
+    let before = desk.drive(0).clone();
+    assert_eq!(apply(&mut desk, &[0], "two"), begun(&uid, &[0]));
+    assert_eq!(*desk.drive(0), before);
+}
+
+#[test]
+fn it_is_taken_back_once_applied_if_the_options_say_so() {
+    let mut desk = staged(1);
+    desk.world.options.clear_stage = true;
+    apply(&mut desk, &[0], "one");
+    assert_eq!(desk.world.nodes[0].unstaged, Some(desk.uid.clone()));
+}
+
+mod when_its_session_is_over {
+    use super::*;
+
+    fn over() -> Desk {
+        let mut desk = staged(1);
+        apply(&mut desk, &[0], "one");
+        show_parked(&mut desk, 0, PlannedOperation::Reboot);
+        finish(&mut desk, 0);
+        let _ = desk.pass();
+        let uid = desk.uid.clone();
+        desk.world.settle(&uid);
+        desk.wait(60 * MINUTE);
+        desk
+    }
+
+    #[test]
+    fn it_can_be_applied_again() {
+        let mut desk = over();
+        let applied = apply(&mut desk, &[0], "two");
+        let [plan] = &applied.plans[..] else { panic!("{applied:?}") };
+        assert_eq!(applied.begun, [(NodeId(0), plan.clone())]);
+        desk.world.start_session(plan, desk.now);
+        desk.uid = plan.clone();
+        assert_eq!((&*desk.drive(0).run, desk.drive(0).applied), ("two", true));
+        finish(&mut desk, 0);
+        assert_eq!(desk.world.nodes[0].last.as_ref().unwrap().end.kind, EndKind::Succeeded);
+    }
+
+    #[test]
+    fn but_not_where_its_artifacts_do_not_fit() {
+        let mut desk = over();
+        show_parked(&mut desk, 0, PlannedOperation::Shutdown);
+        let wish = desk.world.nodes[0].asked.wish.clone();
+        let parked = wish.parked.clone().map(|parked| Parked { operation: PlannedOperation::Boot, ..parked });
+        desk.world.fold_wish(NodeId(0), Wish { parked, ..wish }, desk.now);
+        let applied = apply(&mut desk, &[0], "two");
+        assert!(applied.failed[0].1.contains("do not fit"), "{applied:?}");
+    }
+}
+
+mod by_its_boot_component {
+    use super::*;
+
+    fn ask(desk: &mut Desk, token: &str) {
+        let wish = Wish { apply: Some(token.into()), ..desk.world.nodes[0].asked.wish.clone() };
+        desk.world.fold_wish(NodeId(0), wish, desk.now);
+        desk.wait(SECOND);
+    }
+
+    #[test]
+    fn a_new_token_applies_it_once() {
+        let mut desk = staged(1);
+        ask(&mut desk, "go");
+        let _ = desk.pass();
+        assert_eq!((&*desk.drive(0).run, desk.world.nodes[0].asked.applied.as_deref()), ("go", Some("go")));
+        show_parked(&mut desk, 0, PlannedOperation::Reboot);
+        finish(&mut desk, 0);
+        desk.wait(MINUTE);
+        let written = desk.pass().into_iter().any(|effect| matches!(effect, Effect::WritePlan(_)));
+        assert!(!written && desk.world.nodes[0].drive.is_none());
+    }
+
+    #[test]
+    fn a_crash_does_not_apply_it_twice() {
+        let mut desk = staged(1);
+        ask(&mut desk, "go");
+        let _ = desk.pass();
+        let wish = desk.world.nodes[0].asked.wish.clone();
+        desk.crash(MINUTE, false);
+        desk.world.fold_wish(NodeId(0), Wish { session: Some(desk.uid.clone()), run: Some("go".into()), ..wish }, desk.now);
+        assert_eq!(desk.world.nodes[0].asked.applied.as_deref(), Some("go"));
+        desk.wait(SECOND);
+        let _ = desk.pass();
+        assert_eq!(desk.drive(0).session, desk.uid);
+        assert!(desk.world.asked.is_empty());
+    }
+
+    #[test]
+    fn with_nothing_staged_it_is_answered_in_words() {
+        let mut desk = crate::boot(1);
+        ask(&mut desk, "go");
+        let _ = desk.pass();
+        let asked = &desk.world.nodes[0].asked;
+        assert_eq!((&*asked.refused, asked.applied.as_deref()), ("Its staged state was not applied: it has none.", Some("go")));
+        assert!(desk.world.asked.is_empty());
+    }
+}
+
+#[test]
+fn a_restart_keeps_what_waits_and_what_was_applied() {
+    let mut desk = staged(3);
+    desk.wait(MINUTE);
+    apply(&mut desk, &[1], "one");
+    let applied = desk.run().slots[1].applied;
+    desk.crash(MINUTE, true);
+    assert_eq!(desk.run().slots[1].applied, applied);
+    assert_eq!((&*desk.drive(1).run, desk.drive(1).applied), ("one", true));
+    for index in [0, 2] {
+        assert_eq!(desk.world.nodes[index].staged, Some((desk.uid.clone(), u32::try_from(index).unwrap())));
+        assert!(desk.world.nodes[index].drive.is_none());
+    }
+}
