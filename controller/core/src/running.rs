@@ -71,7 +71,8 @@ impl World {
     /// Builds the run of a session and takes its nodes: all of them, or those that it had taken before we were started.
     pub(crate) fn begin(&mut self, uid: &SessionUid, plan: Arc<Plan>, taken: Option<&BTreeSet<u32>>, now: Timestamp) {
         let members: Vec<(u16, NodeId)> = plan.nodes().map(|(set, xname)| (set, self.intern(xname))).collect();
-        let slots = members.iter().map(|(_, node)| Slot { node: *node, taken: false, end: None, power_cycled: false }).collect();
+        let slots =
+            members.iter().map(|(_, node)| Slot { node: *node, taken: false, end: None, power_cycled: false, cycled: false }).collect();
         let run = Run { plan, slots, started: now, tokens: Vec::new(), timeout_cycles: Vec::new(), mass_timeout: None, paced: Vec::new() };
         let Some(session) = self.sessions.get_mut(uid) else { return };
         session.stage = Stage::Running(Box::new(run));

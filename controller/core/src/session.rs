@@ -100,6 +100,8 @@ pub struct Slot {
     pub end: Option<End>,
     /// It was running and this session switched it off to boot another image.
     pub power_cycled: bool,
+    /// Its part is over, and in it the session switched it off and on, for whatever reason.
+    pub cycled: bool,
 }
 
 /// Outcome of a Session, see design "API".
@@ -168,7 +170,7 @@ pub struct Tally {
     pub superseded: usize,
     /// Cancelled first.
     pub cancelled: usize,
-    /// Switched off to boot another image.
+    /// Switched off to boot another image, or because they did not come up.
     pub power_cycled: usize,
 }
 
@@ -240,7 +242,7 @@ impl Run {
     pub fn tally(&self) -> Tally {
         let mut tally = Tally { nodes: self.slots.len(), ..Tally::default() };
         for slot in &self.slots {
-            tally.power_cycled += usize::from(slot.power_cycled);
+            tally.power_cycled += usize::from(slot.power_cycled || slot.cycled);
             match slot.end.as_ref().map(|end| end.kind) {
                 None => {}
                 Some(EndKind::Succeeded) => tally.succeeded += 1,

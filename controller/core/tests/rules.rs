@@ -19,6 +19,8 @@ mod safety;
 mod take_over;
 #[path = "rules/truth.rs"]
 mod truth;
+#[path = "rules/words.rs"]
+mod words;
 
 use std::time::Duration;
 
