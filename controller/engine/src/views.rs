@@ -3,7 +3,7 @@
 //! A write that changes nothing is not made. While one is on its way the next is a difference against everything the server
 //! may hold by then, so that whichever arrives last leaves the newest status.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bos_core::model::{Drive, NodeId, SessionUid, World};
@@ -11,8 +11,8 @@ use bos_core::session::Session;
 use bos_core::time::Timestamp;
 use bos_core::{project, project_session};
 use bos_crds::{
-    BootComponent, BootComponentStatus, BootOptions, BootOptionsStatus, ConditionStatus, NewCondition, NodeStatus, SessionStatus,
-    conditions, merge_diff, reasons, set_condition,
+    BootComponent, BootComponentStatus, BootOptions, BootOptionsStatus, ConditionStatus, FailureGroup, NewCondition, NodeStatus, Outcome,
+    SessionCounts, SessionPhase, SessionStatus, bounded, conditions, merge_diff, reasons, schema::TEXT_MAX, set_condition,
 };
 use kube::ResourceExt;
 use serde::Serialize;
@@ -115,6 +115,37 @@ struct Component {
     run_written: bool,
     /// Reports that are answered when the status is written.
     reports: Vec<oneshot::Sender<ReportAnswer>>,
+}
+
+/// What is new in the status of a Session against the one before.
+#[derive(Debug, Default)]
+pub struct SessionChange {
+    /// The phase before; None before the first.
+    pub before: Option<SessionPhase>,
+    /// The phase that it has come to; None where that is the same.
+    pub phase: Option<SessionPhase>,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// What it says.
+    pub message: String,
+    /// Its counts.
+    pub counts: SessionCounts,
+    /// Causes of failures that it did not have before.
+    pub causes: Vec<FailureGroup>,
+}
+
+impl SessionChange {
+    fn between(before: &SessionStatus, after: &SessionStatus) -> Self {
+        let known = |group: &&FailureGroup| !before.failures.iter().any(|old| old.reason == group.reason);
+        Self {
+            before: before.phase,
+            phase: after.phase.filter(|phase| before.phase != Some(*phase)),
+            outcome: after.outcome,
+            message: after.message.clone(),
+            counts: after.counts,
+            causes: after.failures.iter().filter(known).cloned().collect(),
+        }
+    }
 }
 
 /// All objects.
@@ -318,7 +349,7 @@ impl Views {
     }
 
     /// The options were taken up: says so in their status, with what cannot be used.
-    pub fn options_taken(&mut self, object: &BootOptions, problems: Vec<String>, now: Timestamp) {
+    pub fn options_taken(&mut self, object: &BootOptions, problems: Vec<String>, doubts: &[String], now: Timestamp) {
         let (version, uid) = (self.next_version(), object.uid().unwrap_or_default());
         let generation = object.metadata.generation.unwrap_or_default();
         if self.options.as_ref().is_none_or(|shown| shown.uid != uid) {
@@ -328,7 +359,9 @@ impl Views {
         shown.advance(object.resource_version());
         let (status, reason) =
             if problems.is_empty() { (ConditionStatus::True, reasons::IN_FORCE) } else { (ConditionStatus::False, reasons::INVALID_VALUE) };
-        let message = if problems.is_empty() { "Every value is in force.".to_owned() } else { problems.join("; ") };
+        let first = if problems.is_empty() { "Every value is in force.".to_owned() } else { format!("{}.", problems.join("; ")) };
+        let message = std::iter::once(first).chain(doubts.iter().map(|doubt| format!("{doubt}."))).collect::<Vec<_>>().join(" ");
+        let message = bounded(&message, TEXT_MAX);
         let ready = NewCondition { type_: conditions::READY, status, reason, message, observed_generation: Some(generation) };
         set_condition(&mut shown.wanted.conditions, &ready, now.wall());
         shown.wanted.observed_generation = generation;
@@ -368,14 +401,16 @@ impl Views {
         self.sessions.remove(uid);
     }
 
-    /// Projects a Session and submits what has changed. False when it was not its turn yet.
-    pub fn update_session(&mut self, world: &World, session: &Session, last: bool, now: Timestamp) -> bool {
+    /// Projects a Session and submits what has changed. None when it was not its turn yet.
+    pub fn update_session(&mut self, world: &World, session: &Session, last: bool, now: Timestamp) -> Option<SessionChange> {
         let version = self.next_version();
-        let Some((shown, submitted)) = self.sessions.get_mut(&session.uid) else { return true };
+        let Some((shown, submitted)) = self.sessions.get_mut(&session.uid) else { return Some(SessionChange::default()) };
         if !last && submitted.elapsed() < SESSION_PACE {
-            return false;
+            return None;
         }
-        shown.wanted = project_session::session(world, session, &shown.wanted, now);
+        let wanted = project_session::session(world, session, &shown.wanted, now);
+        let change = SessionChange::between(&shown.wanted, &wanted);
+        shown.wanted = wanted;
         if let Some(body) = shown.patch(version) {
             *submitted = Instant::now();
             self.writer.submit(WriteJob {
@@ -389,7 +424,7 @@ impl Views {
                 not_before: None,
             });
         }
-        true
+        Some(change)
     }
 
     /// A write of a Session arrived.
@@ -407,15 +442,15 @@ impl Views {
 
     /// Nodes by displayed status and Sessions by phase, for metrics.
     #[must_use]
-    pub fn counts(&self) -> (std::collections::BTreeMap<String, u64>, std::collections::BTreeMap<String, u64>) {
-        let (mut nodes, mut sessions) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
+    pub fn counts(&self) -> (BTreeMap<&'static str, u64>, BTreeMap<&'static str, u64>) {
+        let (mut nodes, mut sessions) = (BTreeMap::new(), BTreeMap::new());
         for component in self.components.values() {
             let status = component.shown.wanted.status.map_or("Unknown", NodeStatus::as_str);
-            *nodes.entry(status.to_owned()).or_insert(0) += 1;
+            *nodes.entry(status).or_insert(0) += 1;
         }
         for (shown, _) in self.sessions.values() {
             let phase = shown.wanted.phase.map_or("Pending", bos_crds::SessionPhase::as_str);
-            *sessions.entry(phase.to_owned()).or_insert(0) += 1;
+            *sessions.entry(phase).or_insert(0) += 1;
         }
         (nodes, sessions)
     }
@@ -431,7 +466,7 @@ fn log_transition(xname: &str, before: Option<NodeStatus>, status: &BootComponen
     let session = status.last_session.as_ref().map(|session| format!("{}/{}", session.namespace, session.name)).unwrap_or_default();
     let from = before.map_or("", NodeStatus::as_str);
     let to = status.status.map_or("", NodeStatus::as_str);
-    tracing::info!(xname, session, from, to, why = status.reason, message = status.message, "node");
+    tracing::info!(xname, session, from, to, why = status.reason, text = status.message, "node");
 }
 
 /// The spec that gives a node to a session.
@@ -470,5 +505,27 @@ mod tests {
         assert!(!shown.is_current());
         shown.acknowledged(2, "6", 1);
         assert!(shown.is_current());
+    }
+
+    fn status(phase: SessionPhase, reasons: &[&str]) -> SessionStatus {
+        let group =
+            |reason: &&str| FailureGroup { reason: (*reason).to_owned(), count: 1, sample: "x1000c0s0b0n0".into(), message: "m".into() };
+        SessionStatus { phase: Some(phase), failures: reasons.iter().map(group).collect(), ..SessionStatus::default() }
+    }
+
+    #[test]
+    fn only_what_is_new_in_a_session_is_told() {
+        let causes = |change: &SessionChange| change.causes.iter().map(|group| group.reason.clone()).collect::<Vec<_>>();
+        let accepted = SessionChange::between(&SessionStatus::default(), &status(SessionPhase::Pending, &[]));
+        assert_eq!((accepted.before, accepted.phase), (None, Some(SessionPhase::Pending)));
+        let before = status(SessionPhase::Running, &["BootTimeout"]);
+        let mut after = status(SessionPhase::Running, &["PowerUnknown", "BootTimeout"]);
+        after.failures[1].count = 5;
+        let change = SessionChange::between(&before, &after);
+        assert_eq!((change.phase, causes(&change)), (None, vec!["PowerUnknown".to_owned()]), "a cause is told once, not per node");
+        let ended = status(SessionPhase::Complete, &["BootTimeout"]);
+        assert_eq!(SessionChange::between(&before, &ended).phase, Some(SessionPhase::Complete));
+        let again = SessionChange::between(&ended, &ended);
+        assert_eq!((again.phase, causes(&again)), (None, vec![]), "what ended before is not ended again");
     }
 }
