@@ -104,15 +104,17 @@ impl World {
                     Ok(()) => applied.begun.push((*id, uid)),
                     Err(why) => applied.failed.push((*id, why)),
                 },
-                (None, Some(parked)) => match (self.on_its_way(*id, &parked), self.not_applicable(*id, &parked)) {
+                (None, parked) => match (self.on_its_way(*id, parked.as_ref()), parked) {
                     (Some(uid), _) => applied.begun.push((*id, uid)),
-                    (None, Some(why)) => applied.failed.push((*id, why)),
-                    (None, None) => {
-                        let key = (parked.operation as u8, parked.goal);
-                        groups.entry(key).or_insert((parked.operation, Vec::new())).1.push(*id);
-                    }
+                    (None, None) => applied.ignored.push(*id),
+                    (None, Some(parked)) => match self.not_applicable(*id, &parked) {
+                        Some(why) => applied.failed.push((*id, why)),
+                        None => {
+                            let key = (parked.operation as u8, parked.goal);
+                            groups.entry(key).or_insert((parked.operation, Vec::new())).1.push(*id);
+                        }
+                    },
                 },
-                (None, None) => applied.ignored.push(*id),
             }
         }
         for ((_, goal), (operation, ids)) in groups {
@@ -165,14 +167,16 @@ impl World {
         Ok(())
     }
 
-    /// The session that is bringing a node to this very state because it was applied.
-    fn on_its_way(&self, id: NodeId, parked: &Parked) -> Option<SessionUid> {
-        let (session, drive) = self.driver(id)?;
+    /// The session that is bringing a node to what was staged because that was applied already.
+    fn on_its_way(&self, id: NodeId, parked: Option<&Parked>) -> Option<SessionUid> {
+        let (session, drive) = self.driver(id).filter(|(_, drive)| drive.applied)?;
         let plan = &session.run()?.plan;
         let set = plan.boot_set(drive.boot_set)?;
+        // Emptied when it was applied.
+        let Some(parked) = parked else { return Some(session.uid.clone()) };
         let named = parked.goal.artifacts.as_deref().map(|digest| digest.strip_prefix("sha256:").unwrap_or(digest));
         let same = named == set.artifacts.as_ref().map(|digest| &*digest.0) && parked.goal.configuration == set.configuration;
-        (drive.applied && same && plan.operation == parked.operation).then(|| session.uid.clone())
+        (same && plan.operation == parked.operation).then(|| session.uid.clone())
     }
 
     fn not_applicable(&self, id: NodeId, parked: &Parked) -> Option<String> {

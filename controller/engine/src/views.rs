@@ -3,19 +3,20 @@
 //! A write that changes nothing is not made. While one is on its way the next is a difference against everything the server
 //! may hold by then, so that whichever arrives last leaves the newest status.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+mod spec;
+
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bos_core::by_hand::Wish;
 use bos_core::model::{NodeId, SessionUid, World};
-use bos_core::plan::PlannedBootSet;
 use bos_core::session::Session;
 use bos_core::time::Timestamp;
 use bos_core::{project, project_session};
 use bos_crds::{
-    BootComponent, BootComponentSpec, BootComponentStatus, BootOptions, BootOptionsStatus, ConditionStatus, NewCondition, NodeStatus,
-    SessionStatus, conditions, merge_diff, reasons, set_condition,
+    BootComponent, BootComponentSpec, BootComponentStatus, BootOptions, BootOptionsStatus, ConditionStatus, FailureGroup, NewCondition,
+    NodeStatus, Outcome, SessionCounts, SessionPhase, SessionStatus, bounded, conditions, merge_diff, reasons, schema::TEXT_MAX,
+    set_condition,
 };
 use kube::ResourceExt;
 use serde::Serialize;
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 
 use crate::convert;
 use crate::reports::ReportAnswer;
+use crate::views::spec::{SpecShown, digests};
 use crate::writer::{Kind, ObjectKey, StatusWriter, Target, Urgency, WriteJob, WriteOutcome};
 
 /// A status that does not last this long need not be shown (design "What is durable").
@@ -117,7 +119,7 @@ struct Component {
     held: SpecShown,
     /// What of it is on its way there, and the version of the write.
     submitted: Option<(u64, SpecShown)>,
-    /// `metadata.generation` after our last write of the spec: what the watch says of older ones is over.
+    /// `metadata.generation` after our last write of the spec: what the watch says of older ones is overwritten.
     ours: i64,
     /// What somebody else wrote while a write of ours was on its way.
     unheard: Option<(i64, Wish)>,
@@ -125,35 +127,6 @@ struct Component {
     digests: Vec<String>,
     /// Reports that are answered when the status is written.
     reports: Vec<oneshot::Sender<ReportAnswer>>,
-}
-
-/// Our part of a BootComponent's spec, by what tells its values apart.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct SpecShown {
-    /// `spec.run`; desired state and session go with it.
-    run: Option<Arc<str>>,
-    /// The session whose state is staged.
-    staged: Option<SessionUid>,
-}
-
-impl SpecShown {
-    fn of(spec: &BootComponentSpec) -> Self {
-        let staged = spec.staged_state.as_ref().map(|staged| SessionUid(staged.session.uid.as_str().into()));
-        Self { run: spec.run.as_deref().map(Arc::from), staged }
-    }
-
-    /// What the spec should hold of a node.
-    fn wanted(&self, world: &World, id: NodeId) -> Self {
-        let Some(node) = world.node(id) else { return self.clone() };
-        // Not while it holds a request that is still to be answered.
-        let drive = node.drive.as_ref().filter(|_| node.asked.new_run().is_none());
-        let run = drive.map(|drive| drive.run.clone()).or_else(|| self.run.clone());
-        let staged = match &node.staged {
-            Some((session, _)) => Some(session.clone()),
-            None => self.staged.clone().filter(|staged| node.unstaged.as_ref() != Some(staged)),
-        };
-        Self { run, staged }
-    }
 }
 
 impl Component {
@@ -168,10 +141,35 @@ impl Component {
     }
 }
 
-fn digests(spec: &BootComponentSpec) -> Vec<String> {
-    let desired = spec.desired_state.as_ref().and_then(|desired| desired.artifacts.clone());
-    let staged = spec.staged_state.as_ref().and_then(|staged| staged.artifacts.clone());
-    desired.into_iter().chain(staged).map(|digest| digest.trim_start_matches("sha256:").to_owned()).collect()
+/// What is new in the status of a Session against the one before.
+#[derive(Debug, Default)]
+pub struct SessionChange {
+    /// The phase before; None before the first.
+    pub before: Option<SessionPhase>,
+    /// The phase that it has come to; None where that is the same.
+    pub phase: Option<SessionPhase>,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// What it says.
+    pub message: String,
+    /// Its counts.
+    pub counts: SessionCounts,
+    /// Causes of failures that it did not have before.
+    pub causes: Vec<FailureGroup>,
+}
+
+impl SessionChange {
+    fn between(before: &SessionStatus, after: &SessionStatus) -> Self {
+        let known = |group: &&FailureGroup| !before.failures.iter().any(|old| old.reason == group.reason);
+        Self {
+            before: before.phase,
+            phase: after.phase.filter(|phase| before.phase != Some(*phase)),
+            outcome: after.outcome,
+            message: after.message.clone(),
+            counts: after.counts,
+            causes: after.failures.iter().filter(known).cloned().collect(),
+        }
+    }
 }
 
 /// All objects.
@@ -216,7 +214,7 @@ impl Views {
                 return Some(convert::wish(&object.spec));
             }
             known.shown.advance(object.resource_version());
-            if generation <= known.ours || !newest {
+            if generation < known.ours || !newest {
                 return None;
             }
             if known.submitted.is_some() {
@@ -285,7 +283,7 @@ impl Views {
         let wanted = component.held.wanted(world, id);
         let underway = component.submitted.as_ref().map_or(&component.held, |(_, spec)| spec);
         if *underway != wanted
-            && let Some(body) = spec_patch(world, id, &wanted, [&component.held, underway])
+            && let Some(body) = wanted.patch(world, id, [&component.held, underway])
         {
             component.submitted = Some((version, wanted));
             self.writer.submit(WriteJob {
@@ -356,7 +354,7 @@ impl Views {
                 component.shown.generation = component.shown.generation.max(generation);
                 if let Some((_, spec)) = component.submitted.take_if(|(submitted, _)| *submitted == version) {
                     component.held = spec;
-                    asked = component.unheard.take().filter(|(newer, _)| *newer > generation).map(|(_, wish)| wish);
+                    asked = component.unheard.take().filter(|(seen, _)| *seen >= generation).map(|(_, wish)| wish);
                 }
             }
         }
@@ -394,7 +392,7 @@ impl Views {
     }
 
     /// The options were taken up: says so in their status, with what cannot be used.
-    pub fn options_taken(&mut self, object: &BootOptions, problems: Vec<String>, now: Timestamp) {
+    pub fn options_taken(&mut self, object: &BootOptions, problems: Vec<String>, doubts: &[String], now: Timestamp) {
         let (version, uid) = (self.next_version(), object.uid().unwrap_or_default());
         let generation = object.metadata.generation.unwrap_or_default();
         if self.options.as_ref().is_none_or(|shown| shown.uid != uid) {
@@ -404,7 +402,9 @@ impl Views {
         shown.advance(object.resource_version());
         let (status, reason) =
             if problems.is_empty() { (ConditionStatus::True, reasons::IN_FORCE) } else { (ConditionStatus::False, reasons::INVALID_VALUE) };
-        let message = if problems.is_empty() { "Every value is in force.".to_owned() } else { problems.join("; ") };
+        let first = if problems.is_empty() { "Every value is in force.".to_owned() } else { format!("{}.", problems.join("; ")) };
+        let message = std::iter::once(first).chain(doubts.iter().map(|doubt| format!("{doubt}."))).collect::<Vec<_>>().join(" ");
+        let message = bounded(&message, TEXT_MAX);
         let ready = NewCondition { type_: conditions::READY, status, reason, message, observed_generation: Some(generation) };
         set_condition(&mut shown.wanted.conditions, &ready, now.wall());
         shown.wanted.observed_generation = generation;
@@ -444,14 +444,16 @@ impl Views {
         self.sessions.remove(uid);
     }
 
-    /// Projects a Session and submits what has changed. False when it was not its turn yet.
-    pub fn update_session(&mut self, world: &World, session: &Session, last: bool, now: Timestamp) -> bool {
+    /// Projects a Session and submits what has changed. None when it was not its turn yet.
+    pub fn update_session(&mut self, world: &World, session: &Session, last: bool, now: Timestamp) -> Option<SessionChange> {
         let version = self.next_version();
-        let Some((shown, submitted)) = self.sessions.get_mut(&session.uid) else { return true };
+        let Some((shown, submitted)) = self.sessions.get_mut(&session.uid) else { return Some(SessionChange::default()) };
         if !last && submitted.elapsed() < SESSION_PACE {
-            return false;
+            return None;
         }
-        shown.wanted = project_session::session(world, session, &shown.wanted, now);
+        let wanted = project_session::session(world, session, &shown.wanted, now);
+        let change = SessionChange::between(&shown.wanted, &wanted);
+        shown.wanted = wanted;
         if let Some(body) = shown.patch(version) {
             *submitted = Instant::now();
             self.writer.submit(WriteJob {
@@ -465,7 +467,7 @@ impl Views {
                 not_before: None,
             });
         }
-        true
+        Some(change)
     }
 
     /// A write of a Session arrived.
@@ -483,15 +485,15 @@ impl Views {
 
     /// Nodes by displayed status and Sessions by phase, for metrics.
     #[must_use]
-    pub fn counts(&self) -> (std::collections::BTreeMap<String, u64>, std::collections::BTreeMap<String, u64>) {
-        let (mut nodes, mut sessions) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
+    pub fn counts(&self) -> (BTreeMap<&'static str, u64>, BTreeMap<&'static str, u64>) {
+        let (mut nodes, mut sessions) = (BTreeMap::new(), BTreeMap::new());
         for component in self.components.values() {
             let status = component.shown.wanted.status.map_or("Unknown", NodeStatus::as_str);
-            *nodes.entry(status.to_owned()).or_insert(0) += 1;
+            *nodes.entry(status).or_insert(0) += 1;
         }
         for (shown, _) in self.sessions.values() {
             let phase = shown.wanted.phase.map_or("Pending", bos_crds::SessionPhase::as_str);
-            *sessions.entry(phase.to_owned()).or_insert(0) += 1;
+            *sessions.entry(phase).or_insert(0) += 1;
         }
         (nodes, sessions)
     }
@@ -510,57 +512,7 @@ fn log_transition(xname: &str, before: Option<NodeStatus>, status: &BootComponen
     let session = status.last_session.as_ref().map(|session| format!("{}/{}", session.namespace, session.name)).unwrap_or_default();
     let from = before.map_or("", NodeStatus::as_str);
     let to = status.status.map_or("", NodeStatus::as_str);
-    tracing::info!(xname, session, from, to, why = status.reason, message = status.message, "node");
-}
-
-/// The merge patch that makes the wanted spec out of whatever of these the server may hold.
-fn spec_patch(world: &World, id: NodeId, wanted: &SpecShown, held: [&SpecShown; 2]) -> Option<Value> {
-    let mut spec = serde_json::Map::new();
-    if held.iter().any(|held| held.run != wanted.run)
-        && let Some((session, drive)) = world.driver(id)
-    {
-        let set = session.run().and_then(|run| run.plan.boot_set(drive.boot_set));
-        spec.insert("desiredState".to_owned(), goal(set));
-        spec.insert("session".to_owned(), if session.by_hand { Value::Null } else { reference(session, drive.index) });
-        spec.insert("run".to_owned(), json!(&*drive.run));
-    }
-    if held.iter().any(|held| held.staged != wanted.staged) {
-        spec.insert(
-            "stagedState".to_owned(),
-            world.node(id)?.staged.as_ref().map_or(Value::Null, |(uid, index)| staged(world, uid, *index)),
-        );
-    }
-    (!spec.is_empty()).then(|| json!({ "spec": spec }))
-}
-
-fn goal(set: Option<&PlannedBootSet>) -> Value {
-    let text = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
-    json!({
-        "artifacts": set.and_then(|set| set.artifacts.as_ref()).map(|digest| digest.0.to_string()),
-        "image": set.map_or(Value::Null, |set| text(&set.image)),
-        "configuration": set.map_or(Value::Null, |set| text(&set.configuration)),
-    })
-}
-
-fn reference(session: &Session, index: u32) -> Value {
-    json!({
-        "namespace": &*session.namespace,
-        "name": &*session.name,
-        "uid": &*session.uid.0,
-        "createdAt": session.as_owner(index).created.wall().to_string(),
-    })
-}
-
-/// State that waits to be applied, complete in itself.
-fn staged(world: &World, uid: &SessionUid, index: u32) -> Value {
-    let Some((session, run)) = world.sessions.get(uid).and_then(|session| Some((session, session.run()?))) else { return Value::Null };
-    let set = run.plan.member(index).and_then(|(set, _)| run.plan.boot_set(set));
-    let mut state = goal(set);
-    if let Value::Object(fields) = &mut state {
-        fields.insert("operation".to_owned(), json!(session.spec.operation));
-        fields.insert("session".to_owned(), reference(session, index));
-    }
-    state
+    tracing::info!(xname, session, from, to, why = status.reason, text = status.message, "node");
 }
 
 #[cfg(test)]
@@ -579,5 +531,27 @@ mod tests {
         assert!(!shown.is_current());
         shown.acknowledged(2, "6", 1);
         assert!(shown.is_current());
+    }
+
+    fn status(phase: SessionPhase, reasons: &[&str]) -> SessionStatus {
+        let group =
+            |reason: &&str| FailureGroup { reason: (*reason).to_owned(), count: 1, sample: "x1000c0s0b0n0".into(), message: "m".into() };
+        SessionStatus { phase: Some(phase), failures: reasons.iter().map(group).collect(), ..SessionStatus::default() }
+    }
+
+    #[test]
+    fn only_what_is_new_in_a_session_is_told() {
+        let causes = |change: &SessionChange| change.causes.iter().map(|group| group.reason.clone()).collect::<Vec<_>>();
+        let accepted = SessionChange::between(&SessionStatus::default(), &status(SessionPhase::Pending, &[]));
+        assert_eq!((accepted.before, accepted.phase), (None, Some(SessionPhase::Pending)));
+        let before = status(SessionPhase::Running, &["BootTimeout"]);
+        let mut after = status(SessionPhase::Running, &["PowerUnknown", "BootTimeout"]);
+        after.failures[1].count = 5;
+        let change = SessionChange::between(&before, &after);
+        assert_eq!((change.phase, causes(&change)), (None, vec!["PowerUnknown".to_owned()]), "a cause is told once, not per node");
+        let ended = status(SessionPhase::Complete, &["BootTimeout"]);
+        assert_eq!(SessionChange::between(&before, &ended).phase, Some(SessionPhase::Complete));
+        let again = SessionChange::between(&ended, &ended);
+        assert_eq!((again.phase, causes(&again)), (None, vec![]), "what ended before is not ended again");
     }
 }

@@ -60,6 +60,7 @@ pub struct Rig {
     client: kube::Client,
     http: reqwest::Client,
     health: String,
+    reports: String,
     rights: install::Rights,
     // Shared, so that helpers may hold on to it; last, so that it goes last.
     control_plane: Arc<ControlPlane>,
@@ -87,9 +88,9 @@ impl Rig {
         let proxy = if config.proxy { Some(Proxy::start(&control_plane).await?) } else { None };
         say("starting the simulated site");
         let report_port = free_port()?;
-        let report_url = format!("http://127.0.0.1:{report_port}");
+        let reports = format!("http://127.0.0.1:{report_port}");
         let mut site_config = config.site.clone();
-        site_config.settings.operator_url.get_or_insert(report_url);
+        site_config.settings.operator_url.get_or_insert_with(|| reports.clone());
         let site = site_side::SiteSide::start(site_config, config.site_place, control_plane.folder()).await?;
         let health_port = free_port()?;
         let via = proxy.as_ref().map(Proxy::addr);
@@ -106,7 +107,7 @@ impl Rig {
         let operator = Operator::new(launch.spec(), config.supervise);
         let health = format!("http://127.0.0.1:{health_port}");
         let http = site_side::http_client()?;
-        let rig = Self { operator, site, proxy, client, http, health, rights, control_plane };
+        let rig = Self { operator, site, proxy, client, http, health, reports, rights, control_plane };
         if config.start_operator {
             say("starting the operator");
             rig.operator.start()?;
@@ -158,6 +159,11 @@ impl Rig {
     /// The manifests that the rig applied, samples among them.
     pub fn manifests() -> PathBuf {
         install::manifests()
+    }
+
+    /// Base URL of the operator's listener for nodes and workload managers.
+    pub fn report_url(&self) -> &str {
+        &self.reports
     }
 
     /// Folder with all logs.

@@ -7,6 +7,7 @@
 
 #[allow(dead_code, reason = "shared with other targets; each uses its part")]
 mod bench;
+mod by_hand;
 mod evidence;
 mod refused;
 mod shown;
@@ -80,6 +81,28 @@ async fn trouble_is_met_as_the_rules_say() -> Result {
     cases.run("the stop switch", switches::stop_switch(&bench, 68..76)).await;
     cases.run("records deleted", switches::records_deleted(&bench, 80..84)).await;
     cases.run("an empty and a halved inventory", switches::inventory(&bench, 76..80)).await;
+    bench.rig.stop().await;
+    cases.verdict()
+}
+
+/// What is asked of single nodes, beside Sessions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_are_driven_by_hand_and_staged_state_is_applied() -> Result {
+    let config = RigConfig::with_nodes(12).boot_time(Duration::from_millis(300)).options(json!({
+        "defaultRetryPolicy": 1,
+        "maxPowerOnWaitTimeSeconds": 3,
+    }));
+    let bench = Bench::start(config).await?;
+    let mut cases = Cases::default();
+    cases
+        .together(vec![
+            ("driven by hand", Box::pin(by_hand::driven_by_hand(&bench, 0..2))),
+            ("again in its Session", Box::pin(by_hand::again_in_its_session(&bench, 2..4))),
+            ("staged and called for", Box::pin(by_hand::staged_by_call(&bench, 4..6))),
+            ("staged and cancelled", Box::pin(by_hand::staged_and_cancelled(&bench, 6..8))),
+        ])
+        .await;
+    cases.run("staged and applied by token", by_hand::staged_by_token(&bench, 8..11)).await;
     bench.rig.stop().await;
     cases.verdict()
 }
