@@ -34,7 +34,7 @@ use crate::session::Operation;
     printcolumn(name = "Session", type_ = "string", json_path = ".spec.session.name"),
     printcolumn(name = "Power", type_ = "string", json_path = ".status.power"),
     printcolumn(name = "Last Action", type_ = "string", json_path = ".status.lastAction"),
-    printcolumn(name = "Tries", type_ = "string", json_path = ".status.tries", description = "Attempts of the action at hand, of how many"),
+    printcolumn(name = "Tries", type_ = "string", json_path = ".status.tries", description = "Attempts of the action at hand, of how many are allowed"),
     printcolumn(name = "Since", type_ = "date", json_path = ".status.since", description = "How long it has had this status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Enabled", type_ = "boolean", json_path = ".status.enabled", description = "Being driven now; not the enabled flag of HSM", priority = 1),
@@ -85,12 +85,12 @@ pub struct BootComponentSpec {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct DesiredState {
-    /// Digest of kernel, initrd and kernel parameters together, sha256:... The ConfigMap labelled with it holds them. Left out: the node should be off.
+    /// Digest of kernel, initrd, kernel parameters and root file system together, 20 hexadecimal digits. The ConfigMap bos-artifacts-DIGEST in the operator's namespace holds them. Left out: the node should be off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 80), regex(pattern = "^(sha256:)?[0-9a-f]{8,64}$"))]
     pub artifacts: Option<String>,
 
-    /// Short name of the image, for people.
+    /// Short name of the image, for people: its name in IMS where known, otherwise the beginning of its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub image: Option<String>,

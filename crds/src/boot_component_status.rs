@@ -113,7 +113,7 @@ pub struct BootComponentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<NodeStatus>,
 
-    /// Why it has this status, as one word, for example AwaitingReport or BootTimeout.
+    /// Why it has this status, as one word, for example AwaitingReport or BootTimeout; Suspended where a person holds the node or its Session.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub reason: String,
@@ -154,7 +154,7 @@ pub struct BootComponentStatus {
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub attempts: Attempts,
 
-    /// Attempts of the action at hand, of how many, for example "1/3".
+    /// Attempts of the action at hand, of how many are allowed, for example "1/3".
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 24))]
     pub tries: String,
@@ -252,12 +252,12 @@ impl BootComponentStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ActualState {
-    /// Digest of kernel, initrd and kernel parameters together, found by the token.
+    /// Digest of kernel, initrd, kernel parameters and root file system together, 20 hexadecimal digits, found by the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 80))]
     pub artifacts: Option<String>,
 
-    /// Short name of the image.
+    /// Short name of the image: its name in IMS where known, otherwise the beginning of its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub image: Option<String>,
@@ -321,7 +321,7 @@ pub struct Transition {
     #[schemars(length(max = 32))]
     pub to: String,
 
-    /// Why, as one word.
+    /// Why, as one word; BootTimeout where the node is switched off because it did not come up.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub reason: String,

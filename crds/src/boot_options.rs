@@ -55,7 +55,7 @@ words! {
     derive = "PartialEq",
     shortname = "bopt",
     category = "bos",
-    doc = "BootOptions holds the settings of the boot service. There is one, named default. Changes take effect at once, except that a deadline that already runs is not shortened. If a value cannot be used, the last good one stays in force and status.problems says so.",
+    doc = "BootOptions holds the settings of the boot service. There is one, named default. Changes take effect at once, except that a deadline that already runs is not changed. If a value cannot be used, the last good one stays in force and status.problems says so; a value that is likely a mistake is in force, and the message of condition Ready says so.",
     validation = Rule::new("self.metadata.name == 'default'").message("there is one BootOptions, and its name is default"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Retries", type_ = "integer", json_path = ".spec.defaultRetryPolicy"),
@@ -85,7 +85,7 @@ pub struct BootOptionsSpec {
     #[schemars(range(min = 10, max = 86400))]
     pub pcs_read_timeout_seconds: i32,
 
-    /// Completed Sessions that started longer ago than this are removed, except those a GitOps tool tracks. A number and m, h, d or w, default 7d; 0 keeps them for ever.
+    /// Sessions that ended longer ago than this are removed, except those a GitOps tool tracks. A number and m, h, d or w, default 7d; 0 keeps them for ever.
     #[schemars(length(min = 1, max = 8), regex(pattern = "^(0|(0|[1-9][0-9]*)[mhdwMHDW])$"))]
     pub cleanup_completed_session_ttl: String,
 
@@ -96,11 +96,11 @@ pub struct BootOptionsSpec {
     #[schemars(length(min = 2, max = 8), regex(pattern = "^[1-9][0-9]*[hdwHDW]$"))]
     pub component_actual_state_ttl: String,
 
-    /// How often each power action is tried for a node in one run, unless its retryPolicy says otherwise. 0 to 1048576, default 3; 0 fails every node at once.
+    /// How often each power action is tried for a node in one run, unless its retryPolicy says otherwise. 0 to 1048576, default 3; 0 sends none, and every node that needs one fails at once.
     #[schemars(range(min = 0, max = 1048576))]
     pub default_retry_policy: i32,
 
-    /// How often HSM is asked for its nodes. Seconds, default 300.
+    /// How often HSM is asked for its nodes. Seconds, 0 to 33554432, default 300; 0 is taken for 1.
     #[schemars(range(min = 0, max = 33554432))]
     pub discovery_frequency_seconds: i32,
 
@@ -113,7 +113,7 @@ pub struct BootOptionsSpec {
     /// How much is logged: DEBUG, INFO (default), WARNING, ERROR or CRITICAL.
     pub logging_level: LoggingLevel,
 
-    /// How long after a power-on a node may take to report the right image. Then it is power-cycled, or failed after the last attempt. Seconds, default 1200.
+    /// How long after a power-on a node may take to report the right image. Then it is power-cycled, or failed after the last attempt. Seconds, 0 to 1048576, default 1200; with 0 no node can come up in time.
     #[schemars(range(min = 0, max = 1048576))]
     pub max_boot_wait_time_seconds: i32,
 
@@ -121,15 +121,15 @@ pub struct BootOptionsSpec {
     #[schemars(range(min = 0, max = 131071))]
     pub max_component_batch_size: i32,
 
-    /// How long after a graceful shutdown a node may take to go off before it is forced, and how long between forced power-offs. Seconds, default 300.
+    /// How long after a graceful shutdown a node may take to go off before it is forced, and how long between forced power-offs. Seconds, 0 to 1048576, default 300; 0 forces it at once.
     #[schemars(range(min = 0, max = 1048576))]
     pub max_power_off_wait_time_seconds: i32,
 
-    /// How long after a power-on a node may still be off before the power-on counts as failed and is tried again. Seconds, default 120.
+    /// How long after a power-on a node may still be off before the power-on counts as failed and is tried again. Seconds, 0 to 1048576, default 120; with 0 it fails unless the power service says on at once.
     #[schemars(range(min = 0, max = 1048576))]
     pub max_power_on_wait_time_seconds: i32,
 
-    /// How often the power service and CFS are asked about nodes that wait for their answer, at least; it is asked sooner where an answer is expected. Seconds, default 15.
+    /// How often the power service and CFS are asked about nodes that wait for their answer, at least; it is asked sooner where an answer is expected. Seconds, 0 to 1048576, default 15; 0 asks about power once a second and CFS four times a second.
     #[schemars(range(min = 0, max = 1048576))]
     pub polling_frequency_seconds: i32,
 
@@ -139,23 +139,23 @@ pub struct BootOptionsSpec {
     /// Whether a Session without limit is refused. Default false. With true, write "*" for all nodes.
     pub session_limit_required: bool,
 
-    /// How long the power of a node may be unknown before the node fails. It is not touched meanwhile. Seconds, default 900.
+    /// How long the power of a node may be unknown, or CFS may not know the node, before it fails. It is not touched meanwhile. Seconds, 0 to 1048576, default 900; 0 fails it at the next look.
     #[schemars(range(min = 0, max = 1048576))]
     pub power_unknown_wait_time_seconds: i32,
 
-    /// How long CFS may take to configure a node before the node fails; it stays on. Seconds, default 14400 (4 hours): CFS works through a large system in batches and tries again by itself, and a shorter time would fail nodes that only wait for their turn.
+    /// How long CFS may take to configure a node before the node fails; it stays on. Seconds, 0 to 1048576, default 14400 (4 hours): CFS works through a large system in batches and tries again by itself, and a shorter time would fail nodes that only wait for their turn. 0 fails every node that CFS has not finished at the first look.
     #[schemars(range(min = 0, max = 1048576))]
     pub configuration_wait_time_seconds: i32,
 
-    /// How long a Session waits for a template that does not exist yet. Seconds, default 300.
+    /// How long a Session waits for a template that does not exist yet. Seconds, 0 to 1048576, default 300; 0 does not wait.
     #[schemars(range(min = 0, max = 1048576))]
     pub template_wait_time_seconds: i32,
 
-    /// Most nodes that are between power-on and their report at any time. Others wait, reason Paced. 0 (default) is no limit.
+    /// Most nodes that are between power-on and their report at any time. Others wait, reason Paced. 0 to 1000000; 0 (default) is no limit.
     #[schemars(range(min = 0, max = 1000000))]
     pub max_nodes_in_flight: i32,
 
-    /// Most nodes that are powered on in one second. Others wait, reason Paced. 0 (default) is no limit.
+    /// Most nodes that are powered on in one second. Others wait, reason Paced. 0 to 100000; 0 (default) is no limit.
     #[schemars(range(min = 0, max = 100000))]
     pub power_ons_per_second: i32,
 
@@ -171,15 +171,15 @@ pub struct BootOptionsSpec {
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub session_namespaces: Vec<String>,
 
-    /// If HSM suddenly lists fewer nodes by this share or more, its answer is taken for a fault and nothing is changed. Percent, default 10.
+    /// If HSM suddenly lists fewer nodes by this share or more, its answer is taken for a fault and nothing is changed. Percent, 1 to 100, default 10.
     #[schemars(range(min = 1, max = 100))]
     pub inventory_shrink_percent: i32,
 
-    /// If more nodes of one Session than this number, and more than massBootTimeoutPercent, time out together, none is power-cycled and the Session says MassBootTimeout. Default 8.
+    /// If more nodes of one Session than this number, and more than massBootTimeoutPercent, time out together, none is power-cycled and the Session says MassBootTimeout. 0 to 1000000, default 8; with 0 here and there no silent node is ever power-cycled.
     #[schemars(range(min = 0, max = 1000000))]
     pub mass_boot_timeout_minimum: i32,
 
-    /// See massBootTimeoutMinimum. Percent of the nodes of the Session, default 5.
+    /// See massBootTimeoutMinimum. Percent of the nodes of the Session, 0 to 100, default 5; with 0 the number alone counts.
     #[schemars(range(min = 0, max = 100))]
     pub mass_boot_timeout_percent: i32,
 }
@@ -232,7 +232,7 @@ pub struct BootOptionsStatus {
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
 
-    /// Ready: every value is in force. If False, the last good value stays in force where problems names one.
+    /// Ready: every value is in force; its message names values that are likely a mistake. If False, the last good value stays in force where problems names one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -17,7 +17,8 @@ pub const MASS_BOOT_TIMEOUT: &str = "MassBootTimeout";
 pub const READY: &str = "Ready";
 /// Session: work is going on. Present for tools that know kstatus.
 pub const RECONCILING: &str = "Reconciling";
-/// Session: it ended without success, or cannot go on without a person. Present for tools that know kstatus.
+/// Session: it ended without success. False while it runs, even where a person holds it up: the message says what does. Present for
+/// tools that know kstatus.
 pub const STALLED: &str = "Stalled";
 /// SessionTemplate: the fields make sense together.
 pub const VALID: &str = "Valid";

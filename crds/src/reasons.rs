@@ -24,7 +24,7 @@ reasons! {
 
     /// Nodes cannot report to us now, so silence proves nothing; no node is power-cycled for it.
     REPORT_PATH_DOWN = "ReportPathDown";
-    /// Power-on was accepted; the node has not reported yet.
+    /// The node is on; what proves its boot (its own report, by default) has not come yet.
     AWAITING_REPORT = "AwaitingReport";
     /// A power action was sent; the power service does not show its effect yet.
     AWAITING_POWER = "AwaitingPower";
@@ -44,7 +44,7 @@ reasons! {
     SUSPENDED = "Suspended";
     /// The ConfigMap bos-emergency-stop exists: no power action is sent.
     EMERGENCY_STOP = "EmergencyStop";
-    /// A service does not answer. Nothing is lost and no attempt is used; it is tried again.
+    /// A service does not answer, or says that it cannot serve. Nothing is lost and no attempt is used; it is tried again.
     SERVICE_UNAVAILABLE = "ServiceUnavailable";
     /// What is wanted was not looked at yet.
     NOT_OBSERVED = "NotObserved";
@@ -134,19 +134,19 @@ reasons! {
     HSM_FAULT = "HSMFault";
     /// Every service that is needed answers.
     SERVICES_ANSWER = "ServicesAnswer";
-    /// HSM does not answer.
+    /// HSM does not answer, or says that it cannot serve.
     HSM_UNAVAILABLE = "HSMUnavailable";
-    /// PCS does not answer.
+    /// PCS does not answer, or says that it cannot serve.
     PCS_UNAVAILABLE = "PCSUnavailable";
-    /// CAPMC does not answer.
+    /// CAPMC does not answer, or says that it cannot serve.
     CAPMC_UNAVAILABLE = "CAPMCUnavailable";
-    /// BSS does not answer.
+    /// BSS does not answer, or says that it cannot serve.
     BSS_UNAVAILABLE = "BSSUnavailable";
-    /// CFS does not answer.
+    /// CFS does not answer, or says that it cannot serve.
     CFS_UNAVAILABLE = "CFSUnavailable";
-    /// IMS does not answer.
+    /// IMS does not answer, or says that it cannot serve.
     IMS_UNAVAILABLE = "IMSUnavailable";
-    /// S3 does not answer.
+    /// S3 does not answer, or says that it cannot serve.
     S3_UNAVAILABLE = "S3Unavailable";
 
     // Sessions that ended.
@@ -155,6 +155,8 @@ reasons! {
     SESSION_SUCCEEDED = "Succeeded";
     /// Some nodes failed.
     NODES_FAILED = "NodesFailed";
+    /// No node failed, but all that were not taken over were left as they are, see failures for the reasons.
+    NODES_LEFT_RUNNING = "NodesLeftRunning";
     /// Outcome: some nodes succeeded, some did not.
     PARTIALLY_FAILED = "PartiallyFailed";
     /// Outcome: set-up failed, there were no nodes, or none succeeded and at least one failed.
@@ -220,8 +222,12 @@ reasons! {
 
     /// Work on the nodes began.
     STARTED = "Started";
-    /// The Session ended.
+    /// The Session ended. Of other conditions: it has ended, so this holds no more.
     COMPLETE = "Complete";
     /// A service answers again.
     SERVICE_BACK = "ServiceBack";
+    /// The ConfigMap bos-emergency-stop was deleted: power actions go on.
+    EMERGENCY_STOP_LIFTED = "EmergencyStopLifted";
+    /// A person took spec.suspend back.
+    RESUMED = "Resumed";
 }

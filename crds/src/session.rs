@@ -73,15 +73,15 @@ words! {
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Outcome", type_ = "string", json_path = ".status.outcome"),
     printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.counts.nodes", description = "Nodes this Session acts on"),
-    printcolumn(name = "Done", type_ = "integer", json_path = ".status.counts.done", description = "Succeeded, failed or superseded"),
+    printcolumn(name = "Done", type_ = "integer", json_path = ".status.counts.done", description = "Nodes whose part is over, well or not"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Limit", type_ = "string", json_path = ".spec.limit", priority = 1),
-    printcolumn(name = "Excluded", type_ = "integer", json_path = ".status.counts.excluded", priority = 1),
-    printcolumn(name = "Superseded", type_ = "integer", json_path = ".status.counts.superseded", priority = 1),
-    printcolumn(name = "PowerCycled", type_ = "integer", json_path = ".status.counts.powerCycled", priority = 1),
+    printcolumn(name = "Excluded", type_ = "integer", json_path = ".status.counts.excluded", description = "Nodes of the template that are not acted on; empty for none", priority = 1),
+    printcolumn(name = "Superseded", type_ = "integer", json_path = ".status.counts.superseded", description = "Nodes taken over by newer Sessions; empty for none", priority = 1),
+    printcolumn(name = "PowerCycled", type_ = "integer", json_path = ".status.counts.powerCycled", description = "Nodes powered off in order to power them on again; empty for none", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
+    printcolumn(name = "Limit", type_ = "string", json_path = ".spec.limit", description = "Last, as it may be long", priority = 1),
 )]
 #[x_kube(
     validation = schema::unchanged("mode", true),
@@ -103,7 +103,7 @@ pub struct SessionSpec {
     #[serde(default)]
     pub mode: Mode,
 
-    /// Boot: bring nodes up with the wanted image; nodes that run it already are left alone. Reboot: power every node off and bring it up. Shutdown: power every node off. Configure: configure running nodes, power is not touched.
+    /// Boot: bring nodes up with the wanted image; nodes that run it already are left alone. The same image means the same kernel, initrd, kernel parameters and root file system: where only a kernel parameter was changed, running nodes are power-cycled too (see runningNodes). Reboot: power every node off and bring it up. Shutdown: power every node off. Configure: configure running nodes, power is not touched.
     pub operation: Operation,
 
     /// Name of a SessionTemplate in the same namespace. If it does not exist yet it is waited for, five minutes by default.
@@ -128,12 +128,12 @@ pub struct SessionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_before: Option<Time>,
 
-    /// Act only on the nodes that failed in this earlier Session of the same namespace.
+    /// Act only on the nodes that failed in this earlier Session of the same namespace. It is waited for until it has ended; its object may be deleted by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 50))]
     pub retry_of: Option<String>,
 
-    /// For Boot, what happens to nodes that are on. RestartIfDifferent (default): a node known to run another image is power-cycled; one of which nobody knows what it runs is left and counted. Leave: no node that is on is touched. Restart: also nodes of which nobody knows what they run are power-cycled.
+    /// For Boot, what happens to nodes that are on. RestartIfDifferent (default): a node known to run another image, or the same one with other kernel parameters, is power-cycled; one of which nobody knows what it runs is left and counted. Leave: no node that is on is touched. Restart: also nodes of which nobody knows what they run are power-cycled.
     #[serde(default)]
     pub running_nodes: RunningNodes,
 

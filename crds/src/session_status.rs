@@ -62,7 +62,7 @@ pub struct SessionStatus {
     #[schemars(length(max = 2048))]
     pub message: String,
 
-    /// Share of nodes that are done, for example "71%".
+    /// Share of nodes whose part is over, well or not, for example "71%".
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 8))]
     pub progress: String,
@@ -88,7 +88,7 @@ pub struct SessionStatus {
     #[schemars(length(max = 32))]
     pub excluded: Vec<ExcludedGroup>,
 
-    /// What a person should know of this Session, for example a group that HSM does not have; at most ten.
+    /// What a person should know of this Session, for example a group that HSM does not have, or nodes that two boot sets fit; at most ten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[schemars(length(max = 10), inner(length(max = 256)))]
@@ -100,7 +100,7 @@ pub struct SessionStatus {
     #[schemars(length(max = 127))]
     pub boot_sets: Vec<BootSetStatus>,
 
-    /// Complete (ended, the reason is the outcome), Succeeded, ServicesAvailable (False names the service that is waited for), and for tools Ready, Reconciling and Stalled.
+    /// Complete (ended, the reason is the outcome), Succeeded, ServicesAvailable (False names the service that is waited for), MassBootTimeout (so many nodes fell silent together that none is power-cycled), and for tools Ready, Reconciling and Stalled; the messages of the last two say what holds the Session up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -118,7 +118,7 @@ pub struct SessionStatus {
     #[schemars(length(max = 32))]
     pub duration: String,
 
-    /// Who created it, as the API server knew them.
+    /// Who created it, as the API server knew them. The admission webhook fills it in; empty without the webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub requested_by: Option<String>,
@@ -156,7 +156,7 @@ pub struct SessionCounts {
     #[schemars(range(min = 0))]
     pub nodes: i32,
 
-    /// Succeeded, failed and superseded together.
+    /// Nodes whose part is over, well or not: succeeded, failed, superseded, cancelled and left as they are, together.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub done: i32,
@@ -181,7 +181,7 @@ pub struct SessionCounts {
     #[schemars(range(min = 0))]
     pub excluded: i32,
 
-    /// Nodes that were on and that this Session powered off and on again.
+    /// Nodes that this Session powered off in order to power them on again: those that were on, and those that did not come up in time.
     #[serde(default, skip_serializing_if = "schema::is_zero")]
     #[schemars(range(min = 0))]
     pub power_cycled: i32,
@@ -195,6 +195,11 @@ pub struct SessionCounts {
     #[serde(default, skip_serializing_if = "schema::is_zero")]
     #[schemars(range(min = 0))]
     pub cancelled: i32,
+
+    /// Of those that are cancelled or left as they are: nodes whose power was off then. The message names some of them.
+    #[serde(default, skip_serializing_if = "schema::is_zero")]
+    #[schemars(range(min = 0))]
+    pub left_off: i32,
 
     /// Nodes whose staged state waits to be applied.
     #[serde(default, skip_serializing_if = "schema::is_zero")]
@@ -358,7 +363,7 @@ pub struct BootSetStatus {
     #[schemars(length(max = 127))]
     pub name: String,
 
-    /// Short name of the image.
+    /// Short name of the image: its name in IMS where known, otherwise the beginning of its id.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]
     pub image: String,
@@ -378,7 +383,7 @@ pub struct BootSetStatus {
     #[schemars(length(max = 127))]
     pub configuration: String,
 
-    /// Digest of kernel, initrd and kernel parameters together; the ConfigMap labelled with it holds them.
+    /// Digest of kernel, initrd, kernel parameters and root file system together, 20 hexadecimal digits. The ConfigMap bos-artifacts-DIGEST in the operator's namespace holds them.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 80))]
     pub artifacts: String,

@@ -69,7 +69,7 @@ pub struct SessionTemplateSpec {
     #[serde(default = "schema::yes")]
     pub enable_cfs: bool,
 
-    /// Sets of nodes that boot the same image, at least one. Each has a name of its own. A node belongs in one of them only.
+    /// Sets of nodes that boot the same image, at least one. Each has a name of its own. A node should fit one of them only: if several fit, it gets the last one, and the Session's warnings say so.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     #[schemars(length(min = 1, max = 127))]
     pub boot_sets: Vec<BootSet>,
@@ -114,12 +114,12 @@ pub struct BootSet {
     #[x_kube(validation = Rule::new(r"self.matches('^s3://[^/]+/.+$')").message("path must name an object in S3: s3://bucket/key, for example s3://boot-images/7f0c5c1e/manifest.json"))]
     pub path: String,
 
-    /// ETag the manifest is expected to have. If it has another, a warning is shown; the boot goes on.
+    /// ETag the manifest is expected to have, without quotation marks. If it has another, the status of the template (Ready=True, CheckedWithWarnings) and the warnings of the Session say so; the boot goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub etag: Option<String>,
 
-    /// Words added to the kernel command line, as they are, after the image's own, for example "console=ttyS0,115200 quiet".
+    /// Words added to the kernel command line, as they are, after the image's own, for example "console=ttyS0,115200 quiet". They are part of what a node runs: a Boot power-cycles nodes that run the image with other words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub kernel_parameters: Option<String>,
@@ -145,12 +145,12 @@ pub struct BootSet {
     #[schemars(length(max = 1023), inner(length(min = 1, max = 127)))]
     pub node_roles_groups: Vec<String>,
 
-    /// How nodes get their root file system. Only sbps is known. Without it no root= is added unless rootfsProviderPassthrough is given.
+    /// How nodes get their root file system: sbps, or cpss3 where CPS and DVS are still there. Without it no root= is added unless rootfsProviderPassthrough is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 511))]
     pub rootfs_provider: Option<String>,
 
-    /// Text for the root file system provider, added to root=. For sbps: "sbps:v1:IQN-DOMAIN:DNS-SRV-NAME:TIMEOUT-SECONDS".
+    /// Text for the root file system provider, added to root=. For sbps: "sbps:v1:IQN-DOMAIN:DNS-SRV-NAME:TIMEOUT-SECONDS"; without it nodes do not find their root file system, and the template says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub rootfs_provider_passthrough: Option<String>,

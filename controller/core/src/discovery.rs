@@ -55,8 +55,13 @@ impl World {
             return Vec::new();
         }
         self.discovery.fault = None;
-        self.discovery.complete = true;
+        let first = !std::mem::replace(&mut self.discovery.complete, true);
         self.note_inventory(&snapshot);
+        if first {
+            // Until now nobody could tell that HSM does not know them.
+            let unknown: Vec<NodeId> = self.nodes_where(|node| node.facts.is_none()).collect();
+            self.touched.extend(unknown);
+        }
         let listed = snapshot.nodes.keys().filter_map(|xname| self.by_name.get(xname).copied());
         listed.filter(|id| self.node(*id).is_some_and(|node| !node.recorded)).collect()
     }

@@ -204,6 +204,8 @@ pub struct Drive {
     pub inherited: Vec<Token>,
     /// The image with which that session was booting it, where this one wants another.
     pub in_flight: Option<Digest>,
+    /// Why it was last switched off after it had been powered on, for people: it did not come up. Empty where it was not.
+    pub cause: Arc<str>,
     /// Last error a service named for this node.
     pub error: Arc<str>,
     /// In its displayed status since then; not durable, for display only.
@@ -226,6 +228,12 @@ impl Drive {
     pub fn awaits_boot_since(&self, asked: Timestamp) -> bool {
         let on = self.action.is_some_and(|issued| issued.action == PowerAction::On && issued.at <= asked);
         on && self.booted.is_none() && self.phase == Phase::PoweringOn
+    }
+
+    /// The session has switched it off and on, in whichever order.
+    #[must_use]
+    pub const fn cycled(&self) -> bool {
+        self.attempts.on > 0 && (self.attempts.graceful > 0 || self.attempts.forceful > 0)
     }
 
     /// The session's last power action, or where there is none its hold on the node.

@@ -142,6 +142,23 @@ pub struct Services {
 /// Longest pause between two calls to a service that does not answer.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
+/// The same for people.
+pub(crate) const TRIED_AGAIN: &str = "tried again at least every 10 s";
+
+impl Outage {
+    /// What the service answered last, to be put into a sentence: without a full stop.
+    #[must_use]
+    pub fn words(&self) -> &str {
+        clause(&self.detail)
+    }
+}
+
+/// A text of a service as a part of a sentence of ours.
+#[must_use]
+pub fn clause(text: &str) -> &str {
+    text.trim_end_matches(['.', ' '])
+}
+
 impl Services {
     /// All services but those that this site does not have.
     #[must_use]

@@ -62,6 +62,8 @@ pub(crate) struct State {
     pub(crate) untaken: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) power_cycled: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) cycled: bool,
     pub(crate) attempts: Attempts,
     pub(crate) phase: Phase,
     /// Which of the journal's tokens the node has reported: an answered report is nowhere else until its status is written.
@@ -102,6 +104,8 @@ pub(crate) struct DriveRecord {
     pub(crate) inherited: Vec<Token>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) in_flight: Option<Digest>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub(crate) cause: Arc<str>,
     #[serde(default, skip_serializing_if = "str::is_empty")]
     pub(crate) error: Arc<str>,
 }
@@ -245,6 +249,7 @@ impl Journal {
         let mut merged: BTreeMap<State, Vec<u32>> = BTreeMap::new();
         for Group { mut state, nodes } in std::mem::take(&mut self.groups) {
             if let Some(drive) = &mut state.drive {
+                drive.cause = "".into();
                 drive.error = "".into();
             }
             if let Some(end) = &mut state.end {
@@ -375,6 +380,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &Slot, clock: Clo
         return Some(State {
             untaken: !slot.taken,
             power_cycled: slot.power_cycled,
+            cycled: slot.cycled,
             attempts: last.map(|last| last.attempts).unwrap_or_default(),
             phase: last.map_or(Phase::None, |last| last.phase),
             token: token_of(run, node),
@@ -387,6 +393,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &Slot, clock: Clo
     Some(State {
         untaken: false,
         power_cycled: slot.power_cycled,
+        cycled: false,
         attempts: drive.attempts,
         phase: drive.phase,
         token: drive.booted.and_then(|_| token_of(run, node)),
@@ -404,6 +411,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &Slot, clock: Clo
             last_on_ms: drive.last_on.map(Timestamp::as_millis),
             inherited: drive.inherited.clone(),
             in_flight: drive.in_flight.clone(),
+            cause: drive.cause.clone(),
             error: drive.error.clone(),
         }),
         end: None,

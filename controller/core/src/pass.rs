@@ -185,7 +185,8 @@ impl World {
             Decision::Cycle => drive.enter(Phase::PoweringOff),
             Decision::CycleSilent(why) => {
                 drive.enter(Phase::PoweringOff);
-                drive.error = why;
+                drive.error = Arc::from("");
+                drive.cause = why;
             }
             Decision::ActionFailed { refund, error } => drive.action_failed(refund, error),
             Decision::AlreadyBooted => {
@@ -226,6 +227,7 @@ impl World {
         if let Some(slot) = session.running_mut().and_then(|run| run.slots.get_mut(drive.index as usize)) {
             // Decided, but let go before anything was sent.
             slot.power_cycled &= end.kind != EndKind::LeftRunning;
+            slot.cycled |= drive.cycled();
             slot.end = Some(end.clone());
         }
         let Some(node) = self.node_mut(id) else { return };
@@ -322,6 +324,7 @@ impl World {
             refunds: 0,
             inherited: Vec::new(),
             in_flight: None,
+            cause: Arc::from(""),
             error: Arc::from(""),
             since: now,
         });

@@ -1,5 +1,7 @@
 //! What people see of a node: the status of its BootComponent, derived from the World and from what was shown before.
 
+mod words;
+
 use std::borrow::Cow;
 
 use bos_crds::conditions::{self, ConditionStatus, NewCondition, set_condition};
@@ -8,19 +10,30 @@ use bos_crds::{
     schema::COMPONENT_MESSAGE_MAX,
 };
 
-use crate::model::{Drive, EndKind, HoldReason, Issued, LastRun, Node, NodeId, Phase, Power, PowerAction, Prepared, World};
+use crate::health::Service;
+use crate::model::{Drive, EndKind, Issued, LastRun, Node, NodeId, Phase, Power, PowerAction, Prepared, World};
+use crate::plan::Evidence;
 use crate::session::Session;
 use crate::status::hold_reason;
 use crate::time::Timestamp;
 
+pub(crate) use words::pace;
+
 /// `lastSession.outcome` of a node that failed in its last session: what `retryOf` looks for.
 pub const LAST_FAILED: &str = "Failed";
+
+/// The stop switch, as people find it.
+pub(crate) fn stop_switch(world: &World) -> String {
+    format!("ConfigMap {} in namespace {}", bos_crds::labels::EMERGENCY_STOP, world.install_namespace)
+}
 
 /// Status, reason and words for one node.
 struct Shown {
     status: NodeStatus,
     phase: Option<NodePhase>,
     reason: Cow<'static, str>,
+    /// Why it came to this status, where that is something else than what it waits for now.
+    because: Option<&'static str>,
     message: String,
     next: String,
 }
@@ -43,10 +56,11 @@ pub fn component(world: &World, id: NodeId, before: &BootComponentStatus, genera
             show_rested(last)
         }),
     };
-    let Some(shown) = shown.or_else(|| newly_discovered(node, &mut status)).or_else(|| records_lost(&mut status)) else { return status };
+    let shown = shown.or_else(|| newly_discovered(world, node, &mut status)).or_else(|| records_lost(&mut status));
+    let Some(shown) = shown else { return status };
     if before.status != Some(shown.status) {
         let at = node.drive.as_ref().map_or(now, |drive| drive.since.max(Timestamp::from_millis(0)));
-        status.change_status(shown.status, &shown.reason, time(at));
+        status.change_status(shown.status, shown.because.unwrap_or(&shown.reason), time(at));
     }
     status.phase = shown.phase;
     status.reason = shown.reason.into_owned();
@@ -71,12 +85,15 @@ fn facts(world: &World, node: &Node, status: &mut BootComponentStatus, now: Time
     };
 }
 
+/// Of a node that was removed, and of one that somebody made up.
+const NOT_LISTED: &str = "HSM does not list this node. If it was removed for good, or its name is a mistake, delete this object.";
+
 /// Said only where it does not hold: of ten thousand nodes in their places nobody needs to be told.
 fn in_inventory(node: &Node, world: &World, status: &mut BootComponentStatus, now: Timestamp) {
     let empty = node.facts.as_ref().is_some_and(crate::discovery::is_empty);
     let (reason, message) = match &node.facts {
         None if !world.discovery.complete => return,
-        None => (reasons::NOT_IN_HSM, "HSM does not list this node any more. If it was removed for good, delete this object."),
+        None => (reasons::NOT_IN_HSM, NOT_LISTED),
         Some(_) if empty => {
             (reasons::EMPTY_IN_HSM, "HSM says that the slot is empty. What is known of the node holds until another one is there.")
         }
@@ -123,7 +140,8 @@ fn driven(world: &World, node: &Node, drive: &Drive, session: &Session, status: 
     status.enabled = true;
     status.run = Some(drive.run.to_string());
     status.last_session = Some(last_session(session.uid.0.as_ref(), &session.namespace, &session.name, ""));
-    let action = drive.action.map(|issued| (last_action(issued.action), issued.at));
+    // As it was by the wall clock: a restart moves the other instant on.
+    let action = drive.action.map(|issued| (last_action(issued.action), issued.decided));
     let (action, at) = action.unwrap_or_else(|| match (status.last_action, &status.last_action_time) {
         (Some(action), Some(at)) if drive.attempts != crate::model::Attempts::default() => (action, Timestamp::from(at.0)),
         _ => (LastAction::SessionSetup, drive.held_since),
@@ -150,7 +168,7 @@ fn rested(last: &LastRun, status: &mut BootComponentStatus) {
     status.last_session = Some(last_session(last.session.0.as_ref(), &last.namespace, &last.name, outcome));
     if let Some(issued) = last.action {
         status.last_action = Some(last_action(issued.action));
-        status.last_action_time = Some(time(issued.at));
+        status.last_action_time = Some(time(issued.decided));
     } else if last.attempts == crate::model::Attempts::default() {
         status.last_action = Some(LastAction::SessionSetup);
     }
@@ -180,23 +198,37 @@ fn tries(used: crate::model::Attempts, action: Option<Issued>, phase: Phase, lim
         (Phase::PoweringOff, _) => used.graceful,
         (Phase::None | Phase::PoweringOn | Phase::Configuring, _) => used.on,
     };
-    format!("{count}/{limit}")
+    // The option may have been lowered meanwhile: "1/0" would be no share of anything.
+    format!("{count}/{}", limit.max(count))
 }
 
-fn newly_discovered(node: &Node, status: &mut BootComponentStatus) -> Option<Shown> {
-    let (reason, message) = if status.status.is_none() {
-        ("", "Discovered; no Session has acted on it.")
-    } else if node.replaced {
+/// A node that no Session has acted on, or none since another was put in its place.
+fn newly_discovered(world: &World, node: &Node, status: &mut BootComponentStatus) -> Option<Shown> {
+    let untouched = status.status.is_none() || (status.last_action == Some(LastAction::NewlyDiscovered) && status.last_session.is_none());
+    let (reason, message) = if node.replaced && status.status.is_some() {
         status.enabled = false;
         status.actual_state = None;
         status.attempts = Attempts::default();
         status.tries = String::new();
         (reasons::NODE_REPLACED, "Discovered anew: HSM says that another node is in its place. No Session has acted on it.")
-    } else {
+    } else if !untouched || status.reason == reasons::NODE_REPLACED {
         return None;
+    } else if node.facts.is_some() {
+        ("", "Discovered; no Session has acted on it.")
+    } else if world.discovery.complete {
+        (reasons::NOT_IN_HSM, NOT_LISTED)
+    } else {
+        ("", "Not looked for in HSM yet; no Session has acted on it.")
     };
     status.last_action = Some(LastAction::NewlyDiscovered);
-    Some(Shown { status: NodeStatus::Stable, phase: None, reason: reason.into(), message: message.to_owned(), next: String::new() })
+    Some(Shown {
+        status: NodeStatus::Stable,
+        phase: None,
+        reason: reason.into(),
+        because: None,
+        message: message.to_owned(),
+        next: String::new(),
+    })
 }
 
 /// Shown as driven, although no record of a run names it: somebody deleted the record.
@@ -209,6 +241,7 @@ fn records_lost(status: &mut BootComponentStatus) -> Option<Shown> {
             status: NodeStatus::Failed,
             phase: status.phase,
             reason: reasons::RECORDS_LOST.into(),
+            because: None,
             message: reasons::describe(reasons::RECORDS_LOST).unwrap_or_default().to_owned(),
             next: String::new(),
         }
@@ -220,7 +253,8 @@ fn show_rested(last: &LastRun) -> Shown {
         EndKind::Failed => (NodeStatus::Failed, node_phase(last.phase)),
         EndKind::Succeeded | EndKind::LeftRunning | EndKind::Superseded | EndKind::Cancelled => (NodeStatus::Stable, None),
     };
-    Shown { status, phase, reason: last.end.reason.to_string().into(), message: last.end.message.to_string(), next: String::new() }
+    let (reason, message) = (last.end.reason.to_string().into(), last.end.message.to_string());
+    Shown { status, phase, reason, because: None, message, next: String::new() }
 }
 
 const fn node_phase(phase: Phase) -> Option<NodePhase> {
@@ -234,8 +268,11 @@ const fn node_phase(phase: Phase) -> Option<NodePhase> {
 
 /// The displayed status of a driven node, as BOS computes it (§2.9), with the reason why it waits.
 fn show_driven(world: &World, node: &Node, drive: &Drive, session: &Session, now: Timestamp) -> Shown {
-    let (status, reason, message, next) = standing_in_words(world, node, drive, session, now);
-    Shown { status, phase: node_phase(drive.phase), reason: reason.into(), message, next }
+    let (status, reason) = standing(world, node, drive, session, now);
+    // Its history shall say that it was cycled for its silence, not that power-offs take time.
+    let silent = drive.phase == Phase::PoweringOff && !drive.cause.is_empty();
+    let (message, next) = words::of_driven(&words::View { world, node, drive, session, now }, status, reason);
+    Shown { status, phase: node_phase(drive.phase), reason: reason.into(), because: silent.then_some(reasons::BOOT_TIMEOUT), message, next }
 }
 
 /// Status and reason of a driven node: what the Session counts.
@@ -247,58 +284,47 @@ pub fn standing(world: &World, node: &Node, drive: &Drive, session: &Session, no
     }
 }
 
-/// Status and reason of a driven node with what its BootComponent says beside them.
-fn standing_in_words(
-    world: &World,
-    node: &Node,
-    drive: &Drive,
-    session: &Session,
-    now: Timestamp,
-) -> (NodeStatus, &'static str, String, String) {
-    if let Some(hold) = drive.hold {
-        let detail = node
-            .power
-            .as_ref()
-            .map(|seen| seen.detail.to_string())
-            .filter(|text| !text.is_empty() && hold.reason == HoldReason::PowerUnknown);
-        let message = detail.map_or_else(
-            || reasons::describe(hold_reason(hold.reason)).unwrap_or("").to_owned(),
-            |text| format!("{}: {text}", world.power_service),
-        );
-        return (NodeStatus::OnHold, hold_reason(hold.reason), message, format!("given up at {} if this lasts", hold.until.clock()));
-    }
-    let (status, reason) = status_and_reason(world, node, drive, session, now);
-    let message = if drive.error.is_empty() { String::new() } else { format!("Last answer: {}", drive.error) };
-    (status, reason, message, next_step(world, node, drive, status))
+/// The service that a driven node waits for, where that is not available now.
+#[must_use]
+pub fn missing_service(world: &World, node: &Node, drive: &Drive, session: &Session, now: Timestamp) -> Option<Service> {
+    let power = world.power_service.service();
+    let service = match (drive.phase, drive.action) {
+        (Phase::None | Phase::PoweringOff, _) => power,
+        (Phase::Configuring, _) => Service::Cfs,
+        (Phase::PoweringOn, Some(issued)) if called_on(node, &issued) && !came_on(node, &issued) => power,
+        (Phase::PoweringOn, Some(issued)) if called_on(node, &issued) => {
+            let by_hsm = session.run().is_some_and(|run| run.plan.evidence == Evidence::HsmReady);
+            return by_hsm.then_some(Service::Hsm).filter(|service| world.services.down(*service).is_some());
+        }
+        (Phase::PoweringOn, _) => next_call(world, node, drive, now).0,
+    };
+    world.services.down(service).map(|_| service)
 }
 
 fn status_and_reason(world: &World, node: &Node, drive: &Drive, session: &Session, now: Timestamp) -> (NodeStatus, &'static str) {
     let unavailable = |service| world.services.down(service).is_some();
-    let blocked = if node.suspended || session.spec.suspend {
-        Some(reasons::SUSPENDED)
-    } else if world.emergency_stop {
-        Some(reasons::EMERGENCY_STOP)
-    } else {
-        None
-    };
+    // Also where a call is under way: what would follow it is not sent.
+    let suspended = (node.suspended || session.spec.suspend).then_some(reasons::SUSPENDED);
+    let blocked = suspended.or(world.emergency_stop.then_some(reasons::EMERGENCY_STOP));
+    let off_called = suspended.unwrap_or(reasons::AWAITING_POWER);
     match (drive.phase, drive.action) {
         (Phase::None, _) if unavailable(world.power_service.service()) => (NodeStatus::OnHold, reasons::SERVICE_UNAVAILABLE),
         (Phase::None, _) => (NodeStatus::OnHold, reasons::NOT_OBSERVED),
         (Phase::Configuring, _) => (NodeStatus::Configuring, reasons::AWAITING_CONFIGURATION),
-        // One that was said to have failed may have come on all the same.
-        (Phase::PoweringOn, Some(issued)) if issued.action == PowerAction::On && (!issued.failed || came_on(node, &issued)) => {
-            let on = came_on(node, &issued);
-            (NodeStatus::PowerOnCalled, if on { reasons::AWAITING_REPORT } else { reasons::AWAITING_POWER })
+        (Phase::PoweringOn, Some(issued)) if called_on(node, &issued) => {
+            let reason = if came_on(node, &issued) { reasons::AWAITING_REPORT } else { reasons::AWAITING_POWER };
+            (NodeStatus::PowerOnCalled, suspended.unwrap_or(reason))
         }
         (Phase::PoweringOn, _) => (NodeStatus::PowerOnPending, blocked.unwrap_or_else(|| pending_reason(world, node, drive, now))),
-        (Phase::PoweringOff, Some(issued)) if issued.action == PowerAction::SoftOff => {
-            (NodeStatus::PowerOffGracefullyCalled, reasons::AWAITING_POWER)
-        }
-        (Phase::PoweringOff, Some(issued)) if issued.action == PowerAction::ForceOff => {
-            (NodeStatus::PowerOffForcefullyCalled, reasons::AWAITING_POWER)
-        }
+        (Phase::PoweringOff, Some(issued)) if issued.action == PowerAction::SoftOff => (NodeStatus::PowerOffGracefullyCalled, off_called),
+        (Phase::PoweringOff, Some(issued)) if issued.action == PowerAction::ForceOff => (NodeStatus::PowerOffForcefullyCalled, off_called),
         (Phase::PoweringOff, _) => (NodeStatus::PowerOffPending, blocked.unwrap_or(reasons::AWAITING_POWER)),
     }
+}
+
+/// Power-on was asked for. One that was said to have failed may have come on all the same.
+fn called_on(node: &Node, issued: &Issued) -> bool {
+    issued.action == PowerAction::On && (!issued.failed || came_on(node, issued))
 }
 
 /// Seen on since it was switched on.
@@ -306,33 +332,27 @@ fn came_on(node: &Node, issued: &Issued) -> bool {
     node.power_since(issued.at) == Some(Power::On)
 }
 
-fn pending_reason(world: &World, node: &Node, drive: &Drive, now: Timestamp) -> &'static str {
-    use crate::health::Service;
-    let (waits_for, reason) = match (drive.params, drive.config) {
+/// The service that is called next for a node in `PowerOnPending`, and what it waits for.
+fn next_call(world: &World, node: &Node, drive: &Drive, now: Timestamp) -> (Service, &'static str) {
+    let power = world.power_service.service();
+    match (drive.params, drive.config) {
+        // IMS must project some images first, and while it is away none is stored.
+        (Prepared::No, _) if world.services.down(Service::Bss).is_none() && world.services.down(Service::Ims).is_some() => {
+            (Service::Ims, reasons::BOOT_PARAMETERS_PENDING)
+        }
         (Prepared::No, _) => (Service::Bss, reasons::BOOT_PARAMETERS_PENDING),
-        (Prepared::Yes, _) if node.rests_until > now => (world.power_service.service(), reasons::PREVIOUS_OPERATION),
+        (Prepared::Yes, _) if node.rests_until > now => (power, reasons::PREVIOUS_OPERATION),
         (Prepared::Yes, Prepared::No) if world.services.has(Service::Cfs) => (Service::Cfs, reasons::CONFIGURATION_PENDING),
-        (Prepared::Yes, _) => (world.power_service.service(), reasons::PACED),
-    };
-    match world.services.down(waits_for) {
+        (Prepared::Yes, _) => (power, reasons::PACED),
+    }
+}
+
+fn pending_reason(world: &World, node: &Node, drive: &Drive, now: Timestamp) -> &'static str {
+    let (service, reason) = next_call(world, node, drive, now);
+    match world.services.down(service) {
         Some(_) => reasons::SERVICE_UNAVAILABLE,
         // Refused without being touched: somebody else has it reserved or locked.
         None if drive.not_before > now => reasons::PREVIOUS_OPERATION,
         None => reason,
-    }
-}
-
-fn next_step(world: &World, node: &Node, drive: &Drive, status: NodeStatus) -> String {
-    let last = drive.attempts.on >= world.retry_limit(node);
-    match (status, drive.action) {
-        (NodeStatus::PowerOnCalled, Some(issued)) if last => format!("fails at {} without a report; left on", issued.boot_by.clock()),
-        (NodeStatus::PowerOnCalled, Some(issued)) => format!("power-cycled at {} without a report", issued.boot_by.clock()),
-        (NodeStatus::PowerOffGracefullyCalled | NodeStatus::PowerOffForcefullyCalled, Some(issued)) => {
-            format!("forced off at {} if still on", issued.power_by.clock())
-        }
-        (NodeStatus::Configuring, _) => {
-            drive.configured_by.map_or_else(String::new, |by| format!("fails at {} if CFS has not finished", by.clock()))
-        }
-        _ => String::new(),
     }
 }

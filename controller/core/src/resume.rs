@@ -173,6 +173,7 @@ impl World {
         let (namespace, name, by_hand) = (session.namespace.clone(), session.name.clone(), session.by_hand);
         let Some(slot) = session.running_mut().and_then(|run| run.slots.get_mut(index as usize)) else { return };
         slot.power_cycled = state.power_cycled;
+        slot.cycled = state.cycled;
         let id = slot.node;
         let action = state.action.map(|record| clock.issued(record));
         let looked_at = state.end.as_ref().is_some_and(|end| !matches!(end.kind, EndKind::Superseded | EndKind::Cancelled));
@@ -315,6 +316,7 @@ fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: 
     drive.down_seen = record.down_seen;
     drive.inherited.clone_from(&record.inherited);
     drive.in_flight.clone_from(&record.in_flight);
+    drive.cause = record.cause.clone();
     drive.error = record.error.clone();
 }
 

@@ -102,6 +102,8 @@ pub struct Slot {
     pub end: Option<End>,
     /// It was running and this session switched it off to boot another image.
     pub power_cycled: bool,
+    /// Its part is over, and in it the session switched it off and on, for whatever reason.
+    pub cycled: bool,
     /// `spec.run` that goes with it, where that is not the session's uid.
     pub run: Option<Arc<str>>,
     /// Its staged state was applied then; the session is as new to this node as that.
@@ -112,7 +114,7 @@ impl Slot {
     /// A place of which nothing is known yet.
     #[must_use]
     pub const fn new(node: NodeId) -> Self {
-        Self { node, taken: false, end: None, power_cycled: false, run: None, applied: None }
+        Self { node, taken: false, end: None, power_cycled: false, cycled: false, run: None, applied: None }
     }
 
     /// In a staged session: its state waits to be applied.
@@ -188,7 +190,7 @@ pub struct Tally {
     pub superseded: usize,
     /// Cancelled first.
     pub cancelled: usize,
-    /// Switched off to boot another image.
+    /// Switched off to boot another image, or because they did not come up.
     pub power_cycled: usize,
 }
 
@@ -267,7 +269,7 @@ impl Run {
     pub fn tally(&self) -> Tally {
         let mut tally = Tally { nodes: self.slots.len(), ..Tally::default() };
         for slot in &self.slots {
-            tally.power_cycled += usize::from(slot.power_cycled);
+            tally.power_cycled += usize::from(slot.power_cycled || slot.cycled);
             match slot.end.as_ref().map(|end| end.kind) {
                 None => {}
                 Some(EndKind::Succeeded) => tally.succeeded += 1,

@@ -3,17 +3,22 @@
 use bos_crds::reasons;
 
 use crate::batch::{Batch, BatchState, Work};
-use crate::model::{PowerAction, World};
+use crate::hostlist;
+use crate::model::{EndKind, Power, PowerAction, World};
 use crate::session::{Run, Session, SessionEnd, SessionOutcome, Tally};
 use crate::time::Timestamp;
 use crate::want::Want;
+use crate::xname::Xname;
+
+/// Characters of a sample of names.
+const SAMPLE: usize = 160;
 
 /// Ends every session whose nodes have all ended.
 #[must_use]
 pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
     let running = world.sessions.values().filter_map(|session| Some((session, session.running()?)));
     let over = running.filter(|(session, run)| run.open().next().is_none() && !has_open_batches(world, session));
-    over.map(|(session, run)| Want::EndSession(session.uid.clone(), end(session, run, now))).collect()
+    over.map(|(session, run)| Want::EndSession(session.uid.clone(), end(world, session, run, now))).collect()
 }
 
 /// Calls whose end says something about the session. A power-on that is only being confirmed does not: its nodes have reported.
@@ -23,16 +28,33 @@ fn has_open_batches(world: &World, session: &Session) -> bool {
     world.batches.values().any(|batch| batch.session == session.uid && !confirming(batch))
 }
 
-fn end(session: &Session, run: &Run, now: Timestamp) -> SessionEnd {
+fn end(world: &World, session: &Session, run: &Run, now: Timestamp) -> SessionEnd {
     let tally = run.tally();
     let outcome = outcome(&tally, session.stopping());
     let reason = match outcome {
         SessionOutcome::Succeeded => reasons::SESSION_SUCCEEDED,
         SessionOutcome::Superseded => reasons::SUPERSEDED,
         SessionOutcome::Cancelled => reasons::CANCELLED,
+        SessionOutcome::PartiallyFailed if only_left(&tally) => reasons::NODES_LEFT_RUNNING,
         SessionOutcome::NotStarted | SessionOutcome::Failed | SessionOutcome::PartiallyFailed => reasons::NODES_FAILED,
     };
-    SessionEnd { outcome, reason: reason.into(), message: message(&tally, &session.name).into(), at: now }
+    let off: Vec<&Xname> = left_off(world, run).collect();
+    SessionEnd { outcome, reason: reason.into(), message: message(&tally, &session.name, &off).into(), at: now }
+}
+
+/// Nodes that were let go before their part was done, and that are off: nobody powers them on again.
+pub(crate) fn left_off<'a>(world: &'a World, run: &'a Run) -> impl Iterator<Item = &'a Xname> {
+    let let_go = run.slots.iter().filter(|slot| {
+        let kind = slot.end.as_ref().map(|end| end.kind);
+        matches!(kind, Some(EndKind::Cancelled | EndKind::LeftRunning))
+    });
+    let nodes = let_go.filter_map(|slot| world.node(slot.node));
+    nodes.filter(|node| node.power.as_ref().is_some_and(|seen| seen.power == Power::Off)).map(|node| &node.xname)
+}
+
+/// Nothing failed, but nothing was done either.
+const fn only_left(tally: &Tally) -> bool {
+    tally.left > 0 && tally.succeeded == 0 && tally.failed == 0 && tally.cancelled == 0
 }
 
 /// The outcome, first that holds (design "API").
@@ -51,8 +73,8 @@ pub const fn outcome(tally: &Tally, cancelled: bool) -> SessionOutcome {
     }
 }
 
-fn message(tally: &Tally, name: &str) -> String {
-    let mut text = format!("{} of {} nodes done", tally.succeeded, tally.nodes);
+fn message(tally: &Tally, name: &str, off: &[&Xname]) -> String {
+    let mut text = format!("{} of {} nodes succeeded", tally.succeeded, tally.nodes);
     for (count, what) in [
         (tally.failed, "failed"),
         (tally.left, "left as they run"),
@@ -64,6 +86,13 @@ fn message(tally: &Tally, name: &str) -> String {
         }
     }
     text.push('.');
+    if only_left(tally) {
+        text.push_str(" None failed, but there was nothing that it was to do; status.failures says why each was left.");
+    }
+    if !off.is_empty() {
+        let are = if off.len() == 1 { "is" } else { "are" };
+        text.push_str(&format!(" {} of these {are} left off: {}.", off.len(), hostlist::fold(off.iter().copied(), SAMPLE)));
+    }
     if tally.failed > 0 {
         text.push_str(&format!(" To try those again: a Session with retryOf: {name}."));
     }
@@ -92,5 +121,19 @@ mod tests {
         assert_eq!(outcome(&tally(0, 0, 4, 0, 0), false), SessionOutcome::Superseded);
         assert_eq!(outcome(&tally(3, 0, 1, 2, 0), true), SessionOutcome::Cancelled);
         assert_eq!(outcome(&tally(0, 0, 0, 0, 4), false), SessionOutcome::PartiallyFailed);
+    }
+
+    #[test]
+    fn the_message_says_first_what_succeeded() {
+        let tally = Tally { nodes: 64, succeeded: 37, left: 27, ..Tally::default() };
+        assert_eq!(message(&tally, "s", &[]), "37 of 64 nodes succeeded, 27 left as they run.");
+        let names: Vec<Xname> = ["x1000c0s5b0n0", "x1000c0s6b0n0"].iter().map(|name| Xname::parse(name).unwrap()).collect();
+        let tally = Tally { nodes: 5, succeeded: 1, failed: 1, cancelled: 3, ..Tally::default() };
+        assert_eq!(
+            message(&tally, "s", &names.iter().collect::<Vec<_>>()),
+            "1 of 5 nodes succeeded, 1 failed, 3 cancelled. 2 of these are left off: x1000c0s[5-6]b0n0. To try those again: a Session with retryOf: s."
+        );
+        let tally = Tally { nodes: 64, left: 64, ..Tally::default() };
+        assert!(message(&tally, "s", &[]).starts_with("0 of 64 nodes succeeded, 64 left as they run. None failed"));
     }
 }

@@ -9,7 +9,7 @@ use bos_crds::{Mode, Operation, RunningNodes, SessionSpec, SessionTemplateSpec, 
 use crate::artifacts::ArtifactSet;
 use crate::discovery;
 use crate::fold::Fault;
-use crate::health::Service;
+use crate::health::{Service, TRIED_AGAIN, clause};
 use crate::hostlist;
 use crate::limit::Limit;
 use crate::model::{Digest, Node, SessionUid, World};
@@ -170,8 +170,7 @@ impl World {
                 let believed = discovery::believe(read.snapshot.nodes.len(), known, self.options.inventory_shrink_percent);
                 match believed {
                     Ok(()) => {
-                        let only = session.spec.retry_of.as_deref().map(|name| self.failed_in(&session.namespace, name));
-                        let planned = plan(session, &read, &self.options, only.as_ref());
+                        let planned = self.retried(session).and_then(|only| plan(session, &read, &self.options, only.as_ref()));
                         // What is known of the nodes must not be older than the plan that was made of it.
                         self.note_inventory(&read.snapshot);
                         planned.map_err(|(reason, message)| Stop::Fail(reason, message))
@@ -188,7 +187,7 @@ impl World {
                 Err(Stop::Wait(format!("SessionTemplate {} does not exist; waiting for it until {by}.", session.spec.template_name), None))
             }
             Err(SetupFault::Unavailable(fault)) => Err(Stop::Wait(
-                format!("{} does not answer: {}. Trying again; nothing has been done.", fault.service, fault.detail),
+                format!("{} is not available: {}; {TRIED_AGAIN}. Nothing has been done.", fault.service, clause(&fault.detail)),
                 Some(fault),
             )),
             Err(SetupFault::Refused { reason, message }) => Err(Stop::Fail(reason, message)),
@@ -220,6 +219,24 @@ impl World {
 }
 
 impl World {
+    /// The nodes that a Session tries again; None where it is no retry. A name that nobody knows is likely a mistake.
+    fn retried(&self, session: &Session) -> Result<Option<BTreeSet<Xname>>, (&'static str, String)> {
+        let (namespace, Some(name)) = (&session.namespace, session.spec.retry_of.as_deref()) else { return Ok(None) };
+        let failed = self.failed_in(namespace, name);
+        let named = |other: &Session| *other.name == *name && other.namespace == *namespace && other.uid != session.uid;
+        let known = !failed.is_empty() || self.sessions.values().any(named);
+        let ran = self.ran.contains_key(&(namespace.clone(), name.into())) && *session.name != *name;
+        if known || ran {
+            return Ok(Some(failed));
+        }
+        Err((
+            reasons::NO_NODES,
+            format!(
+                "spec.retryOf: there is no Session {name} in namespace {namespace}, and no node last failed in one of that name. See kubectl -n {namespace} get sessions."
+            ),
+        ))
+    }
+
     /// Nodes whose last session was this one, and which failed in it.
     fn failed_in(&self, namespace: &str, name: &str) -> BTreeSet<Xname> {
         let failed = |node: &&Node| node.failed_in.as_ref().is_some_and(|(of, session)| **of == *namespace && **session == *name);

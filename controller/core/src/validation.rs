@@ -209,6 +209,10 @@ fn check_provider(field: &str, boot_set: &BootSet, findings: &mut Findings) {
         Some(Ok(RootfsProvider::Sbps)) if !passthrough.is_empty() && !passthrough.starts_with("sbps:v1:") => {
             findings.warning(passthrough_field(), "for sbps the usual form is sbps:v1:<IQN domain>:<DNS SRV name>:<seconds>");
         }
+        Some(Ok(RootfsProvider::Sbps)) if passthrough.is_empty() => {
+            let text = "is missing; without it nodes do not find their root file system. The usual form is sbps:v1:<IQN domain>:<DNS SRV name>:<seconds>";
+            findings.warning(passthrough_field(), text);
+        }
         None if !passthrough.is_empty() => {
             findings.warning(passthrough_field(), "is used without rootfsProvider; the kernel is given root=:: followed by this text");
         }

@@ -23,6 +23,8 @@ mod staging;
 mod take_over;
 #[path = "rules/truth.rs"]
 mod truth;
+#[path = "rules/words.rs"]
+mod words;
 
 use std::time::Duration;
 

@@ -50,10 +50,11 @@ impl Case<'_> {
             return None;
         }
         if self.drive.attempts.on >= self.limit() {
-            let message = format!("{} power-ons; {}. Left on: see its console.", self.drive.attempts.on, self.silence(issued));
+            let message = format!("{} power-ons; {}. Left on: see its console.", self.drive.attempts.on, self.silence(issued, "the last"));
             return Some(Decision::End(EndKind::Failed, reasons::BOOT_TIMEOUT.into(), message.into()));
         }
-        (!self.stale()).then(|| Decision::CycleSilent(format!("{}; power-cycled", self.silence(issued)).into()))
+        let last = format!("power-on {}", self.drive.attempts.on);
+        (!self.stale()).then(|| Decision::CycleSilent(format!("{}; power-cycled", self.silence(issued, &last)).into()))
     }
 
     /// Whether the silence of a node means something: what proves its boot has a way to us.
@@ -69,8 +70,8 @@ impl Case<'_> {
         }
     }
 
-    /// What was not seen of the node, and how far it came.
-    fn silence(&self, issued: &Issued) -> String {
+    /// What was not seen of the node since this power-on, and how far it came.
+    fn silence(&self, issued: &Issued, power_on: &str) -> String {
         let waited = span_text(issued.boot_by.since(issued.at));
         let missing = match (self.run.plan.evidence, self.node.state) {
             (Evidence::HsmReady, Some(seen)) if seen.ready => "HSM said Ready all along, so that proves no boot",
@@ -82,6 +83,6 @@ impl Case<'_> {
             Script::NeverFetched => "; it never fetched its boot script".to_owned(),
             Script::Fetched(at) => format!("; boot script fetched {}", at.clock()),
         };
-        format!("{missing} within {waited} of the last{script}")
+        format!("{missing} within {waited} of {power_on}{script}")
     }
 }

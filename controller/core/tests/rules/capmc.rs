@@ -353,7 +353,7 @@ mod names {
         let status = bos_core::project_session::session(&desk.world, session, &SessionStatus::default(), desk.now);
         let condition = status.conditions.iter().find(|condition| condition.type_ == "ServicesAvailable").unwrap();
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", reasons::CAPMC_UNAVAILABLE));
-        assert!(condition.message.starts_with("CAPMC does not answer since"), "{}", condition.message);
+        assert!(condition.message.starts_with("CAPMC is not available since"), "{}", condition.message);
         desk.wait(SECOND);
         assert!(is_power(&desk.one()));
     }

@@ -1,0 +1,127 @@
+//! The conditions of a Session.
+
+use bos_crds::conditions::{self, ConditionStatus, NewCondition, set_condition};
+use bos_crds::{SessionStatus, reasons};
+
+use super::{SAMPLE, services};
+use crate::hostlist;
+use crate::model::{HoldReason, World};
+use crate::plan::PlannedOperation;
+use crate::project::stop_switch;
+use crate::session::{Run, Session, SessionEnd, SessionOutcome, Stage};
+use crate::time::Timestamp;
+use crate::xname::Xname;
+
+/// Sets every condition.
+pub(super) fn set(world: &World, session: &Session, end: Option<&SessionEnd>, status: &mut SessionStatus, now: Timestamp) {
+    // What it showed last, within the pace of its writes, may be an outage that was over before it ended.
+    let down = conditions::find(&status.conditions, conditions::SERVICES_AVAILABLE)
+        .is_some_and(|known| known.status == ConditionStatus::False.as_str());
+    let mut set = |type_, truth: ConditionStatus, reason: &'static str, message: &str| {
+        let observed_generation = Some(session.generation);
+        let new = NewCondition { type_, status: truth, reason, message: message.to_owned(), observed_generation };
+        set_condition(&mut status.conditions, &new, now.wall());
+    };
+    match end {
+        Some(end) => {
+            let reason = registered(&end.reason);
+            let succeeded = end.outcome == SessionOutcome::Succeeded;
+            set(conditions::COMPLETE, ConditionStatus::True, outcome_reason(end.outcome), &end.message);
+            set(conditions::SUCCEEDED, succeeded.into(), reason, &end.message);
+            set(conditions::READY, succeeded.into(), reason, &end.message);
+            set(conditions::RECONCILING, ConditionStatus::False, reasons::COMPLETE, "It has ended.");
+            let stalled = matches!(end.outcome, SessionOutcome::Failed | SessionOutcome::PartiallyFailed | SessionOutcome::NotStarted);
+            set(conditions::STALLED, stalled.into(), reason, &end.message);
+            if down {
+                let (truth, reason, message) = services::condition_at_end(world, session, end);
+                set(conditions::SERVICES_AVAILABLE, truth, reason, &message);
+            }
+        }
+        None => {
+            let reason = if session.run().is_some() { reasons::RUNNING } else { reasons::PENDING };
+            set(conditions::COMPLETE, ConditionStatus::False, reason, "It has not ended.");
+            set(conditions::SUCCEEDED, ConditionStatus::Unknown, reason, "It has not ended.");
+            set(conditions::READY, ConditionStatus::False, reason, "It has not ended.");
+            let (held, message) = held_up(world, session).unwrap_or((reason, String::new()));
+            let or = |otherwise: &str| if message.is_empty() { otherwise.to_owned() } else { message.clone() };
+            set(conditions::RECONCILING, ConditionStatus::True, held, &or("It goes on; status.message says what is waited for."));
+            set(conditions::STALLED, ConditionStatus::False, held, &or("Nothing holds it up."));
+            let (truth, reason, message) = services::condition(world, session);
+            set(conditions::SERVICES_AVAILABLE, truth, reason, &message);
+        }
+    }
+    if let Some(run) = session.run().filter(|run| run.mass_timeout.is_some()) {
+        let (truth, reason) = match end {
+            None => (ConditionStatus::True, reasons::MASS_BOOT_TIMEOUT),
+            Some(_) => (ConditionStatus::False, reasons::COMPLETE),
+        };
+        set(conditions::MASS_BOOT_TIMEOUT, truth, reason, &mass_timeout(world, session, run, end.is_some()));
+    }
+}
+
+/// What keeps a Session from going on: what a person set first, then what it waits for. None where it goes on.
+fn held_up(world: &World, session: &Session) -> Option<(&'static str, String)> {
+    if session.spec.suspend {
+        let message = "Suspended: nothing new is sent until spec.suspend is set to false.";
+        return Some((reasons::SUSPENDED, message.to_owned()));
+    }
+    let switches = session.run().is_some_and(|run| run.plan.operation != PlannedOperation::Configure);
+    if world.emergency_stop && switches {
+        let message = format!("The {} stops all power actions; delete it to go on.", stop_switch(world));
+        return Some((reasons::EMERGENCY_STOP, message));
+    }
+    let (truth, reason, message) = services::condition(world, session);
+    if truth == ConditionStatus::False {
+        return Some((reason, format!("{message}. It goes on by itself when that is over.")));
+    }
+    match &session.stage {
+        Stage::Pending(pending) if !pending.waiting.is_empty() => Some((reasons::PENDING, pending.waiting.to_string())),
+        Stage::Running(run) if run.mass_timeout.is_some() => {
+            Some((reasons::MASS_BOOT_TIMEOUT, "Many nodes fell silent together; see the condition MassBootTimeout.".to_owned()))
+        }
+        Stage::Pending(_) | Stage::Recording(_) | Stage::Running(_) | Stage::Ended(_) => None,
+    }
+}
+
+/// Which nodes are silent, until when they are waited for, and what a person can do.
+fn mass_timeout(world: &World, session: &Session, run: &Run, over: bool) -> String {
+    let given_up = run.slots.iter().filter(|slot| slot.end.as_ref().is_some_and(|end| &*end.reason == reasons::MASS_BOOT_TIMEOUT));
+    let given_up: Vec<&Xname> = given_up.filter_map(|slot| Some(&world.node(slot.node)?.xname)).collect();
+    let failed = match given_up.len() {
+        0 => String::new(),
+        some => format!(" {some} failed for it and were left on: {}.", hostlist::fold(given_up, SAMPLE)),
+    };
+    if over {
+        return format!("It has ended. Many nodes fell silent together, and none was power-cycled for it.{failed}");
+    }
+    let held = run.open().filter_map(|id| {
+        let node = world.node(id)?;
+        let hold = node.drive.as_ref()?.hold.filter(|hold| hold.reason == HoldReason::MassBootTimeout)?;
+        Some((&node.xname, hold.until))
+    });
+    let (names, until): (Vec<&Xname>, Vec<Timestamp>) = held.unzip();
+    let silent = until.into_iter().max().map_or_else(String::new, |until| {
+        let (count, sample) = (names.len(), hostlist::fold(names, SAMPLE));
+        format!(" Silent now: {count}: {sample}. What is not heard until {} fails and is left on.", until.clock())
+    });
+    format!(
+        "Many nodes fell silent together, which is rarely their own fault, so none is power-cycled for it.{silent}{failed} Look why they cannot report: image, network, the route of reports to the operator. A person decides: wait, or cancel the Session; afterwards a Session with operation Reboot and retryOf: {} restarts those that failed.",
+        session.name
+    )
+}
+
+const fn outcome_reason(outcome: SessionOutcome) -> &'static str {
+    match outcome {
+        SessionOutcome::NotStarted => reasons::NOT_STARTED,
+        SessionOutcome::Failed => reasons::FAILED,
+        SessionOutcome::Superseded => reasons::SUPERSEDED,
+        SessionOutcome::Cancelled => reasons::CANCELLED,
+        SessionOutcome::Succeeded => reasons::SESSION_SUCCEEDED,
+        SessionOutcome::PartiallyFailed => reasons::PARTIALLY_FAILED,
+    }
+}
+
+/// The registry's own word for a reason that travelled as text.
+fn registered(reason: &str) -> &'static str {
+    reasons::ALL.iter().map(|(word, _)| *word).find(|word| *word == reason).unwrap_or(reasons::SETUP_FAILED)
+}
