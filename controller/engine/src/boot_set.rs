@@ -7,11 +7,14 @@ use bos_core::health::Service;
 use bos_core::images::{self, ImageFound, ImageRules, ImageVerdict};
 use bos_core::manifest::{MAX_MANIFEST_BYTES, Manifest, S3Path};
 use bos_core::session_setup::SetupFault;
-use bos_crds::{BootSet, reasons};
+use bos_crds::{BootSet, bounded, reasons};
 use bos_services::{Clients, S3Error, S3ErrorKind};
 use futures::future::try_join;
 
 use crate::again::again;
+
+/// The bound of an image's name in the schema.
+const IMAGE_CHARS: usize = 256;
 
 /// What a look needs to know of the options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,10 +34,8 @@ impl Default for LookRules {
 /// What was found of a boot set that can be booted.
 #[derive(Debug, Clone)]
 pub struct Looked {
-    /// What its nodes are to boot.
+    /// What its nodes are to boot, with IMS's name of the image or its short id.
     pub artifacts: ArtifactSet,
-    /// IMS's name of the image, or its short id.
-    pub image_name: String,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -56,7 +57,9 @@ pub async fn look(services: &Clients, set: &BootSet, rules: &LookRules) -> Resul
     warnings.extend(other_etag(set, &path, &read.etag));
     let image = image(services, set, &path, rules.images).await?;
     warnings.extend(image.warning);
-    Ok(Looked { artifacts, image_name: image.name, warnings })
+    // What people see of the nodes that run it; the digest does not depend on it.
+    let artifacts = ArtifactSet { image: bounded(&image.name, IMAGE_CHARS), ..artifacts };
+    Ok(Looked { artifacts, warnings })
 }
 
 /// The text of the image's own kernel parameters, where the manifest names one.

@@ -189,6 +189,31 @@ pub fn options(spec: &BootOptionsSpec, last_good: &Options) -> (Options, Vec<Str
     (options, problems)
 }
 
+/// Values that are in force and likely a mistake, each with what it does.
+#[must_use]
+pub fn doubts(spec: &BootOptionsSpec) -> Vec<String> {
+    let mut doubts = Vec::new();
+    let mut doubt = |holds: bool, text: String| doubts.extend(holds.then_some(text));
+    let short = |value: i32, least: i32| value < least;
+    doubt(spec.default_retry_policy == 0, "defaultRetryPolicy 0 sends no power action: every node that needs one fails at once".to_owned());
+    for (option, value, least, what) in [
+        ("maxBootWaitTimeSeconds", spec.max_boot_wait_time_seconds, 60, "nodes are power-cycled before they can be up"),
+        ("maxPowerOnWaitTimeSeconds", spec.max_power_on_wait_time_seconds, 10, "power-ons fail before the power service can show them"),
+        ("maxPowerOffWaitTimeSeconds", spec.max_power_off_wait_time_seconds, 10, "nodes are forced off before they can shut down"),
+        ("powerUnknownWaitTimeSeconds", spec.power_unknown_wait_time_seconds, 10, "nodes fail for one answer that their controller missed"),
+        ("configurationWaitTimeSeconds", spec.configuration_wait_time_seconds, 60, "nodes fail before CFS can have configured them"),
+    ] {
+        doubt(short(value, least), format!("{option} {value} is very short: {what}"));
+    }
+    let (discovery, polling) = (spec.discovery_frequency_seconds, spec.polling_frequency_seconds);
+    doubt(
+        short(discovery, 10),
+        format!("discoveryFrequencySeconds {discovery} reads the whole inventory of HSM every {} s", discovery.max(1)),
+    );
+    doubt(short(polling, 1), format!("pollingFrequencySeconds {polling} asks the power service once a second and CFS four times a second"));
+    doubts
+}
+
 /// `0`, `4h`, `2d`, `1w`, in either case.
 fn age(text: &str) -> Option<Duration> {
     if text == "0" {
@@ -215,6 +240,19 @@ mod tests {
         let (read, problems) = options(&BootOptionsSpec::default(), &Options::default());
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!(read, Options::default());
+    }
+
+    #[test]
+    fn values_that_are_likely_a_mistake_are_named() {
+        assert_eq!(doubts(&BootOptionsSpec::default()), Vec::<String>::new());
+        let spec = BootOptionsSpec { discovery_frequency_seconds: 0, max_boot_wait_time_seconds: 25, ..BootOptionsSpec::default() };
+        assert_eq!(
+            doubts(&spec),
+            [
+                "maxBootWaitTimeSeconds 25 is very short: nodes are power-cycled before they can be up",
+                "discoveryFrequencySeconds 0 reads the whole inventory of HSM every 1 s"
+            ]
+        );
     }
 
     #[test]

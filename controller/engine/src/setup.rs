@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bos_core::fold::Fault;
+use bos_core::health::clause;
 use bos_core::resolve::{Facts, Snapshot};
 use bos_core::session_setup::{SetupFault, SetupRead, boots, configuration_name};
 use bos_crds::{Operation, SessionTemplateSpec, reasons};
@@ -71,7 +72,7 @@ pub async fn read(
     let (snapshot, looks) = try_join(snapshot, looks).await?;
     let (mut artifacts, mut warnings) = (BTreeMap::new(), Vec::new());
     for (name, look) in looks {
-        warnings.extend(look.warnings.iter().map(|text| format!("Boot set {name}: {text}.")));
+        warnings.extend(look.warnings.iter().map(|text| format!("Boot set {name}: {}.", clause(text))));
         artifacts.insert(name, look.artifacts);
     }
     Ok(SetupRead { snapshot, template, template_generation, artifacts, warnings })
@@ -87,7 +88,9 @@ async fn boot_sets(services: &Clients, template: &SessionTemplateSpec, rules: &L
 
 fn of_boot_set(name: &str, fault: SetupFault) -> SetupFault {
     match fault {
-        SetupFault::Refused { reason, message } => SetupFault::Refused { reason, message: format!("Boot set {name}: {message}.") },
+        SetupFault::Refused { reason, message } => {
+            SetupFault::Refused { reason, message: format!("Boot set {name}: {}.", clause(&message)) }
+        }
         SetupFault::Unavailable(fault) => {
             SetupFault::Unavailable(Fault { detail: format!("boot set {name}: {}", fault.detail).into(), ..fault })
         }

@@ -5,6 +5,7 @@ mod acks;
 mod apply;
 mod inputs;
 mod settle;
+mod tell;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use bos_core::batch::{BatchId, BatchState, Outcome, Progress};
 use bos_core::fold::{Fault, ReportNeeds};
+use bos_core::health::Service;
 use bos_core::model::{ConfigRecord, Digest, NodeId, Power, SessionUid, Token, World};
 use bos_core::options::Options;
 use bos_core::resolve::Snapshot;
@@ -47,6 +49,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Driven nodes are projected anew this often, whatever was touched.
 const REFRESH: Duration = Duration::from_secs(60);
+
+/// Figures for the metrics are counted this often.
+const COUNT: Duration = Duration::from_secs(5);
 
 /// Inputs that arrive together are folded together: this long after a pass the next one waits for company.
 const COALESCE: Duration = Duration::from_millis(3);
@@ -107,8 +112,11 @@ pub struct Task {
     put_off: u64,
     /// Time limits of the operator's own configuration, in force where BootOptions says nothing else.
     configured_timeouts: HashMap<bos_services::Service, Duration>,
+    /// The options as they were last taken up, to log what changes.
+    known_options: BootOptionsSpec,
     refreshed: Instant,
     settled: Instant,
+    counted: Option<Instant>,
 }
 
 impl Task {
@@ -151,8 +159,10 @@ impl Task {
             dropping: HashMap::new(),
             put_off: 0,
             configured_timeouts,
+            known_options: BootOptionsSpec::default(),
             refreshed: Instant::now(),
             settled: Instant::now(),
+            counted: None,
         }
     }
 
@@ -270,9 +280,10 @@ impl Task {
         for id in answered {
             self.views.answer_settled(id);
         }
-        self.announce();
+        self.announce(now);
         self.update_sessions(now);
         self.settle(now);
+        self.count();
     }
 
     /// While reports are put off, silence proves nothing (rule 8): nodes get the time to come again.
@@ -281,6 +292,18 @@ impl Task {
         if put_off != std::mem::replace(&mut self.put_off, put_off) && self.world.reports.listening_since.is_some() {
             self.world.reports.listening_since = Some(now);
         }
+    }
+
+    /// Figures for the metrics.
+    fn count(&mut self) {
+        if self.counted.is_some_and(|counted| counted.elapsed() < COUNT) {
+            return;
+        }
+        self.counted = Some(Instant::now());
+        let (nodes, sessions) = self.views.counts();
+        let up = |service: &Service| (service.label(), self.world.services.down(*service).is_none());
+        let services = Service::ALL.iter().filter(|service| self.world.services.has(**service)).map(up).collect();
+        self.telemetry.set_counts(nodes, sessions, services);
     }
 
     fn refresh(&mut self) {
@@ -292,8 +315,6 @@ impl Task {
         let driven: Vec<NodeId> = running.flat_map(|run| run.open()).collect();
         self.world.touched.extend(driven);
         self.world.touched_sessions.extend(self.world.sessions.values().filter(|s| s.running().is_some()).map(|s| s.uid.clone()));
-        let (nodes, sessions) = self.views.counts();
-        self.telemetry.set_counts(nodes, sessions);
     }
 
     fn spawn(&self, work: impl Future<Output = Done> + Send + 'static) {
@@ -391,7 +412,10 @@ impl Task {
             Done::Config(nodes, asked, read) => self.world.fold_config(&nodes, asked, read, now),
             Done::States(nodes, asked, read) => self.world.fold_states(&nodes, asked, read, now),
             Done::Scripts(nodes, read) => self.world.fold_scripts(&nodes, read, now),
-            Done::Outcome(batch, outcome) => self.world.fold_outcome(batch, outcome, now),
+            Done::Outcome(batch, outcome) => {
+                self.tell_outcome(batch, &outcome);
+                self.world.fold_outcome(batch, outcome, now);
+            }
             Done::Progress(batch, asked, progress) => self.world.fold_progress(batch, asked, progress, now),
             Done::Journal(uid, Ok(())) => {
                 self.telemetry.journal_writes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -408,7 +432,7 @@ impl Task {
     /// The record is durable: what is still wanted leaves.
     fn release(&mut self, batch: BatchId, now: Timestamp) {
         let Some(order) = self.world.release(batch, now) else { return };
-        tracing::info!(session = %order.title, order = ?order.order, nodes = order.nodes.len(), batch = batch.0, "sending");
+        self.tell_sending(&order);
         let artifacts = match &order.order {
             bos_core::running::Order::BootParameters { artifacts } => self.world.artifacts.get(artifacts).cloned(),
             _ => None,
@@ -424,6 +448,7 @@ impl Task {
         }
         let Some(session) = self.world.sessions.get(uid) else { return };
         let Stage::Recording(recording) = &session.stage else { return };
+        self.tell_set_up(session, &recording.plan);
         let Ok(plan) = serde_json::to_vec(&*recording.plan) else { return };
         let key = SessionKey::new(&*session.namespace, &*session.name);
         let created = session.created.wall().to_string();
@@ -462,11 +487,10 @@ impl Task {
         match result {
             Ok(()) => {
                 self.world.start_session(uid, now);
-                let nodes = self.world.sessions.get(uid).and_then(|session| session.run()).map_or(0, |run| run.slots.len());
                 for answer in self.planning.remove(uid).unwrap_or_default() {
                     let _ = answer.send(ReportAnswer::Stored);
                 }
-                self.publish(uid, Severity::Normal, reasons::STARTED, &format!("{nodes} nodes are being driven."));
+                self.tell_started(uid);
                 Ok(())
             }
             Err(RecordError::AlreadyRan { uid: ran, .. }) => {
@@ -479,12 +503,6 @@ impl Task {
             }
             Err(error) => Err(record_failure(error)),
         }
-    }
-
-    fn publish(&self, uid: &SessionUid, severity: Severity, reason: &str, note: &str) {
-        let Some(session) = self.world.sessions.get(uid).filter(|session| !session.deleted && !session.by_hand) else { return };
-        let subject = SessionSubject { namespace: session.namespace.to_string(), name: session.name.to_string(), uid: uid.to_string() };
-        self.events.publish(&subject, severity, reason, note);
     }
 
     fn fold_report(&mut self, report: Report) {
@@ -516,9 +534,10 @@ impl Task {
             News::Session(seen) => self.fold_sessions(seen, now),
             News::Component(seen) => self.fold_components(seen, now),
             News::Options(seen) => self.fold_options(seen),
+            News::EmergencyStop(set) if set == self.world.emergency_stop => {}
             News::EmergencyStop(set) => {
-                tracing::warn!(set, "stop switch");
                 self.set_emergency_stop(set);
+                self.tell_stop_switch(set, now);
                 self.touch_driven();
             }
         }
@@ -528,13 +547,15 @@ impl Task {
     pub fn set_emergency_stop(&mut self, set: bool) {
         self.world.emergency_stop = set;
         self.services.stop.set(set);
+        self.telemetry.emergency_stop.store(set, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn touch_driven(&mut self) {
         let running = self.world.sessions.values().filter_map(|session| session.running());
         let driven: Vec<NodeId> = running.flat_map(|run| run.open()).collect();
         self.world.touched.extend(driven);
-        self.world.touched_sessions.extend(self.world.sessions.keys().cloned());
+        let open = self.world.sessions.values().filter(|session| !matches!(session.stage, Stage::Ended(_)));
+        self.world.touched_sessions.extend(open.map(|session| session.uid.clone()).collect::<Vec<_>>());
     }
 }
 

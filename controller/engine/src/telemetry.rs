@@ -30,6 +30,8 @@ pub struct Telemetry {
     pub reports: AtomicU64,
     /// Reports that were told to come again: a node that nobody heard may have been one of them.
     pub reports_put_off: AtomicU64,
+    /// The stop switch is set.
+    pub emergency_stop: AtomicBool,
     /// How much is to be logged, as the options say.
     pub logging: tokio::sync::watch::Sender<LoggingLevel>,
     /// What the options ask of boot sets.
@@ -37,9 +39,13 @@ pub struct Telemetry {
     /// What is missing before the engine is ready, for people.
     waiting: Mutex<String>,
     /// Nodes by displayed status.
-    nodes: Mutex<BTreeMap<String, u64>>,
+    nodes: Mutex<BTreeMap<&'static str, u64>>,
     /// Sessions by phase.
-    sessions: Mutex<BTreeMap<String, u64>>,
+    sessions: Mutex<BTreeMap<&'static str, u64>>,
+    /// Which services answer.
+    services: Mutex<BTreeMap<&'static str, bool>>,
+    /// Sessions that ended, by outcome.
+    ended: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Default for Telemetry {
@@ -55,11 +61,14 @@ impl Default for Telemetry {
             journal_writes: AtomicU64::new(0),
             reports: AtomicU64::new(0),
             reports_put_off: AtomicU64::new(0),
+            emergency_stop: AtomicBool::new(false),
             logging: tokio::sync::watch::Sender::new(LoggingLevel::Info),
             look_rules: tokio::sync::watch::Sender::new(LookRules::default()),
             waiting: Mutex::new("starting".to_owned()),
             nodes: Mutex::default(),
             sessions: Mutex::default(),
+            services: Mutex::default(),
+            ended: Mutex::default(),
         }
     }
 }
@@ -96,20 +105,43 @@ impl Telemetry {
 
     /// Nodes by displayed status.
     #[must_use]
-    pub fn nodes(&self) -> BTreeMap<String, u64> {
+    pub fn nodes(&self) -> BTreeMap<&'static str, u64> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sessions by phase.
     #[must_use]
-    pub fn sessions(&self) -> BTreeMap<String, u64> {
+    pub fn sessions(&self) -> BTreeMap<&'static str, u64> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Which services answered their last call; those not called yet are taken to.
+    #[must_use]
+    pub fn services(&self) -> BTreeMap<&'static str, bool> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sessions that ended while this process led, by outcome.
+    #[must_use]
+    pub fn ended(&self) -> BTreeMap<&'static str, u64> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Replaces the counts.
-    pub fn set_counts(&self, nodes: BTreeMap<String, u64>, sessions: BTreeMap<String, u64>) {
+    pub fn set_counts(
+        &self,
+        nodes: BTreeMap<&'static str, u64>,
+        sessions: BTreeMap<&'static str, u64>,
+        services: BTreeMap<&'static str, bool>,
+    ) {
         *self.nodes.lock().unwrap_or_else(PoisonError::into_inner) = nodes;
         *self.sessions.lock().unwrap_or_else(PoisonError::into_inner) = sessions;
+        *self.services.lock().unwrap_or_else(PoisonError::into_inner) = services;
+    }
+
+    /// A Session ended.
+    pub fn session_ended(&self, outcome: &'static str) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner).entry(outcome).or_insert(0) += 1;
     }
 
     /// Adds one pass.

@@ -3,7 +3,7 @@
 //! A write that changes nothing is not made. While one is on its way the next is a difference against everything the server
 //! may hold by then, so that whichever arrives last leaves the newest status.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use bos_core::time::Timestamp;
 use bos_core::{project, project_session};
 use bos_crds::{
     BootComponent, BootComponentSpec, BootComponentStatus, BootOptions, BootOptionsStatus, ConditionStatus, NewCondition, NodeStatus,
-    SessionStatus, conditions, merge_diff, reasons, set_condition,
+    SessionPhase, SessionStatus, bounded, conditions, merge_diff, reasons, schema::TEXT_MAX, set_condition,
 };
 use kube::ResourceExt;
 use serde::Serialize;
@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::change::SessionChange;
 use crate::convert;
 use crate::reports::ReportAnswer;
 use crate::writer::{Kind, ObjectKey, StatusWriter, Target, Urgency, WriteJob, WriteOutcome};
@@ -394,7 +395,7 @@ impl Views {
     }
 
     /// The options were taken up: says so in their status, with what cannot be used.
-    pub fn options_taken(&mut self, object: &BootOptions, problems: Vec<String>, now: Timestamp) {
+    pub fn options_taken(&mut self, object: &BootOptions, problems: Vec<String>, doubts: &[String], now: Timestamp) {
         let (version, uid) = (self.next_version(), object.uid().unwrap_or_default());
         let generation = object.metadata.generation.unwrap_or_default();
         if self.options.as_ref().is_none_or(|shown| shown.uid != uid) {
@@ -404,7 +405,9 @@ impl Views {
         shown.advance(object.resource_version());
         let (status, reason) =
             if problems.is_empty() { (ConditionStatus::True, reasons::IN_FORCE) } else { (ConditionStatus::False, reasons::INVALID_VALUE) };
-        let message = if problems.is_empty() { "Every value is in force.".to_owned() } else { problems.join("; ") };
+        let first = if problems.is_empty() { "Every value is in force.".to_owned() } else { format!("{}.", problems.join("; ")) };
+        let message = std::iter::once(first).chain(doubts.iter().map(|doubt| format!("{doubt}."))).collect::<Vec<_>>().join(" ");
+        let message = bounded(&message, TEXT_MAX);
         let ready = NewCondition { type_: conditions::READY, status, reason, message, observed_generation: Some(generation) };
         set_condition(&mut shown.wanted.conditions, &ready, now.wall());
         shown.wanted.observed_generation = generation;
@@ -444,14 +447,16 @@ impl Views {
         self.sessions.remove(uid);
     }
 
-    /// Projects a Session and submits what has changed. False when it was not its turn yet.
-    pub fn update_session(&mut self, world: &World, session: &Session, last: bool, now: Timestamp) -> bool {
+    /// Projects a Session and submits what has changed. None when it was not its turn yet.
+    pub fn update_session(&mut self, world: &World, session: &Session, last: bool, now: Timestamp) -> Option<SessionChange> {
         let version = self.next_version();
-        let Some((shown, submitted)) = self.sessions.get_mut(&session.uid) else { return true };
+        let Some((shown, submitted)) = self.sessions.get_mut(&session.uid) else { return Some(SessionChange::default()) };
         if !last && submitted.elapsed() < SESSION_PACE {
-            return false;
+            return None;
         }
-        shown.wanted = project_session::session(world, session, &shown.wanted, now);
+        let wanted = project_session::session(world, session, &shown.wanted, now);
+        let change = SessionChange::between(&shown.wanted, &wanted);
+        shown.wanted = wanted;
         if let Some(body) = shown.patch(version) {
             *submitted = Instant::now();
             self.writer.submit(WriteJob {
@@ -465,7 +470,7 @@ impl Views {
                 not_before: None,
             });
         }
-        true
+        Some(change)
     }
 
     /// A write of a Session arrived.
@@ -483,15 +488,15 @@ impl Views {
 
     /// Nodes by displayed status and Sessions by phase, for metrics.
     #[must_use]
-    pub fn counts(&self) -> (std::collections::BTreeMap<String, u64>, std::collections::BTreeMap<String, u64>) {
-        let (mut nodes, mut sessions) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
+    pub fn counts(&self) -> (BTreeMap<&'static str, u64>, BTreeMap<&'static str, u64>) {
+        let (mut nodes, mut sessions) = (BTreeMap::new(), BTreeMap::new());
         for component in self.components.values() {
             let status = component.shown.wanted.status.map_or("Unknown", NodeStatus::as_str);
-            *nodes.entry(status.to_owned()).or_insert(0) += 1;
+            *nodes.entry(status).or_insert(0) += 1;
         }
         for (shown, _) in self.sessions.values() {
-            let phase = shown.wanted.phase.map_or("Pending", bos_crds::SessionPhase::as_str);
-            *sessions.entry(phase.to_owned()).or_insert(0) += 1;
+            let phase = shown.wanted.phase.map_or("Pending", SessionPhase::as_str);
+            *sessions.entry(phase).or_insert(0) += 1;
         }
         (nodes, sessions)
     }
@@ -510,7 +515,7 @@ fn log_transition(xname: &str, before: Option<NodeStatus>, status: &BootComponen
     let session = status.last_session.as_ref().map(|session| format!("{}/{}", session.namespace, session.name)).unwrap_or_default();
     let from = before.map_or("", NodeStatus::as_str);
     let to = status.status.map_or("", NodeStatus::as_str);
-    tracing::info!(xname, session, from, to, why = status.reason, message = status.message, "node");
+    tracing::info!(xname, session, from, to, why = status.reason, text = status.message, "node");
 }
 
 /// The merge patch that makes the wanted spec out of whatever of these the server may hold.

@@ -162,22 +162,27 @@ impl WatchHealth {
     fn succeeded(&self, stream: Watched) {
         let mut health = self.of(stream);
         health.last_success = Instant::now();
-        health.failing = None;
+        if health.failing.take().is_some() {
+            tracing::info!(stream = stream.as_str(), "watch delivers again");
+        }
     }
 
+    /// Logged as a warning once for a row of failures: each retry would say the same again.
     fn failed(&self, stream: Watched, error: &watcher::Error) {
-        tracing::warn!(stream = stream.as_str(), %error, "watch failed; trying again");
-        self.of(stream).failed(Instant::now(), error.to_string());
+        if self.of(stream).failed(Instant::now(), error.to_string()) {
+            tracing::warn!(stream = stream.as_str(), %error, "watch failed; tried again until it works");
+        } else {
+            tracing::debug!(stream = stream.as_str(), %error, "watch failed again");
+        }
     }
 }
 
 impl StreamHealth {
-    fn failed(&mut self, now: Instant, error: String) {
-        let since = match &self.failing {
-            Some(before) if now.duration_since(before.last) < RECOVERED_AFTER => before.since,
-            _ => now,
-        };
-        self.failing = Some(Failing { since, last: now, error });
+    /// True for the first failure of a row.
+    fn failed(&mut self, now: Instant, error: String) -> bool {
+        let before = self.failing.as_ref().filter(|before| now.duration_since(before.last) < RECOVERED_AFTER).map(|before| before.since);
+        self.failing = Some(Failing { since: before.unwrap_or(now), last: now, error });
+        before.is_none()
     }
 
     fn stale(&self, now: Instant, limit: Duration) -> Option<String> {
@@ -348,4 +353,22 @@ fn read<K: Resource<DynamicType = ()>>(object: DeserializeGuard<K>) -> Result<K,
         tracing::error!(kind = %K::kind(&()), name = invalid.name, namespace = invalid.namespace, error = invalid.error, "object cannot be read; left alone");
         invalid
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_failures_is_one_warning() {
+        let start = Instant::now();
+        let mut health = StreamHealth { last_success: start, synced: true, failing: None };
+        let failed = |health: &mut StreamHealth, after: u64| health.failed(start + Duration::from_secs(after), "refused".to_owned());
+        assert!(failed(&mut health, 0));
+        assert!(!failed(&mut health, 5));
+        assert!(!failed(&mut health, 200));
+        assert!(failed(&mut health, 200 + RECOVERED_AFTER.as_secs()), "it had recovered meanwhile");
+        health.failing = None;
+        assert!(failed(&mut health, 600), "it had delivered something meanwhile");
+    }
 }

@@ -136,8 +136,13 @@ impl Collector for Engine {
         gauge("engine_silent_seconds", "Time since the engine last went round its loop", silent)?;
         let epoch = i64::try_from(load(&engine.epoch)).unwrap_or(i64::MAX);
         one(&mut encoder, "leader_epoch", "Epoch of the leadership, 0 before the first", &ConstGauge::new(epoch))?;
+        let stop = i64::from(engine.emergency_stop.load(Ordering::Relaxed));
+        one(&mut encoder, "emergency_stop", "1 if the stop switch is set", &ConstGauge::new(stop))?;
+        let up = engine.services().into_iter().map(|(service, up)| (service, u64::from(up)));
+        by_label(&mut encoder, "service_available", "0 while an outside service is not available", "service", up)?;
         by_label(&mut encoder, "nodes", "Nodes by displayed status", "status", engine.nodes())?;
-        by_label(&mut encoder, "sessions", "Sessions by phase", "phase", engine.sessions())
+        by_label(&mut encoder, "sessions", "Sessions by phase", "phase", engine.sessions())?;
+        ended(&mut encoder, engine.ended())
     }
 }
 
@@ -150,7 +155,7 @@ fn by_label(
     name: &str,
     help: &str,
     label: &'static str,
-    counts: impl IntoIterator<Item = (String, u64)>,
+    counts: impl IntoIterator<Item = (&'static str, u64)>,
 ) -> fmt::Result {
     let kind = ConstGauge::new(0_i64).metric_type();
     let mut family = encoder.encode_descriptor(name, help, None, kind)?;
@@ -158,6 +163,15 @@ fn by_label(
         let labels = [(label, value)];
         let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
         gauge.encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn ended(encoder: &mut DescriptorEncoder<'_>, counts: impl IntoIterator<Item = (&'static str, u64)>) -> fmt::Result {
+    let (help, kind) = ("Sessions that ended while this process led, by outcome", ConstCounter::new(0_u64).metric_type());
+    let mut family = encoder.encode_descriptor("sessions_ended", help, None, kind)?;
+    for (outcome, count) in counts {
+        ConstCounter::new(count).encode(family.encode_family(&[("outcome", outcome)])?)?;
     }
     Ok(())
 }
@@ -173,7 +187,14 @@ mod tests {
         telemetry.passed(1_500_000);
         telemetry.leading.store(true, Ordering::Relaxed);
         telemetry.epoch.store(7, Ordering::Relaxed);
-        telemetry.set_counts([("Stable".to_owned(), 98), ("Failed".to_owned(), 2)].into(), [("Running".to_owned(), 1)].into());
+        telemetry.set_counts(
+            [("Stable", 98), ("Failed", 2)].into(),
+            [("Running", 1)].into(),
+            [(Service::Pcs.label(), false), (Service::Hsm.label(), true)].into(),
+        );
+        telemetry.session_ended("Succeeded");
+        telemetry.session_ended("Succeeded");
+        telemetry.emergency_stop.store(true, Ordering::Relaxed);
         metrics.report(ReportOutcome::TryLater);
         metrics.observed(Service::Pcs, "start transition", CallOutcome::Ok, Duration::from_millis(30));
         let text = metrics.text().unwrap();
@@ -186,6 +207,10 @@ mod tests {
             r#"bos_nodes{status="Failed"} 2"#,
             r#"bos_nodes{status="Stable"} 98"#,
             r#"bos_sessions{phase="Running"} 1"#,
+            r#"bos_sessions_ended_total{outcome="Succeeded"} 2"#,
+            "bos_emergency_stop 1",
+            r#"bos_service_available{service="pcs"} 0"#,
+            r#"bos_service_available{service="hsm"} 1"#,
             r#"bos_reports_total{outcome="try_later"} 1"#,
             r#"bos_service_calls_total{service="pcs",call="start transition",outcome="ok"} 1"#,
             r#"bos_service_call_duration_seconds_bucket{le="0.05",service="pcs"} 1"#,

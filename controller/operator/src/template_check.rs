@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use bos_core::health::clause;
 use bos_core::project_session::unavailable;
 use bos_core::session_setup::{SetupFault, configuration_name};
 use bos_core::validation::{Severity, validate_template};
@@ -127,7 +128,7 @@ async fn artifacts(services: &Clients, template: &SessionTemplateSpec, rules: &L
     let mut reports = Vec::with_capacity(found.len());
     let (mut bad, mut unanswered, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     for (set, found) in template.boot_sets.iter().zip(found) {
-        let told = |message: &str| format!("Boot set {}: {message}.", set.name);
+        let told = |message: &str| format!("Boot set {}: {}.", set.name, clause(message));
         let failed = |message: &str| BootSetReport { name: set.name.clone(), message: shortened(message), ..BootSetReport::default() };
         reports.push(match found {
             Ok(looked) => {
@@ -164,7 +165,7 @@ fn report(set: &BootSet, looked: Looked) -> BootSetReport {
         message: shortened(&looked.warnings.join("; ")),
         kernel: looked.artifacts.kernel,
         initrd: looked.artifacts.initrd,
-        image: bounded(&looked.image_name, 256),
+        image: looked.artifacts.image,
     }
 }
 

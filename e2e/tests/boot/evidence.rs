@@ -84,7 +84,7 @@ pub async fn images(bench: &Bench, range: Range<usize>) -> Result {
     bench.site.add_outage(OutageSpec::new(Service::Ims, OutageKind::Unavailable));
     bench.template("ims-away", &nodes, |_| {}).await?;
     bench.rig.apply(&template::session("ims-away", "ims-away", "Boot")).await?;
-    let waits = |session: &Session| message(session).contains("IMS does not answer");
+    let waits = |session: &Session| message(session).contains("IMS is not available");
     bench.rig.wait_session("ims-away", waits, LIMIT).await?;
     bench.rig.set_options(&json!({"imsErrorsFatal": false})).await?;
     bench.site.clear_outages();

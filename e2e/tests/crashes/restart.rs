@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bos_crds::{BootComponent, Session};
 use bos_e2e::rig::NAMESPACE;
 use bos_e2e::site::{CallRecord, Match, Service, When};
-use kube::api::DeleteParams;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
@@ -37,6 +38,15 @@ async fn fence(bench: &Bench, name: &str, template: &str, node: &str) -> anyhow:
     bench.ended(&run).await.map(drop)
 }
 
+/// The notes of the Events on a Session that give this reason.
+async fn events(bench: &Bench, session: &str, reason: &str) -> anyhow::Result<Vec<String>> {
+    let api: Api<Event> = Api::namespaced(bench.rig.client(), NAMESPACE);
+    let about = |event: &Event| event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(session);
+    let all = api.list(&ListParams::default()).await?.items;
+    let said = all.into_iter().filter(|event| about(event) && event.reason.as_deref() == Some(reason));
+    Ok(said.filter_map(|event| event.note).collect())
+}
+
 async fn nothing_to_do(bench: &Bench) -> anyhow::Result<Problems> {
     bench.begin("whole").await?;
     let whole = bench.apply("whole", json!({})).await?;
@@ -53,6 +63,15 @@ async fn nothing_to_do(bench: &Bench) -> anyhow::Result<Problems> {
     let strays = strays(bench, &whole, &one);
     if !strays.is_empty() {
         problems.push(format!("the restart led to {strays:?}"));
+    }
+    // What ended before the restart is not touched by a look at all Sessions, and not said to end again.
+    for set in [true, false] {
+        bench.rig.emergency_stop(set).await?;
+    }
+    fence(bench, "fence-again", "whole", &one).await?;
+    let ended = events(bench, "whole", "Complete").await?;
+    if ended.len() != 1 {
+        problems.push(format!("Events that say that it ended: {ended:?}"));
     }
     let after = versions(&bench.rig.components().await?, &one);
     if before != after {

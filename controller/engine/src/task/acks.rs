@@ -47,7 +47,7 @@ impl Task {
                 }
             }
             (WriteOutcome::Refused { message }, target) => {
-                tracing::error!(xname = ack.key.name, message, "the API server refuses a write; it is not repeated");
+                tracing::error!(xname = ack.key.name, text = message, "the API server refuses a write; it is not repeated");
                 if target == Target::Create {
                     self.views.not_created(id);
                 } else {
@@ -74,7 +74,7 @@ impl Task {
             }
             WriteOutcome::Gone => self.views.session_gone(&uid),
             WriteOutcome::Refused { message } => {
-                tracing::error!(session = %ack.key, message, "the API server refuses a status; it is not repeated");
+                tracing::error!(session = %ack.key, text = message, "the API server refuses a status; it is not repeated");
                 self.views.session_gone(&uid);
             }
         }

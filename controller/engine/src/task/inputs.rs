@@ -39,6 +39,12 @@ impl Task {
         let defaults = BootOptionsSpec::default();
         let spec = object.map_or(&defaults, |object| &object.spec);
         let (options, problems) = convert::options(spec, &self.world.options);
+        tell::tell_options(&self.known_options, spec);
+        self.known_options.clone_from(spec);
+        let doubts = convert::doubts(spec);
+        for doubt in &doubts {
+            tracing::warn!(doubt, "BootOptions");
+        }
         for problem in &problems {
             tracing::error!(problem, "BootOptions");
         }
@@ -48,7 +54,7 @@ impl Task {
         self.telemetry.look_rules.send_replace(LookRules { update_frequency: options.actual_state_ttl_text.to_string(), images });
         self.telemetry.logging.send_if_modified(|level| std::mem::replace(level, spec.logging_level) != spec.logging_level);
         if let Some(object) = object {
-            self.views.options_taken(object, problems, self.clock.now());
+            self.views.options_taken(object, problems, &doubts, self.clock.now());
         }
         // The schema's default leaves the operator's own configuration in force.
         for (service, value, default) in [

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::clients::{CALL_TIMEOUT, bounded};
-use bos_core::session::{SessionEnd, SessionOutcome};
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 
@@ -24,11 +23,18 @@ impl Task {
             if session.deleted {
                 continue;
             }
-            if !self.views.update_session(&self.world, session, ended, now) {
+            let Some(change) = self.views.update_session(&self.world, session, ended, now) else {
                 self.world.touched_sessions.insert(uid);
-            } else if let (true, Stage::Ended(ended)) = (ended, &session.stage) {
-                self.publish_end(&uid, &ended.end.clone());
+                continue;
+            };
+            // One that ended before this process began has had its last word.
+            let over = change.phase.is_some();
+            if let Stage::Ended(ended) = &session.stage
+                && over
+            {
+                self.publish_end(&uid, &ended.end);
             }
+            self.tell(&uid, &change, now);
         }
     }
 
@@ -52,7 +58,8 @@ impl Task {
             return;
         }
         if !session.deleted {
-            self.views.update_session(&self.world, session, true, now);
+            let change = self.views.update_session(&self.world, session, true, now).unwrap_or_default();
+            self.tell(&uid, &change, now);
             if !self.views.session_settled(&uid) {
                 return;
             }
@@ -61,7 +68,7 @@ impl Task {
             return;
         }
         if let Stage::Ended(ended) = &session.stage {
-            self.publish_end(&uid, &ended.end.clone());
+            self.publish_end(&uid, &ended.end);
         }
         self.removing.insert(uid.clone());
         let records = Arc::clone(&self.records);
@@ -69,26 +76,6 @@ impl Task {
             let removed = records.remove_session(&uid.0).await;
             Done::Removed(uid, removed)
         });
-    }
-
-    /// Events about what holds sessions up. The same one twice is published once.
-    pub(super) fn announce(&self) {
-        for (service, outage) in self.world.services.outages().filter(|(_, outage)| outage.until.is_none()) {
-            let note = format!("{service} does not answer since {}; no attempt is used.", outage.since.clock());
-            for session in self.world.sessions.values().filter(|session| !matches!(session.stage, Stage::Ended(_))) {
-                self.publish(&session.uid, Severity::Warning, reasons::SERVICE_UNAVAILABLE, &note);
-            }
-        }
-        let silent = self.world.sessions.values().filter(|session| session.running().is_some_and(|run| run.mass_timeout.is_some()));
-        for session in silent {
-            let note = "Many nodes fell silent together; none is power-cycled. A person decides.";
-            self.publish(&session.uid, Severity::Warning, reasons::MASS_BOOT_TIMEOUT, note);
-        }
-    }
-
-    fn publish_end(&self, uid: &SessionUid, end: &SessionEnd) {
-        let well = matches!(end.outcome, SessionOutcome::Succeeded | SessionOutcome::Superseded);
-        self.publish(uid, if well { Severity::Ended } else { Severity::EndedBadly }, reasons::COMPLETE, &end.message);
     }
 
     /// Deletes the object of a Session that ended long ago; if that fails it is tried again later.

@@ -143,7 +143,7 @@ fn land(shared: &Shared, throttle: &mut Throttle, taken: Taken, sent: Sent) -> O
         }
         WriteOutcome::Refused { message } => {
             WriterCounts::add(&counts.refused);
-            tracing::error!(object = %job.key, target = ?job.target, message, "write refused");
+            tracing::error!(object = %job.key, target = ?job.target, text = message, "write refused");
             None
         }
     };
