@@ -40,7 +40,8 @@ help: ## List these targets
 demo: control-plane build ## Boot simulated nodes on a real control plane: NODES, ONCE=1, BOOT_TIME, FAULTS, OPERATION, POWER=capmc
 	@exec $(BIN)/demo $(DEMO_ARGS)
 
-demo-help: ## Say what the options of the demo mean
+demo-help: ## Say what the options of the demo mean (builds the demo first; some minutes the first time)
+	@echo "== building the demo in $(CARGO_TARGET_DIR), to ask it (some minutes the first time)"
 	@cargo run -q -p bos-e2e --bin demo -- --help
 
 bench: control-plane build ## Measure a boot: NODES, OPERATION, POWER, JSON=file, HARDWARE_SECONDS

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, ValueEnum};
 
-use super::faults::Fault;
+use super::faults::{Fault, Trouble};
 use crate::rig::{PowerBy, Profile};
 
 const AFTER_HELP: &str = "\
@@ -41,8 +42,8 @@ EXIT CODE
 #[derive(Debug, Clone, Parser)]
 #[command(name = "demo", after_long_help = AFTER_HELP, max_term_width = 120)]
 pub struct Args {
-    /// How many nodes.
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    /// How many nodes, at least one.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = some_nodes)]
     pub(super) nodes: usize,
     /// End after the Session has ended, instead of staying up until Ctrl-C.
     #[arg(long)]
@@ -54,19 +55,19 @@ pub struct Args {
     #[arg(long, value_enum, ignore_case = true, default_value_t = PowerArg::Pcs)]
     pub(super) power: PowerArg,
     /// Seconds that a node takes from power to its report.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = some_time)]
     pub(super) boot_time: f64,
     /// How unlike the nodes are: the slowest takes this share of the boot time longer.
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share_of_time)]
     pub(super) spread: f64,
     /// What goes wrong, see FAULTS below.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(super) faults: Vec<Fault>,
     /// How long the operator waits for a node at each step, in seconds. Default: that of the options, unless nodes have faults.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = some_time)]
     pub(super) boot_wait: Option<f64>,
     /// How long the Session may take, in seconds; then the demo fails.
-    #[arg(long, value_name = "SECONDS", default_value_t = 900.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 900.0, value_parser = some_time)]
     limit: f64,
     /// Run a kube-controller-manager too.
     #[arg(long)]
@@ -79,7 +80,20 @@ pub struct Args {
 impl Args {
     /// Reads the command line; ends the process for `--help` and mistakes.
     pub fn from_process() -> Self {
-        Self::parse()
+        let args = Self::parse();
+        if let Err(text) = args.check() {
+            Self::command().error(ErrorKind::ValueValidation, text).exit();
+        }
+        args
+    }
+
+    /// What one argument cannot tell by itself: before anything is built up, not after.
+    fn check(&self) -> Result<(), String> {
+        let (nodes, hurt) = (self.nodes, Trouble::of(&self.faults).nodes_hurt());
+        if hurt > nodes {
+            return Err(format!("--faults name {hurt} nodes, and --nodes is {nodes}; each fault has nodes of its own"));
+        }
+        Ok(())
     }
 
     pub(super) fn boot_time(&self) -> anyhow::Result<Duration> {
@@ -89,6 +103,27 @@ impl Args {
     pub(super) fn limit(&self) -> anyhow::Result<Duration> {
         seconds("limit", self.limit)
     }
+}
+
+fn some_nodes(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least one node is needed".to_owned()),
+        Ok(nodes) => Ok(nodes),
+        Err(_) => Err("not a number of nodes".to_owned()),
+    }
+}
+
+/// A day is more than any demo takes, and no sum of such times is too long for a clock.
+const LONGEST: f64 = 86_400.0;
+
+fn some_time(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0 && *seconds <= LONGEST);
+    seconds.ok_or_else(|| format!("not a number of seconds between 0 and {LONGEST}"))
+}
+
+fn share_of_time(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share: &f64| (0.0..=100.0).contains(share));
+    share.ok_or_else(|| "not a number from 0 to 100, for example 0.5".to_owned())
 }
 
 fn seconds(flag: &str, value: f64) -> anyhow::Result<Duration> {
@@ -160,5 +195,36 @@ impl From<ProfileArg> for Profile {
             ProfileArg::Dev => Self::Dev,
             ProfileArg::Release => Self::Release,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_shown_is_refused_before_anything_is_started() {
+        for (line, named) in [
+            ("--nodes 0", "at least one node"),
+            ("--nodes many", "not a number of nodes"),
+            ("--boot-time 0", "not a number of seconds"),
+            ("--boot-time=-3", "not a number of seconds"),
+            ("--boot-time NaN", "not a number of seconds"),
+            ("--spread=-1", "from 0 to 100"),
+            ("--boot-wait inf", "not a number of seconds"),
+            ("--limit 1e30", "not a number of seconds"),
+            ("--operation Configure", "invalid value"),
+        ] {
+            let error = Args::try_parse_from(std::iter::once("demo").chain(line.split(' '))).unwrap_err().to_string();
+            assert!(error.contains(named), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn faults_need_nodes_of_their_own() {
+        let check = |line: &str| Args::try_parse_from(std::iter::once("demo").chain(line.split(' '))).unwrap().check();
+        assert_eq!(check("--nodes 5 --faults never-reports=2,stuck=3"), Ok(()));
+        let error = check("--nodes 4 --faults never-reports=2,stuck=3").unwrap_err();
+        assert!(error.contains("name 5 nodes"), "{error}");
     }
 }

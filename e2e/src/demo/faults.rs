@@ -40,8 +40,8 @@ impl FromStr for Fault {
             "stuck" => nodes(Faults { ignores_soft_off: true, ..Faults::default() }),
             "cfs-fails" => nodes(Faults { cfs_fails: true, ..Faults::default() }),
             "outage" => outage(value).map(Self::Outage),
-            "latency" => number(name, value).map(Self::Latency),
-            "errors" => number(name, value).map(Self::Errors),
+            "latency" => seconds(name, value).map(|delay| Self::Latency(delay.as_secs_f64())),
+            "errors" => share(name, value).map(Self::Errors),
             "kill" => seconds(name, value).map(Self::Kill),
             _ => Err(format!("{name}: no such fault; --help lists them")),
         }
@@ -50,6 +50,11 @@ impl FromStr for Fault {
 
 fn number<T: FromStr>(name: &str, value: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("{name}: {value} is not a number"))
+}
+
+fn share(name: &str, value: &str) -> Result<f64, String> {
+    let share = Some(number(name, value)?).filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("{name}: {value} is not a share from 0 to 1"))
 }
 
 fn seconds(name: &str, value: &str) -> Result<Duration, String> {
@@ -94,6 +99,11 @@ impl Trouble {
             }
         }
         all
+    }
+
+    /// How many nodes have faults.
+    pub(super) fn nodes_hurt(&self) -> usize {
+        self.nodes.iter().map(|(count, _)| *count).fold(0, usize::saturating_add)
     }
 
     /// Whether nodes have faults, so that deadlines will pass.
@@ -160,6 +170,9 @@ mod tests {
             ("outage=PCS", "NAME:SECONDS"),
             ("outage=PCS:0", "not a number of seconds"),
             ("outage=PCS:3:sulk", "no kind sulk"),
+            ("latency=-1", "not a number of seconds"),
+            ("errors=20", "not a share from 0 to 1"),
+            ("errors=NaN", "not a share from 0 to 1"),
         ] {
             let error = parse(word).unwrap_err();
             assert!(error.contains(named), "{word}: {error}");
