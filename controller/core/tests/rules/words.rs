@@ -315,6 +315,24 @@ mod nodes {
 }
 
 #[test]
+fn nodes_that_two_boot_sets_fit_and_a_provider_without_passthrough_are_warned_of() {
+    let mut desk = boot(1);
+    let uid = "doubtful".into();
+    desk.world.fold_session(seen("doubtful", desk.now, SessionSpec::new(Operation::Boot, "template")), desk.now);
+    let _ = desk.pass();
+    let mut read = setup(2, "new", "", &[0, 1]);
+    let mut second = read.template.boot_sets[0].clone();
+    (second.name, second.rootfs_provider) = ("second".into(), Some("sbps".into()));
+    read.artifacts.insert("second".into(), read.artifacts["compute"].clone());
+    read.template.boot_sets.push(second);
+    assert_eq!(desk.world.fold_setup(&uid, Ok(read), desk.now), Some(uid.clone()));
+    let Stage::Recording(recording) = &desk.world.sessions[&uid].stage else { panic!("not set up") };
+    let warnings = recording.plan.warnings.join("\n");
+    assert!(warnings.contains("More than one boot set fits x1000c0s0b0n[0-1]; the last one is used."), "{warnings}");
+    assert!(warnings.contains("rootfsProviderPassthrough: is missing; without it nodes do not find their root file system"), "{warnings}");
+}
+
+#[test]
 fn a_retry_of_a_session_that_nobody_knows_says_so() {
     let mut desk = boot(1);
     let spec = SessionSpec { retry_of: Some("boot-x1".into()), ..SessionSpec::new(Operation::Boot, "template") };
