@@ -114,6 +114,8 @@ pub struct Task {
     configured_timeouts: HashMap<bos_services::Service, Duration>,
     /// The options as they were last taken up, to log what changes.
     known_options: BootOptionsSpec,
+    /// The stop switch is set, and was seen first then.
+    stopped_since: Option<Timestamp>,
     refreshed: Instant,
     settled: Instant,
     counted: Option<Instant>,
@@ -160,6 +162,7 @@ impl Task {
             put_off: 0,
             configured_timeouts,
             known_options: BootOptionsSpec::default(),
+            stopped_since: None,
             refreshed: Instant::now(),
             settled: Instant::now(),
             counted: None,
@@ -302,7 +305,12 @@ impl Task {
         self.counted = Some(Instant::now());
         let (nodes, sessions) = self.views.counts();
         let up = |service: &Service| (service.label(), self.world.services.down(*service).is_none());
-        let services = Service::ALL.iter().filter(|service| self.world.services.has(**service)).map(up).collect();
+        let other = match self.world.power_service.service() {
+            Service::Capmc => Service::Pcs,
+            _ => Service::Capmc,
+        };
+        let ours = |service: &&Service| self.world.services.has(**service) && **service != other;
+        let services = Service::ALL.iter().filter(ours).map(up).collect();
         self.telemetry.set_counts(nodes, sessions, services);
     }
 
@@ -546,6 +554,8 @@ impl Task {
     /// Sets or lifts the stop switch, for what is decided and for calls that wait for a connection.
     pub fn set_emergency_stop(&mut self, set: bool) {
         self.world.emergency_stop = set;
+        let now = self.now();
+        self.stopped_since = set.then(|| self.stopped_since.unwrap_or(now));
         self.services.stop.set(set);
         self.telemetry.emergency_stop.store(set, std::sync::atomic::Ordering::Relaxed);
     }

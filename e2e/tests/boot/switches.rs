@@ -106,6 +106,11 @@ pub async fn stop_switch(bench: &Bench, range: Range<usize>) -> Result {
     bench.rig.set_options(&json!({"powerOnsPerSecond": 0})).await?;
     assert_eq!(outcome(&bench.ended("stopped").await?), "Succeeded/Succeeded");
     bench.assert_commands(&mark, &nodes, Commands::ONE_ON);
+    let of_it = ["get", "events", "--field-selector", "involvedObject.name=stopped", "-o", "jsonpath={.items[*].reason}"];
+    let reasons = bench.rig.kubectl(&of_it).await?;
+    for reason in ["EmergencyStop", "EmergencyStopLifted"] {
+        assert_eq!(reasons.split(' ').filter(|said| *said == reason).count(), 1, "{reason}: {reasons}");
+    }
     Ok(())
 }
 

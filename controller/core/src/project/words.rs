@@ -97,11 +97,12 @@ impl View<'_> {
     /// A call that was made, as far as anybody knows.
     fn asked(&self, what: &str, power: &str) -> String {
         let service = self.world.power_service;
-        let sent = self.drive.action.is_some_and(|issued| issued.accepted);
-        if sent {
+        if self.drive.action.is_some_and(|issued| issued.accepted) {
             format!("{what} was asked for; {service} does not show it {power} yet.")
+        } else if self.node.batch.is_some() {
+            format!("{what} is being asked for.")
         } else {
-            format!("{what} is being asked for, and {service} has not said yes; it may have been carried out.")
+            format!("{what} was asked for, and {service} has not said yes; it may have been carried out.")
         }
     }
 

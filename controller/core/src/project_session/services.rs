@@ -6,7 +6,7 @@ use bos_crds::reasons;
 use crate::health::{Outage, Service, TRIED_AGAIN};
 use crate::model::World;
 use crate::session::{Session, SessionEnd, Stage};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, span_text};
 
 /// Whether a Session needs a service at any time. A Shutdown needs HSM and power only (rule 14).
 #[must_use]
@@ -94,7 +94,10 @@ fn outage_text(service: Service, outage: &Outage) -> String {
     let (from, words) = (outage.since.clock(), outage.words());
     match outage.until {
         None => format!("{service} is not available since {from}: {words}; {TRIED_AGAIN}, no attempt is used"),
-        Some(until) => format!("{service} was not available from {from} to {}: {words}; no attempt was used", until.clock()),
+        Some(until) => {
+            let span = span_text(until.since(outage.since));
+            format!("{service} was not available for {span} from {from} on: {words}; no attempt was used")
+        }
     }
 }
 

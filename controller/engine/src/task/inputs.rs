@@ -39,11 +39,11 @@ impl Task {
         let defaults = BootOptionsSpec::default();
         let spec = object.map_or(&defaults, |object| &object.spec);
         let (options, problems) = convert::options(spec, &self.world.options);
-        tell::tell_options(&self.known_options, spec);
-        self.known_options.clone_from(spec);
         let doubts = convert::doubts(spec);
-        for doubt in &doubts {
-            tracing::warn!(doubt, "BootOptions");
+        // Not again when only the status is new.
+        if self.known_options != *spec {
+            tell::tell_options(&self.known_options, spec, &doubts);
+            self.known_options.clone_from(spec);
         }
         for problem in &problems {
             tracing::error!(problem, "BootOptions");

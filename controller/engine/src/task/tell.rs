@@ -6,6 +6,7 @@ use bos_core::model::EndKind;
 use bos_core::project_session;
 use bos_core::running::{Dispatch, Order};
 use bos_core::session::{SessionEnd, SessionOutcome};
+use bos_core::time::span_text;
 use bos_crds::{FailureGroup, Outcome as Ending, SessionPhase};
 
 use super::*;
@@ -29,9 +30,16 @@ impl Task {
                 self.publish(&session.uid, Severity::Warning, project_session::unavailable(service), &note);
             }
             for (service, outage, until) in project_session::recovered(&self.world, session, WORTH_AN_EVENT) {
-                let (from, until) = (outage.since.clock(), until.clock());
-                let note = format!("{service} is available again; it was not from {from} to {until}. No attempt was used.");
+                let (from, span) = (outage.since.clock(), span_text(until.since(outage.since)));
+                let note = format!("{service} is available again; it was not for {span} from {from} on. No attempt was used.");
                 self.publish(&session.uid, Severity::Normal, reasons::SERVICE_BACK, &note);
+            }
+            if let Some(since) = self.stopped_since.filter(|_| project_session::switches_power(session)) {
+                let (name, namespace) = (bos_crds::labels::EMERGENCY_STOP, &self.world.install_namespace);
+                let since = since.clock();
+                let note =
+                    format!("Since {since} the ConfigMap {name} in namespace {namespace} stops all power actions. Delete it to go on.");
+                self.publish(&session.uid, Severity::Warning, reasons::EMERGENCY_STOP, &note);
             }
             if session.running().is_some_and(|run| run.mass_timeout.is_some()) {
                 let note = "Many nodes fell silent together; none is power-cycled for it. A person decides: condition MassBootTimeout says which nodes, until when they are waited for, and what can be done.";
@@ -102,7 +110,9 @@ impl Task {
     /// The plan is made; it is written next.
     pub(super) fn tell_set_up(&self, session: &bos_core::session::Session, plan: &bos_core::plan::Plan) {
         let excluded: usize = plan.excluded.values().map(Vec::len).sum();
-        let sets: Vec<String> = plan.boot_sets.iter().map(|set| format!("{} {} {}", set.name, set.nodes.len(), set.image)).collect();
+        let of_image = |image: &str| if image.is_empty() { String::new() } else { format!(" with {image}") };
+        let sets = plan.boot_sets.iter().map(|set| format!("{}: {}{}", set.name, set.nodes.len(), of_image(&set.image)));
+        let sets: Vec<String> = sets.collect();
         let (title, nodes, boot_sets) = (session.title(), plan.len(), sets.join("; "));
         tracing::info!(session = title, nodes, excluded, boot_sets, template_generation = plan.template_generation, "session set up");
         for warning in &plan.warnings {
@@ -131,20 +141,17 @@ impl Task {
         self.publish(&session.uid, severity, reason, &note);
     }
 
-    /// The stop switch was set or lifted: says so in the log and on every Session that it holds up.
+    /// The stop switch was set or lifted: says so in the log, and on every Session that it held up that it is lifted.
     pub(super) fn tell_stop_switch(&self, set: bool, now: Timestamp) {
-        let (name, namespace, at) = (bos_crds::labels::EMERGENCY_STOP, &self.world.install_namespace, now.clock());
-        let (severity, reason, note) = if set {
+        let (name, namespace) = (bos_crds::labels::EMERGENCY_STOP, &self.world.install_namespace);
+        if set {
             tracing::warn!(configmap = name, %namespace, "stop switch set: no power action is sent until the ConfigMap is deleted");
-            let note = format!("Since {at} the ConfigMap {name} in namespace {namespace} stops all power actions. Delete it to go on.");
-            (Severity::Warning, reasons::EMERGENCY_STOP, note)
-        } else {
-            tracing::warn!(configmap = name, %namespace, "stop switch lifted: power actions go on");
-            let note = format!("The ConfigMap {name} in namespace {namespace} was deleted at {at}; power actions go on.");
-            (Severity::Normal, reasons::EMERGENCY_STOP_LIFTED, note)
-        };
+            return;
+        }
+        tracing::warn!(configmap = name, %namespace, "stop switch lifted: power actions go on");
+        let note = format!("The ConfigMap {name} in namespace {namespace} was deleted at {}; power actions go on.", now.clock());
         for session in self.world.sessions.values().filter(|session| project_session::switches_power(session)) {
-            self.publish(&session.uid, severity, reason, &note);
+            self.publish(&session.uid, Severity::Normal, reasons::EMERGENCY_STOP_LIFTED, &note);
         }
     }
 
@@ -206,10 +213,13 @@ const fn words_of(action: bos_core::model::PowerAction) -> &'static str {
     }
 }
 
-/// One line for each option whose value changed.
-pub(super) fn tell_options(before: &BootOptionsSpec, after: &BootOptionsSpec) {
+/// One line for each option whose value changed, and for each value that is likely a mistake.
+pub(super) fn tell_options(before: &BootOptionsSpec, after: &BootOptionsSpec, doubts: &[String]) {
     for (option, from, to) in changed_options(before, after) {
         tracing::info!(option, %from, %to, "BootOptions changed");
+    }
+    for doubt in doubts {
+        tracing::warn!(doubt, "BootOptions");
     }
 }
 
