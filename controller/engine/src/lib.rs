@@ -4,6 +4,7 @@
 mod again;
 pub mod applications;
 pub mod boot_set;
+mod change;
 pub mod clients;
 mod convert;
 mod dispatch;

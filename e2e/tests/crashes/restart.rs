@@ -44,7 +44,7 @@ async fn events(bench: &Bench, session: &str, reason: &str) -> anyhow::Result<Ve
     let about = |event: &Event| event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(session);
     let all = api.list(&ListParams::default()).await?.items;
     let said = all.into_iter().filter(|event| about(event) && event.reason.as_deref() == Some(reason));
-    Ok(said.filter_map(|event| event.note).collect())
+    Ok(said.map(|event| event.note.unwrap_or_default()).collect())
 }
 
 async fn nothing_to_do(bench: &Bench) -> anyhow::Result<Problems> {

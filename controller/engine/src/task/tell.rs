@@ -10,7 +10,7 @@ use bos_core::time::span_text;
 use bos_crds::{FailureGroup, Outcome as Ending, SessionPhase};
 
 use super::*;
-use crate::views::SessionChange;
+use crate::change::SessionChange;
 
 /// A shorter outage is no Event: it is in the condition and in the log.
 const WORTH_AN_EVENT: Duration = Duration::from_secs(2);
