@@ -56,7 +56,7 @@ impl World {
         }
         self.discovery.fault = None;
         let first = !std::mem::replace(&mut self.discovery.complete, true);
-        self.note_inventory(&snapshot);
+        self.note_inventory(&snapshot, now);
         if first {
             // Until now nobody could tell that HSM does not know them.
             let unknown: Vec<NodeId> = self.nodes_where(|node| node.facts.is_none()).collect();
@@ -73,13 +73,16 @@ impl World {
     }
 
     /// Takes what a believed inventory says of each node: new ones, changed ones, and those it does not list any more.
-    pub(crate) fn note_inventory(&mut self, snapshot: &Snapshot) {
+    pub(crate) fn note_inventory(&mut self, snapshot: &Snapshot, now: Timestamp) {
         for (xname, facts) in &snapshot.nodes {
             let id = self.intern(xname);
             let locked = snapshot.locked.contains(xname);
             let known = self.node(id).is_some_and(|node| node.facts.as_ref() == Some(facts) && node.locked == locked);
             if let Some(node) = if known { None } else { self.node_mut(id) } {
                 node.seen_in_inventory(facts, locked);
+                if node.replaced {
+                    self.unstage_replaced(id, now);
+                }
             }
         }
         let gone: Vec<NodeId> = self.nodes_where(|node| node.vanished_from(snapshot)).collect();

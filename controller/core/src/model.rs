@@ -15,6 +15,7 @@ use crate::health::{PowerService, Services};
 use crate::options::Options;
 use crate::resolve::Facts;
 use crate::session::Session;
+use crate::tenants::Tenants;
 use crate::time::Timestamp;
 use crate::xname::Xname;
 
@@ -375,6 +376,8 @@ pub struct World {
     pub emergency_stop: bool,
     /// Names of sessions that ran already, per namespace and name (rule 5).
     pub ran: HashMap<(Arc<str>, Arc<str>), SessionUid>,
+    /// Tenants of the machine.
+    pub tenants: Tenants,
     /// Namespace the operator is installed in.
     pub install_namespace: Arc<str>,
     /// Nodes of which something was asked by hand that is still to be answered.

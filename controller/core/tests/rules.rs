@@ -21,6 +21,8 @@ mod safety;
 mod staging;
 #[path = "rules/take_over.rs"]
 mod take_over;
+#[path = "rules/tenants.rs"]
+mod tenants;
 #[path = "rules/truth.rs"]
 mod truth;
 #[path = "rules/words.rs"]

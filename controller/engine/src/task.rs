@@ -542,6 +542,7 @@ impl Task {
             News::Session(seen) => self.fold_sessions(seen, now),
             News::Component(seen) => self.fold_components(seen, now),
             News::Options(seen) => self.fold_options(seen),
+            News::Tenants(all) => self.set_tenants(all),
             News::EmergencyStop(set) if set == self.world.emergency_stop => {}
             News::EmergencyStop(set) => {
                 self.set_emergency_stop(set);
