@@ -138,6 +138,8 @@ pub struct Node {
     pub locked: bool,
     /// What its status says of it from before this process: enough to see that another node is in its place.
     pub before: Identity,
+    /// Hardware addresses of its interfaces; empty where HSM knows none.
+    pub macs: BTreeSet<Arc<str>>,
     /// Another node was put in its place: nothing that was known of the old one holds.
     pub replaced: bool,
     /// Whether its BootComponent exists.
@@ -211,6 +213,7 @@ impl Node {
             facts: None,
             locked: false,
             before: Identity::default(),
+            macs: BTreeSet::new(),
             replaced: false,
             recorded: false,
             power: None,

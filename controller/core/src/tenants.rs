@@ -25,16 +25,16 @@ pub struct Tenant {
 pub struct Tenants {
     /// By namespace. One that two tenants claim is nobody's.
     by_namespace: BTreeMap<Arc<str>, Option<Arc<Tenant>>>,
-    /// When they were asked for last; None where the cluster knows no tenants.
+    /// When they were asked for last.
     asked: Option<Timestamp>,
 }
 
 impl Tenants {
-    /// All there are, asked for at this time; None where the cluster knows no tenants.
+    /// All there are, asked for at this time.
     #[must_use]
-    pub fn new(all: Option<Vec<Tenant>>, asked: Timestamp) -> Self {
-        let mut tenants = Self { asked: all.as_ref().map(|_| asked), ..Self::default() };
-        for tenant in all.unwrap_or_default().into_iter().map(Arc::new) {
+    pub fn new(all: Vec<Tenant>, asked: Timestamp) -> Self {
+        let mut tenants = Self { asked: Some(asked), ..Self::default() };
+        for tenant in all.into_iter().map(Arc::new) {
             for namespace in &tenant.namespaces {
                 tenants.by_namespace.entry(namespace.clone()).and_modify(|known| *known = None).or_insert_with(|| Some(tenant.clone()));
             }

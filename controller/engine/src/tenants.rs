@@ -39,7 +39,7 @@ struct Resource {
     xnames: Vec<String>,
 }
 
-/// Reads the tenants until `cancel` is cancelled; None where the cluster knows no tenants.
+/// Reads the tenants until `cancel` is cancelled.
 pub async fn follow(client: Client, news: mpsc::Sender<News>, cancel: CancellationToken) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -60,14 +60,15 @@ pub async fn follow(client: Client, news: mpsc::Sender<News>, cancel: Cancellati
     }
 }
 
-async fn all(client: &Client) -> Result<Option<Vec<Tenant>>, String> {
+/// All tenants; none where the cluster does not know the kind.
+async fn all(client: &Client) -> Result<Vec<Tenant>, String> {
     let groups = bounded(CALL_TIMEOUT, client.list_api_groups()).await.map_err(|error| error.message())?;
-    let Some(group) = groups.groups.into_iter().find(|group| group.name == GROUP) else { return Ok(None) };
-    let Some(version) = group.preferred_version.or_else(|| group.versions.into_iter().next()) else { return Ok(None) };
+    let Some(group) = groups.groups.into_iter().find(|group| group.name == GROUP) else { return Ok(Vec::new()) };
+    let Some(version) = group.preferred_version.or_else(|| group.versions.into_iter().next()) else { return Ok(Vec::new()) };
     let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, &version.version, "Tenant"), "tenants");
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
     let list = bounded(CALL_TIMEOUT, api.list(&ListParams::default())).await.map_err(|error| error.message())?;
-    Ok(Some(list.items.iter().filter_map(tenant).collect()))
+    Ok(list.items.iter().filter_map(tenant).collect())
 }
 
 /// A tenant whose status cannot be read owns nothing.

@@ -70,8 +70,8 @@ pub enum News {
     Options(Seen<BootOptions>),
     /// Whether the emergency stop is set.
     EmergencyStop(bool),
-    /// All tenants; None where the cluster knows none.
-    Tenants(Option<Vec<Tenant>>),
+    /// All tenants.
+    Tenants(Vec<Tenant>),
 }
 
 /// The streams, by the kind they watch.

@@ -19,7 +19,7 @@ fn tenant(name: &str, nodes: &[usize]) -> Tenant {
 }
 
 /// A Session in the namespace of a tenant, in a World of four nodes where the tenants are known since `asked`.
-fn with(tenants: Option<Vec<Tenant>>, asked: Timestamp) -> (World, Timestamp) {
+fn with(tenants: Vec<Tenant>, asked: Timestamp) -> (World, Timestamp) {
     let mut world = world(4, START);
     world.discovery.complete = true;
     world.install_namespace = "bos".into();
@@ -53,39 +53,39 @@ fn set_up(world: &mut World, now: Timestamp, listed: &[usize]) {
 
 #[test]
 fn a_session_in_a_tenants_namespace_begins() {
-    let (mut world, now) = with(Some(vec![tenant("blue", &[0, 1])]), START);
+    let (mut world, now) = with(vec![tenant("blue", &[0, 1])], START);
     assert!(bos_core::pass::run(&mut world, now).contains(&Effect::SetUp(UID.into())));
 }
 
 #[test]
 fn one_in_nobodys_namespace_does_not() {
-    let (mut world, now) = with(None, START);
+    let (mut world, now) = with(Vec::new(), START + 2 * MINUTE);
     let _ = bos_core::pass::run(&mut world, now);
     assert_eq!(ended(&world).0, reasons::NAMESPACE_NOT_ALLOWED);
 }
 
 #[test]
 fn a_tenant_that_has_just_been_made_is_waited_for() {
-    let (mut world, now) = with(Some(Vec::new()), START);
+    let (mut world, now) = with(Vec::new(), START);
     let _ = bos_core::pass::run(&mut world, now);
     let Stage::Pending(pending) = stage(&world) else { panic!() };
     assert_eq!(&*pending.waiting, "Waiting to hear whether namespace blue-users belongs to a tenant.");
     let later = now + Duration::from_secs(15);
-    world.tenants = Tenants::new(Some(vec![tenant("blue", &[0])]), later);
+    world.tenants = Tenants::new(vec![tenant("blue", &[0])], later);
     assert!(bos_core::pass::run(&mut world, later + SECOND).contains(&Effect::SetUp(UID.into())));
 }
 
 #[test]
 fn and_refused_when_none_was_made() {
-    let (mut world, now) = with(Some(Vec::new()), START);
-    world.tenants = Tenants::new(Some(Vec::new()), now + SECOND);
+    let (mut world, now) = with(Vec::new(), START);
+    world.tenants = Tenants::new(Vec::new(), now + SECOND);
     let _ = bos_core::pass::run(&mut world, now + 2 * SECOND);
     assert_eq!(ended(&world).0, reasons::NAMESPACE_NOT_ALLOWED);
 }
 
 #[test]
 fn a_namespace_that_two_tenants_claim_is_nobodys() {
-    let (mut world, now) = with(Some(vec![tenant("blue", &[0]), tenant("green", &[1])]), START + 2 * MINUTE);
+    let (mut world, now) = with(vec![tenant("blue", &[0]), tenant("green", &[1])], START + 2 * MINUTE);
     let _ = bos_core::pass::run(&mut world, now);
     let (reason, message) = ended(&world);
     assert!(reason == reasons::NAMESPACE_NOT_ALLOWED && message.contains("More than one tenant"), "{message}");
@@ -93,7 +93,7 @@ fn a_namespace_that_two_tenants_claim_is_nobodys() {
 
 #[test]
 fn a_listed_node_of_somebody_else_fails_the_session() {
-    let (mut world, now) = with(Some(vec![tenant("blue", &[0, 1])]), START);
+    let (mut world, now) = with(vec![tenant("blue", &[0, 1])], START);
     set_up(&mut world, now, &[0, 2]);
     let (reason, message) = ended(&world);
     assert_eq!(reason, reasons::NOT_OWNED_BY_TENANT);
@@ -102,7 +102,7 @@ fn a_listed_node_of_somebody_else_fails_the_session() {
 
 #[test]
 fn groups_and_roles_mean_the_tenants_nodes_and_the_others_are_counted() {
-    let (mut world, now) = with(Some(vec![tenant("blue", &[0, 3])]), START);
+    let (mut world, now) = with(vec![tenant("blue", &[0, 3])], START);
     set_up(&mut world, now, &[]);
     let Stage::Recording(recording) = stage(&world) else { panic!("{:?}", stage(&world)) };
     let nodes: Vec<_> = recording.plan.nodes().map(|(_, name)| name.clone()).collect();
@@ -112,7 +112,7 @@ fn groups_and_roles_mean_the_tenants_nodes_and_the_others_are_counted() {
 
 #[test]
 fn with_no_node_of_its_own_left_it_says_why() {
-    let (mut world, now) = with(Some(vec![tenant("blue", &[])]), START);
+    let (mut world, now) = with(vec![tenant("blue", &[])], START);
     set_up(&mut world, now, &[]);
     let (reason, message) = ended(&world);
     assert!(reason == reasons::NO_NODES && message.contains("4 NotOwnedByTenant"), "{message}");
@@ -120,7 +120,7 @@ fn with_no_node_of_its_own_left_it_says_why() {
 
 #[test]
 fn the_install_namespace_is_bound_to_no_tenant() {
-    let (mut world, now) = with(Some(vec![tenant("blue", &[0])]), START);
+    let (mut world, now) = with(vec![tenant("blue", &[0])], START);
     world.fold_session(seen("admin", now, SessionSpec::new(Operation::Boot, "template")), now);
     let read = setup(4, "new", "", &[2, 3]);
     assert!(world.fold_setup(&"admin".into(), Ok(read), now).is_some());

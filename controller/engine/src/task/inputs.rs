@@ -37,7 +37,7 @@ impl Task {
     }
 
     /// The tenants, as read just now.
-    pub fn set_tenants(&mut self, all: Option<Vec<Tenant>>) {
+    pub fn set_tenants(&mut self, all: Vec<Tenant>) {
         // They were asked for a little before: nobody is refused for that.
         self.world.tenants = Tenants::new(all, self.clock.now() - CALL_TIMEOUT);
     }
