@@ -7,6 +7,7 @@ use std::time::Duration;
 use bos_core::batch::Task;
 use bos_core::health::PowerService;
 use bos_core::model::{ConfigRecord, ConfigStatus, Digest, NodeId, Power, PowerAction, SessionUid, Token};
+use bos_core::resolve::Snapshot;
 use bos_core::time::Timestamp;
 
 use super::fixture::{START, digest};
@@ -110,6 +111,8 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) nodes: Vec<Hardware>,
+    /// What HSM says.
+    pub(crate) inventory: Snapshot,
     /// The artifacts each token stands for.
     pub(crate) tokens: BTreeMap<Token, Digest>,
     pub(crate) transitions: BTreeMap<Arc<str>, Transition>,
@@ -132,6 +135,7 @@ impl Site {
         Self {
             reserved: vec![START; nodes.len()],
             reserves: scenario.power == PowerService::Pcs,
+            inventory: super::hsm::inventory(nodes.len()),
             nodes,
             tokens: tokens.into(),
             transitions: BTreeMap::new(),
@@ -239,7 +243,7 @@ impl Site {
     }
 
     fn part(&mut self, id: NodeId, action: PowerAction, now: Timestamp, rng: &mut Rng) -> (Part, Option<Timestamp>) {
-        let reserved = self.reserved[id.0 as usize] > now;
+        let reserved = self.reserved[id.0 as usize] > now || self.locked(id);
         let confirm = self.sampling.as_secs().max(15);
         let node = &mut self.nodes[id.0 as usize];
         let part = |after: u64, result| Part { node: id, done_at: now + Duration::from_secs(after), result };
