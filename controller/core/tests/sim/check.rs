@@ -247,16 +247,25 @@ impl Checker {
                 assert_ne!(plan.operation, PlannedOperation::Shutdown, "a shutdown powers nothing on");
                 assert!(sent.stored, "rule 6: no boot parameters since the last power-on of {node:?}");
                 if let Some((PowerAction::On, at)) = last {
-                    assert!(person || failed || self.passed(at, |options| options.max_power_on_wait, now), "rule 7: powered on twice: {node:?}");
+                    assert!(
+                        person || failed || self.passed(at, |options| options.max_power_on_wait, now),
+                        "rule 7: powered on twice: {node:?}"
+                    );
                 }
             }
             (_, Some((PowerAction::On, at))) => {
                 assert!(!sent.acknowledged || person, "rule 7: {node:?} reported the right image and is switched off");
-                assert!(person || self.passed(at, |options| options.max_boot_wait, now), "rule 8: {node:?} is cycled before its boot deadline");
+                assert!(
+                    person || self.passed(at, |options| options.max_boot_wait, now),
+                    "rule 8: {node:?} is cycled before its boot deadline"
+                );
                 self.silent_cycle(uid, &plan, node, now);
             }
             (_, Some((_, at))) => {
-                assert!(failed || self.passed(at, |options| options.max_power_off_wait, now), "rule 4: {node:?} is asked again, or forced off, too early")
+                assert!(
+                    failed || self.passed(at, |options| options.max_power_off_wait, now),
+                    "rule 4: {node:?} is asked again, or forced off, too early"
+                )
             }
             (_, None) => {
                 assert_eq!(action, PowerAction::SoftOff, "the first power-off of {node:?} is not a graceful one");

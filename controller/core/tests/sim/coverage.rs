@@ -329,7 +329,12 @@ impl Sim {
             session.running().and_then(|run| run.boot_set_of(token)).is_some_and(|boot_set| boot_set == drive.boot_set)
         });
         let again = node.reported.as_ref().is_some_and(|report| report.token == *token);
-        self.note(if again { Input::ReportAgain } else if right { Input::ReportRight } else { Input::ReportWrong }, [id]);
+        let input = match (again, right) {
+            (true, _) => Input::ReportAgain,
+            (false, true) => Input::ReportRight,
+            (false, false) => Input::ReportWrong,
+        };
+        self.note(input, [id]);
     }
 
     pub(crate) fn note_pass(&mut self, before: BeforePass) {
@@ -400,7 +405,11 @@ impl Sim {
 
     fn note_configuration(&mut self, nodes: &[NodeId], read: &[(NodeId, ConfigRecord)]) {
         for id in nodes {
-            let wanted = self.world.as_ref().and_then(|world| world.driver(*id)).and_then(|(session, drive)| session.configuration_of(drive.boot_set));
+            let wanted = self
+                .world
+                .as_ref()
+                .and_then(|world| world.driver(*id))
+                .and_then(|(session, drive)| session.configuration_of(drive.boot_set));
             let input = match read.iter().find(|(of, _)| of == id) {
                 None => Input::ConfigAbsent,
                 Some((_, record)) if wanted.is_none_or(|wanted| wanted != record.desired) => Input::ConfigDiffers,
@@ -446,7 +455,12 @@ impl Sim {
             Command::Hold(index, hold) => self.note(if hold { Input::HoldNode } else { Input::ReleaseNode }, node(index)),
             Command::Retune(..) => self.note_driven(Input::OptionsEdited),
             // Noted when the operator learns of it.
-            Command::Lock(..) | Command::Disable(..) | Command::Empty(..) | Command::Unlist(..) | Command::Replace(_) | Command::Deaf(_) => {}
+            Command::Lock(..)
+            | Command::Disable(..)
+            | Command::Empty(..)
+            | Command::Unlist(..)
+            | Command::Replace(_)
+            | Command::Deaf(_) => {}
         }
     }
 }

@@ -17,7 +17,7 @@ impl Scenario {
         let mut scenario = Self::random(seed);
         let mut rng = Rng::new(seed ^ 0xc0de);
         let count = scenario.quirks.len();
-        if seed % 3 == 0 {
+        if seed.is_multiple_of(3) {
             scenario.power = PowerService::Capmc;
         }
         scenario.options.discovery_frequency = Duration::from_secs(rng.pick(&[20, 60]));
@@ -34,21 +34,61 @@ impl Scenario {
                 *sick = if rng.chance(150) { Quirk::RefusedByBss } else { quirk(&mut rng) };
             }
         }
-        scenario.outages = (0..rng.between(2, 5)).map(|_| outage(&mut rng, later)).collect();
+        scenario.commands.clear();
+        theme(&mut rng, &mut scenario);
+        scenario.outages = (0..rng.between(3, 6)).map(|_| outage(&mut rng, later)).collect();
         scenario.noise = rng.pick(&[0, 30, 30, 200]);
         scenario.omissions = rng.pick(&[0, 30]);
         scenario.forgotten = rng.pick(&[0, 100]);
-        let (least, most) = rng.pick(&[(1, 10), (10, 40), (30, 80)]);
+        let (least, most) = rng.pick(&[(1, 10), (10, 30), (20, 60)]);
         scenario.crash_at = Some(u32::try_from(rng.between(least, most)).unwrap());
-        scenario.commands.clear();
+        let count = scenario.quirks.len();
         for _ in 0..rng.pick(&[0, 1, 2]) {
             people(&mut rng, &mut scenario, count);
         }
-        for _ in 0..rng.pick(&[0, 1, 2, 4]) {
+        for _ in 0..rng.pick(&[0, 1, 2, 4, 6]) {
             change(&mut rng, &mut scenario, count);
         }
+        let shift = Duration::from_secs(rng.pick(&[0, 0, 150, 350]));
+        scenario.commands.iter_mut().for_each(|(when, _)| *when = *when + shift);
         scenario.commands.sort_by_key(|(when, _)| *when);
         scenario
+    }
+}
+
+/// What is seldom met by chance alone fills some histories: with nodes that stay silent, stay on, are not in CFS and so on, and with
+/// an operator that cannot hear.
+fn theme(rng: &mut Rng, scenario: &mut Scenario) {
+    let until = at(rng.pick(&[200, 400, 100_000]));
+    let (share, quirk) = match scenario.seed % 16 {
+        0 => (500, Quirk::NeverReports),
+        1 | 2 => (300, Quirk::IgnoresSoftOff),
+        3 | 4 => (400, Quirk::NotInCfs(until)),
+        5 => (400, Quirk::PowerUnknown(until)),
+        6 => (300, Quirk::ConfigFails),
+        7 => (300, Quirk::TaskFailsOnce),
+        8 | 9 => (250, rng.pick(&[Quirk::NeverReports, Quirk::SlowBoot(Duration::from_secs(300))])),
+        _ => return,
+    };
+    if quirk == Quirk::NeverReports && share == 500 {
+        let more = 24_usize.saturating_sub(scenario.quirks.len());
+        scenario.quirks.extend(vec![Quirk::None; more]);
+        scenario.before.extend(vec![Before::Off; more]);
+        let all = 0..scenario.quirks.len();
+        scenario.sessions.iter_mut().for_each(|session| session.nodes = all.clone().collect());
+    }
+    for sick in &mut scenario.quirks[1..] {
+        if rng.chance(share) {
+            *sick = quirk;
+        }
+    }
+    if matches!(scenario.seed % 16, 8 | 9) {
+        let from = rng.between(60, 400);
+        scenario.commands.extend([(at(from), Command::Deaf(true)), (at(from + rng.between(60, 500)), Command::Deaf(false))]);
+    }
+    if matches!(scenario.seed % 16, 1 | 2) {
+        scenario.sessions[0].operation = rng.pick(&[Operation::Reboot, Operation::Shutdown]);
+        scenario.before.fill(Before::Runs("old"));
     }
 }
 
@@ -85,7 +125,8 @@ fn change(rng: &mut Rng, scenario: &mut Scenario, count: usize) {
 impl Sim {
     /// Faults that were met: outages in which something was asked of the service, and nodes with something wrong that were driven.
     pub(crate) fn faults(&self) -> usize {
-        let sick = self.scenario.quirks.iter().zip(0..).filter(|(quirk, node)| **quirk != Quirk::None && self.check.was_taken(NodeId(*node)));
+        let sick =
+            self.scenario.quirks.iter().zip(0..).filter(|(quirk, node)| **quirk != Quirk::None && self.check.was_taken(NodeId(*node)));
         self.met.len() + sick.count()
     }
 

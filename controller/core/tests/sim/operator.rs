@@ -112,6 +112,8 @@ pub(crate) struct Sim {
     /// A session took nodes on which the other one was at work.
     pub(crate) overlapped: bool,
     pub(crate) coverage: Coverage,
+    /// Length of every journal that was written.
+    pub(crate) written: Vec<usize>,
     /// In memory only: writes under way and what the next ones carry.
     pub(crate) writing: BTreeMap<SessionUid, Write>,
     waiting_batches: BTreeMap<SessionUid, Vec<BatchId>>,
@@ -153,6 +155,7 @@ impl Sim {
             met: BTreeSet::new(),
             overlapped: false,
             coverage: Coverage::default(),
+            written: Vec::new(),
             writing: BTreeMap::new(),
             waiting_batches: BTreeMap::new(),
             waiting_reports: BTreeMap::new(),
@@ -409,6 +412,7 @@ impl Sim {
         }
         let Some(write) = self.writing.remove(uid) else { return };
         if !write.bytes.is_empty() {
+            self.written.push(write.bytes.len());
             self.journals.insert(uid.clone(), write.bytes);
         }
         if let Some(world) = &self.world {

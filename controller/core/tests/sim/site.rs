@@ -259,7 +259,13 @@ impl Site {
             (_, Quirk::PowerUnknown(until)) if now < until => (part(60, failed("BMC unreachable")), None),
             (PowerAction::On, Quirk::NeverPowersOn) => (part(60, failed("still off")), None),
             (PowerAction::SoftOff, Quirk::IgnoresSoftOff) => (part(90, failed("still on")), None),
-            // PCS confirms from what it samples, so never before its own status says the same.
+            // PCS confirms from what it samples, so never before its own status says the same. Of a node that is off already, though it
+            // still says that it is on, it knows with its next sample.
+            (PowerAction::SoftOff | PowerAction::ForceOff, _) if !node.on => {
+                let sampled = (node.last_change() + self.sampling).since(now).as_secs() + 5;
+                let longest = if action == PowerAction::SoftOff { (5, 20) } else { (1, 5) };
+                (part(sampled, Task::Succeeded), Some(now + Duration::from_secs(rng.between(longest.0, longest.1))))
+            }
             (PowerAction::SoftOff, _) => (part(20 + confirm, Task::Succeeded), Some(now + Duration::from_secs(rng.between(5, 20)))),
             _ => (part(5 + confirm, Task::Succeeded), Some(now + Duration::from_secs(rng.between(1, 5)))),
         }
