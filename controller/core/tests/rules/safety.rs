@@ -286,6 +286,38 @@ mod rule_08_silence {
         assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
     }
 
+    /// It was to be cycled when nodes could be heard, and something held the power-off up.
+    #[test]
+    fn nor_when_nobody_listens_any_more_until_its_power_off_leaves() {
+        let mut desk = silent(1);
+        desk.world.nodes[0].suspended = true;
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.drive(0).phase, Phase::PoweringOff);
+        desk.wait(MINUTE);
+        desk.world.reports.listening_since = Some(desk.now);
+        desk.world.nodes[0].suspended = false;
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.drive(0).hold.map(|hold| hold.reason), Some(HoldReason::ReportPathDown));
+        desk.wait(MINUTE);
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+    }
+
+    #[test]
+    fn nor_is_a_power_off_that_was_lost_asked_for_again_while_nobody_listens() {
+        let mut desk = silent(1);
+        let call = desk.one();
+        desk.answer(call.id, Outcome::Unknown { detail: "reset".into() });
+        desk.wait(desk.world.options.max_power_off_wait);
+        desk.world.reports.listening_since = Some(desk.now);
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        desk.wait(MINUTE);
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+    }
+
     #[test]
     fn a_node_that_reports_something_else_is_alive() {
         let mut desk = boot(1);

@@ -20,6 +20,9 @@ use super::site::{By, Site};
 /// A call leaves within this after it was decided: it waits for the journal.
 const RECORDED: Duration = Duration::from_secs(2);
 
+/// A node that was turned away comes again within this.
+const HEARD_AGAIN: Duration = Duration::from_secs(50);
+
 /// What one session has sent about one node.
 #[derive(Debug, Clone, Default)]
 struct Sent {
@@ -64,6 +67,8 @@ pub(crate) struct Checker {
     /// Until when PCS behind CAPMC may be at work on a node that it switches off.
     resting: BTreeMap<NodeId, Timestamp>,
     by_person: BTreeMap<NodeId, Timestamp>,
+    /// When reports were turned away.
+    refused: Vec<Timestamp>,
     crashed: bool,
     pub(crate) deleted: BTreeSet<SessionUid>,
     /// Nodes that a session took, at whatever time.
@@ -89,6 +94,7 @@ impl Checker {
             unanswered: BTreeMap::new(),
             resting: BTreeMap::new(),
             by_person: BTreeMap::new(),
+            refused: Vec::new(),
             crashed: false,
             deleted: BTreeSet::new(),
             took: BTreeSet::new(),
@@ -115,6 +121,11 @@ impl Checker {
         let next = self.options.iter().skip(1).map(|(until, _)| Some(*until)).chain([None]);
         let then = self.options.iter().zip(next).filter(|((from, _), until)| *from <= at && until.is_none_or(|until| until > decided));
         then.map(|((_, options), _)| span(options)).min().is_none_or(|span| now >= at + span)
+    }
+
+    /// A report was turned away: for a while silence proves nothing.
+    pub(crate) fn turned_away(&mut self, now: Timestamp) {
+        self.refused.push(now);
     }
 
     /// Whether a session took a node.
@@ -325,6 +336,10 @@ impl Checker {
 
     fn silent_cycle(&mut self, uid: &SessionUid, plan: &Plan, node: NodeId, now: Timestamp) {
         let window = self.options.iter().map(|(_, options)| options.max_boot_wait).min().unwrap_or_default();
+        // One that was turned away while the call was recorded comes too late.
+        let lately = |at: &Timestamp| now < *at + HEARD_AGAIN && *at + RECORDED < now;
+        let deaf = plan.evidence == Evidence::NodeReport && self.refused.iter().any(lately);
+        assert!(!deaf, "rule 8: {node:?} is cycled for its silence while reports were turned away");
         let cycles = self.silent_cycles.entry(uid.clone()).or_default();
         cycles.push((node, now));
         let together = cycles.iter().filter(|(_, at)| now.since(*at) < window / 2).map(|(node, _)| node).collect::<BTreeSet<_>>().len();

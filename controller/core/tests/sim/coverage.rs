@@ -1,5 +1,6 @@
 //! Which inputs reached nodes in which displayed status, counted over all histories.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use bos_core::batch::{BatchId, Outcome, Progress, Task};
@@ -381,8 +382,12 @@ impl Sim {
     /// Notes what an event is for the nodes that it names.
     pub(crate) fn note_event(&mut self, event: &Event) {
         match event {
-            Event::Power(life, _, _, read) if *life == self.life => match read {
-                Ok(read) => read.iter().for_each(|(id, power, _)| self.note(power_input(*power), [*id])),
+            Event::Power(life, nodes, _, read) if *life == self.life => match read {
+                Ok(read) => {
+                    read.iter().for_each(|(id, power, _)| self.note(power_input(*power), [*id]));
+                    let named: BTreeSet<_> = read.iter().map(|(id, ..)| *id).collect();
+                    self.note(Input::PowerUnknown, nodes.iter().copied().filter(|id| !named.contains(id)));
+                }
                 Err(fault) => self.note_away(fault.service),
             },
             Event::Config(life, nodes, _, read) if *life == self.life => match read {

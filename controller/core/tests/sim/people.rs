@@ -87,6 +87,7 @@ impl Sim {
     pub(crate) fn refused(&mut self, node: NodeId) -> bool {
         if self.deaf {
             self.note(Input::ReportRefused, [node]);
+            self.check.turned_away(self.now);
             self.fold(self.life, |world, now| world.reports.listening_since = Some(now));
         }
         self.deaf
