@@ -28,7 +28,7 @@ const KEPT: &[u64] = &[
 const KEPT_CAPMC: &[u64] = &[2334, 6667, 8832, 9861, 13444, 13759, 28854];
 
 /// The same, crowded.
-const KEPT_CROWDED: &[u64] = &[576, 1688, 6873, 7145, 7272, 9561, 13170, 13352, 14553, 14856, 15609];
+const KEPT_CROWDED: &[u64] = &[576, 1688, 6873, 7145, 7272, 9561, 13170, 13352, 14553, 14856, 15609, 93988];
 
 fn run(scenario: Scenario) -> Sim {
     let mut sim = Sim::new(scenario);

@@ -27,6 +27,8 @@ const HEARD_AGAIN: Duration = Duration::from_secs(50);
 #[derive(Debug, Clone, Default)]
 struct Sent {
     last: Option<(PowerAction, Timestamp)>,
+    /// The power-on before the last, if that one touched the node.
+    on_before: Option<Timestamp>,
     /// The task of the last power call, once the service has one.
     task: Option<Arc<str>>,
     /// Boot parameters stored since the last power-on.
@@ -223,6 +225,12 @@ impl Checker {
                 continue;
             }
             let sent = self.sent(&dispatch.session, *node);
+            match sent.last {
+                Some((PowerAction::On, at)) if !sent.task.as_ref().is_some_and(|id| untouched(site, id, *node)) => {
+                    sent.on_before = Some(at)
+                }
+                _ => {}
+            }
             sent.last = Some((action, now));
             sent.task = None;
             if action == PowerAction::On {
@@ -265,6 +273,9 @@ impl Checker {
                 }
             }
             (_, Some((PowerAction::On, at))) => {
+                // One that was refused without touching the node is none: what counts is the one before it, which was taken for failed.
+                let refused = sent.task.as_ref().is_some_and(|id| untouched(site, id, node));
+                let at = sent.on_before.filter(|_| refused).unwrap_or(at);
                 assert!(!sent.acknowledged || person, "rule 7: {node:?} reported the right image and is switched off");
                 assert!(
                     person || self.passed(at, |options| options.max_boot_wait, now),
