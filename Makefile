@@ -65,7 +65,7 @@ histories: ## Play many random histories of the decisions in virtual time: HISTO
 	@echo "== $(HISTORIES) random histories of each kind"
 	@BOS_SIM_HISTORIES=$(HISTORIES) cargo test -p bos-core --test simulation histories
 
-mutants: control-plane ## Break each rule on purpose and see the tests fail: ONLY=07- for one rule (half an hour for all)
+mutants: ## Break each rule on purpose and see the tests fail: ONLY=07- for one rule (about an hour for all)
 	@hack/mutants/run.sh
 
 mutants-check:

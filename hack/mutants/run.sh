@@ -92,13 +92,17 @@ check "$tree" || die "see above"
 # --- running
 
 # Our own crates are built again for every mutant, so that a quick build counts more than quick tests.
-quick=(--config profile.dev.opt-level=0 --config profile.dev.debug=false --config 'profile.dev.package."*".opt-level=1')
+quick=()
+for crate in bos-crds bos-core bos-services bos-engine; do
+  quick+=(--config "profile.dev.package.$crate.opt-level=0")
+done
 
 in_tree() { (cd "$tree" && "$@") >"$log" 2>&1 9>&-; }
 
 build() {
   local arguments
   if needs_programs "$1"; then
+    in_tree hack/control-plane/build.sh || return 1
     in_tree cargo build "${quick[@]}" --workspace --bins || return 1
   fi
   while IFS= read -r arguments; do

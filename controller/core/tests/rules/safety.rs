@@ -31,6 +31,7 @@ use bos_core::model::Power;
 use bos_core::model::PowerAction;
 use bos_core::model::SessionUid;
 use bos_core::model::Token;
+use bos_core::model::World;
 use bos_core::plan::PlannedOperation;
 use bos_core::running::Order;
 use bos_core::session::SessionOutcome;
@@ -416,6 +417,18 @@ mod rule_09_inventory {
         assert_eq!(world.fold_setup(&"one".into(), Ok(setup(10, "new", "", &[0, 1])), at(2)), None);
         assert!(matches!(&world.sessions[&"one".into()].stage, Stage::Pending(pending) if pending.waiting.contains("10 nodes")));
         assert_eq!(world.fold_setup(&"one".into(), Ok(setup(20, "new", "", &[0, 1])), at(9)), Some("one".into()));
+    }
+
+    #[test]
+    fn and_is_not_begun_before_the_first_one_that_is_believed() {
+        let mut world = World { install_namespace: "bos".into(), ..World::default() };
+        world.fold_session(seen("one", at(0), SessionSpec::new(Operation::Boot, "template")), at(0));
+        let sets_up = |effects: Vec<Effect>| effects.iter().any(|effect| matches!(effect, Effect::SetUp(_)));
+        assert!(!sets_up(bos_core::pass::run(&mut world, at(1))));
+        world.fold_inventory(Ok(inventory(0)), at(2));
+        assert!(!sets_up(bos_core::pass::run(&mut world, at(3))));
+        world.fold_inventory(Ok(inventory(2)), at(40));
+        assert!(sets_up(bos_core::pass::run(&mut world, at(41))));
     }
 }
 

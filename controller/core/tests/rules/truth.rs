@@ -224,6 +224,34 @@ mod rule_04_deadlines {
         assert_eq!(desk.drive(0).action.unwrap().boot_by.since(desk.now), left);
     }
 
+    /// A node that was asked to go off, by a session that began to be asked then.
+    fn asked_to_go_off() -> Desk {
+        let mut desk = Desk::new(1, plan(PlannedOperation::Shutdown, 1, "", ""));
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        let call = desk.one();
+        desk.answer(call.id, Outcome::Accepted { transition: "transition".into() });
+        desk.tasks(&call, Task::Open);
+        desk
+    }
+
+    #[test]
+    fn nor_does_it_cut_the_power_of_a_node_that_is_going_off() {
+        let mut desk = asked_to_go_off();
+        desk.world.options.max_power_off_wait = SECOND;
+        desk.wait(MINUTE);
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+    }
+
+    #[test]
+    fn nor_does_our_downtime_for_one_that_is_going_off() {
+        let mut desk = asked_to_go_off();
+        let left = desk.drive(0).action.unwrap().power_by.since(desk.now);
+        desk.restart(60 * MINUTE);
+        assert_eq!(desk.drive(0).action.unwrap().power_by.since(desk.now), left);
+    }
+
     #[test]
     fn the_time_until_a_call_may_leave_does_not_count() {
         let mut desk = boot(1);

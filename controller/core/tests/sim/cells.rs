@@ -1,7 +1,7 @@
 //! The committed list of cells that histories must reach, and of those that they cannot reach, with the reason.
 //!
 //! A line is `reached STATUS STATUS: INPUT INPUT`, `seldom ...` for what only a long run must reach, or, with the reason,
-//! `never STATUS STATUS: INPUT INPUT | why.`
+//! `never ...: ... | why.` for what cannot happen, and `chance ...: ... | what it takes.` for a coincidence that nobody waits for.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,7 @@ enum Say {
     Reached,
     Seldom,
     Never,
+    Chance,
 }
 
 /// Where the counts and the list disagree. Each cell must be in the list once. `long`: after so many histories that what is seldom
@@ -41,7 +42,7 @@ pub(crate) fn disagreements(coverage: &Coverage, list: &str, long: bool) -> Vec<
                     wrong.push(format!("{row:?} x {input:?} was reached {count} times, and is said never to be"))
                 }
                 None => wrong.push(format!("{row:?} x {input:?} is not listed; it was reached {count} times")),
-                Some(_) => {}
+                Some(Say::Reached | Say::Seldom | Say::Never | Say::Chance) => {}
             }
         }
     }
@@ -56,6 +57,7 @@ fn parse(line: &str) -> Option<(Say, Vec<(Row, Input)>)> {
         "reached" => Say::Reached,
         "seldom" => Say::Seldom,
         "never" if why.ends_with('.') => Say::Never,
+        "chance" if why.ends_with('.') => Say::Chance,
         _ => return None,
     };
     let rows: Option<Vec<Row>> = head.map(|name| Row::ALL.into_iter().find(|row| format!("{row:?}") == name)).collect();
