@@ -456,7 +456,8 @@ mod tests {
     #[test]
     fn nor_is_a_state_that_says_nothing() {
         for state in ["", "undefined", "Undefined", "paused"] {
-            let body = format!(r#"{{"status":[{{"xname":"x1c0s0b0n0","powerState":"{state}","managementState":"available","error":""}}]}}"#);
+            let body =
+                format!(r#"{{"status":[{{"xname":"x1c0s0b0n0","powerState":"{state}","managementState":"available","error":""}}]}}"#);
             let readings = parse_status(body.as_bytes(), &[x("x1c0s0b0n0")]).unwrap();
             assert!(matches!(readings.get("x1c0s0b0n0"), Some(Reading::Undefined { .. })), "{state:?}: {readings:?}");
         }

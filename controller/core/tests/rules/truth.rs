@@ -24,6 +24,7 @@ use bos_core::model::Phase;
 use bos_core::model::Power;
 use bos_core::model::PowerAction;
 use bos_core::model::Token;
+use bos_core::plan::Evidence;
 use bos_core::plan::PlannedOperation;
 use bos_core::plan::RunningPolicy;
 use bos_core::running::Order;
@@ -138,6 +139,24 @@ mod rule_03_booted_on_evidence {
         assert_eq!((desk.end(0), desk.drive(0).booted), (None, None));
         assert_eq!(desk.report(0, &token()), ReportNeeds::Journal(desk.uid.clone()));
         let _ = desk.pass();
+        assert_eq!(desk.end(0), Some((EndKind::Succeeded, "")));
+    }
+
+    /// HSM may go on calling a node Ready that was switched off and on.
+    #[test]
+    fn ready_all_along_is_no_success() {
+        let mut desk = boot_with(1, |plan| plan.evidence = Evidence::HsmReady);
+        desk.powered_on();
+        let says = |desk: &mut Desk, ready: bool| {
+            desk.wait(SECOND);
+            desk.world.fold_states(&[NodeId(0)], desk.now, Ok(vec![(NodeId(0), ready)]), desk.now);
+            let _ = desk.pass();
+        };
+        says(&mut desk, true);
+        assert_eq!((desk.end(0), desk.drive(0).booted), (None, None));
+        says(&mut desk, false);
+        assert_eq!((desk.end(0), desk.drive(0).booted), (None, None));
+        says(&mut desk, true);
         assert_eq!(desk.end(0), Some((EndKind::Succeeded, "")));
     }
 
