@@ -13,6 +13,8 @@ mod desk;
 mod fixture;
 #[path = "rules/order.rs"]
 mod order;
+#[path = "rules/pure.rs"]
+mod pure;
 #[path = "rules/records.rs"]
 mod records;
 #[path = "rules/safety.rs"]
