@@ -46,7 +46,7 @@ use crate::session::Operation;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", priority = 1),
 )]
 pub struct BootComponentSpec {
-    /// What the node should run. Written by Sessions; a person may write it too, and then sets a new run. Changing it alone does nothing to the node. Left out: nothing is wanted.
+    /// What the node should run. Written by Sessions; a person may write it too, and then sets a new run. Changing it alone does nothing to the node. Left out: nothing is wanted, and a new run is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub desired_state: Option<DesiredState>,
@@ -61,14 +61,14 @@ pub struct BootComponentSpec {
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub session: Option<SessionRef>,
 
-    /// A token: the node is driven towards its desired state when this differs from status.run. Any new text starts one run with fresh attempts, for example the time of day. To retry a failed node by hand, set a new one.
+    /// A token: the node is driven towards its desired state when this differs from status.run. Any new text of at most 40 characters starts one run with fresh attempts, for example the time of day. To retry a failed node by hand, set a new one. In an object that is created, restored or tracked by a GitOps tool it asks for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = 1, max = 40))]
     pub run: Option<String>,
 
     /// A token: the staged state is applied when this differs from status.appliedStaged. Any new text applies it once, for example the time of day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = 1, max = 40))]
     pub apply_staged: Option<String>,
 
     /// Most attempts of each power action in one run, instead of defaultRetryPolicy of the BootOptions. 0 fails at once.

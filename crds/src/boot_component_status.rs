@@ -95,7 +95,7 @@ pub struct BootComponentStatus {
     #[serde(default)]
     pub enabled: bool,
 
-    /// The spec.run that was last taken up. While it differs from spec.run the node waits to be driven.
+    /// The spec.run that was last taken up, or refused as next says. While it differs from spec.run the node waits to be driven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub run: Option<String>,

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use bos_crds::{Operation, SessionSpec};
 
+use crate::health::Service;
 use crate::model::{Attempts, Digest, Node, NodeId, SessionUid, World};
 use crate::plan::{ByHand, PLAN_VERSION, Plan, PlannedBootSet, PlannedOperation, RunningPolicy};
 use crate::resolve::{Exclusion, Rules, excluded};
 use crate::session::{Recording, Session, Stage};
 use crate::time::Timestamp;
-use crate::want::{Effect, Want};
+use crate::want::Want;
 
 /// Changes of many BootComponents that come together become one run.
 const GATHERED: Duration = Duration::from_secs(1);
@@ -48,7 +49,9 @@ pub struct Wish {
     /// `spec.run`.
     pub run: Option<Arc<str>>,
     /// `spec.desiredState`.
-    pub goal: Goal,
+    pub goal: Option<Goal>,
+    /// A GitOps tool tracks the object.
+    pub tracked: bool,
     /// `spec.session`.
     pub session: Option<SessionUid>,
     /// `spec.applyStaged`.
@@ -60,7 +63,7 @@ pub struct Wish {
 /// What a BootComponent asks for, and how far that got.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Asked {
-    /// `status.run`: the last run that was taken up.
+    /// `status.run`: the last run that was taken up, or refused.
     pub taken: Option<Arc<str>>,
     /// `status.appliedStaged`: the last request to apply its staged state that was answered.
     pub applied: Option<Arc<str>>,
@@ -68,8 +71,10 @@ pub struct Asked {
     pub wish: Wish,
     /// Since when.
     pub since: Timestamp,
-    /// The run for which a plan is being written.
-    pub planning: Option<Arc<str>>,
+    /// The run for which a plan is being written, and whose plan that is.
+    pub planning: Option<(Arc<str>, SessionUid)>,
+    /// What `spec.run` says still, until a newer run is written over it.
+    pub overwritten: Option<Arc<str>>,
     /// Why the last request was not carried out; empty if it was.
     pub refused: Arc<str>,
 }
@@ -80,13 +85,17 @@ impl Asked {
     pub fn new_run(&self) -> Option<&Arc<str>> {
         let run = self.wish.run.as_ref()?;
         let of_session = self.wish.session.as_ref().is_some_and(|session| session.0 == *run);
-        let known = of_session || self.taken.as_ref() == Some(run) || self.planning.as_ref() == Some(run);
-        (!known).then_some(run)
+        let known = [&self.taken, &self.overwritten].into_iter().any(|known| known.as_ref() == Some(run));
+        (!of_session && !known && !self.is_planned(run)).then_some(run)
     }
 
     /// A request to apply the staged state that was not answered yet.
     fn new_application(&self) -> Option<&Arc<str>> {
-        self.wish.apply.as_ref().filter(|token| self.applied.as_ref() != Some(token))
+        self.wish.apply.as_ref().filter(|token| self.applied.as_ref() != Some(token) && !self.is_planned(token))
+    }
+
+    fn is_planned(&self, run: &Arc<str>) -> bool {
+        self.planning.as_ref().is_some_and(|(planned, _)| planned == run)
     }
 
     /// The run that was taken up last is the one that was to apply the staged state.
@@ -117,23 +126,28 @@ pub struct Group {
 /// Answers what BootComponents ask for.
 #[must_use]
 pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
-    if !world.discovery.complete {
+    let asking = || world.asked.iter().filter_map(|id| Some((*id, world.node(*id)?)));
+    let due = asking().any(|(_, node)| now >= node.asked.since + GATHERED);
+    // Locks and roles are read afresh, as for a Session (rule 9).
+    if !due || !world.discovery.complete || asking().any(|(_, node)| world.discovery.accepted < node.asked.since) {
         return Vec::new();
     }
     let mut wants = Vec::new();
+    let mut applied = Vec::new();
     let mut groups: BTreeMap<Goal, Vec<(NodeId, Arc<str>)>> = BTreeMap::new();
-    let asking = world.asked.iter().filter_map(|id| Some((*id, world.node(*id)?)));
-    for (id, node) in asking.filter(|(_, node)| now >= node.asked.since + GATHERED) {
+    for (id, node) in asking() {
         if let Some(token) = node.asked.new_application() {
-            wants.push(Want::ApplyStaged(id, token.clone()));
+            applied.push((id, token.clone()));
         } else if let Some(run) = node.asked.new_run() {
             match (hindrance(world, id, node), &node.asked.wish.session) {
-                (Some(why), _) if *node.asked.refused == *why => {}
                 (Some(why), _) => wants.push(Want::Refuse(id, why.into())),
                 (None, Some(_)) => wants.push(Want::DriveAgain(id)),
-                (None, None) => groups.entry(node.asked.wish.goal.clone()).or_default().push((id, run.clone())),
+                (None, None) => groups.entry(node.asked.wish.goal.clone().unwrap_or_default()).or_default().push((id, run.clone())),
             }
         }
+    }
+    if !applied.is_empty() {
+        wants.push(Want::ApplyStaged(applied));
     }
     wants.extend(groups.into_iter().map(|(goal, nodes)| {
         let operation = if goal.artifacts.is_some() { PlannedOperation::Boot } else { PlannedOperation::Shutdown };
@@ -144,9 +158,13 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
 
 /// Why a new run is not taken up.
 fn hindrance(world: &World, id: NodeId, node: &Node) -> Option<String> {
-    match &node.asked.wish.session {
-        Some(uid) => world.not_again(id, node, uid),
-        None => world.not_to_be_driven(node).or_else(|| world.not_bootable(&node.asked.wish.goal)),
+    const TRACKED: &str = "spec.run is new, but a GitOps tool tracks this object and would ask for it again and again. Use a Session.";
+    const NOTHING: &str = "spec.run is new, but spec.desiredState is not set, so nothing is wanted. To switch the node off, set it without artifacts: {\"image\": \"\"}.";
+    match (&node.asked.wish.session, &node.asked.wish.goal) {
+        (Some(uid), _) => world.not_again(id, node, uid),
+        (None, _) if node.asked.wish.tracked => Some(TRACKED.to_owned()),
+        (None, None) => Some(NOTHING.to_owned()),
+        (None, Some(goal)) => world.not_to_be_driven(node).or_else(|| world.not_bootable(goal)),
     }
 }
 
@@ -157,6 +175,11 @@ impl World {
         let Some(node) = self.nodes.get_mut(id.0 as usize) else { return };
         let nothing_new = || Asked { taken: wish.run.clone(), applied: wish.apply.clone(), ..Asked::default() };
         node.asked = shown.unwrap_or_else(nothing_new);
+        if let Some(drive) = &node.drive {
+            // What drives it is newer than whatever its new object says.
+            node.asked.overwritten.clone_from(&wish.run);
+            node.asked.taken = Some(drive.run.clone());
+        }
     }
 
     /// The spec of a BootComponent was seen, by somebody else's hand.
@@ -169,23 +192,33 @@ impl World {
             node.asked.since = now;
             node.asked.refused = "".into();
         }
+        if node.asked.overwritten != wish.run {
+            node.asked.overwritten = None;
+        }
         node.asked.wish = wish;
         node.asked.note_applied();
         self.touched.insert(id);
         self.note_asked(id);
+        if self.asked.contains(&id) {
+            self.discovery.due = self.discovery.due.min(now);
+        }
     }
 
     /// A node is driven with this run from now on: whoever asked for it is answered.
     pub(crate) fn answer_asked(&mut self, id: NodeId, session: &SessionUid, run: &Arc<str>) {
-        let by_hand = self.sessions.get(session).is_some_and(|session| session.by_hand);
+        let known = self.sessions.get(session);
+        let (by_hand, created) = known.map_or((true, Timestamp::default()), |session| (session.by_hand, session.created));
         let Some(node) = self.nodes.get_mut(id.0 as usize) else { return };
-        node.asked.taken = Some(run.clone());
-        // What an older request said is overwritten.
-        node.asked.wish.run = Some(run.clone());
-        node.asked.wish.session = (!by_hand).then(|| session.clone());
-        node.asked.planning = node.asked.planning.take().filter(|planned| planned != run);
-        node.asked.refused = "".into();
-        node.asked.note_applied();
+        let asked = &mut node.asked;
+        // What was asked after a Session came is newer than that, and stays.
+        let newer = asked.new_run().is_some_and(|asking| asking != run) && (by_hand || asked.since > created + Duration::from_secs(1));
+        asked.taken = Some(run.clone());
+        asked.overwritten = asked.wish.run.clone().filter(|written| !newer && written != run);
+        asked.planning = asked.planning.take().filter(|(planned, _)| planned != run);
+        if !newer {
+            asked.refused = "".into();
+        }
+        asked.note_applied();
         self.note_asked(id);
     }
 
@@ -201,13 +234,16 @@ impl World {
     pub(crate) fn refuse_asked(&mut self, id: NodeId, why: Arc<str>) {
         if let Some(node) = self.node_mut(id) {
             node.asked.refused = why;
+            // For good: a new run asks anew.
+            node.asked.taken = node.asked.new_run().cloned().or_else(|| node.asked.taken.take());
         }
+        self.note_asked(id);
     }
 
     /// A request to apply the staged state of a node was answered, with nothing done.
     pub(crate) fn refuse_application(&mut self, id: NodeId, token: &Arc<str>, why: &str) {
-        self.refuse_asked(id, format!("Its staged state was not applied: {why}").into());
         if let Some(node) = self.node_mut(id) {
+            node.asked.refused = format!("Its staged state was not applied: {why}").into();
             node.asked.applied = Some(token.clone());
         }
         self.note_asked(id);
@@ -245,7 +281,13 @@ impl World {
 
     /// Why nothing can be booted to get there.
     pub(crate) fn not_bootable(&self, goal: &Goal) -> Option<String> {
-        let digest = goal.artifacts.as_deref()?;
+        if !goal.configuration.is_empty() && !self.services.has(Service::Cfs) {
+            return Some("It is not driven. It names a configuration, and this site has no CFS.".to_owned());
+        }
+        let Some(digest) = goal.artifacts.as_deref() else {
+            let odd = !goal.configuration.is_empty();
+            return odd.then(|| "It is not driven. It names a configuration and no artifacts: a node that is off has none.".to_owned());
+        };
         self.artifacts_named(digest).is_none().then(|| {
             format!("It is not driven. No artifact set {digest} is known; copy spec.desiredState from a BootComponent, or use a Session.")
         })
@@ -260,14 +302,14 @@ impl World {
     }
 
     /// Makes the plan of a run without a Session. It begins when the plan is durable.
-    pub(crate) fn drive_by_hand(&mut self, group: Group, now: Timestamp) -> Option<Effect> {
+    pub(crate) fn drive_by_hand(&mut self, group: Group, now: Timestamp) -> Option<SessionUid> {
         let names: Vec<_> = group.nodes.iter().filter_map(|(id, run)| Some((*id, self.node(*id)?.xname.clone(), run.clone()))).collect();
         let artifacts = group.goal.artifacts.as_deref().map(|digest| self.artifacts_named(digest));
         if names.is_empty() || artifacts == Some(None) {
             return None;
         }
         self.last_sequence += 1;
-        let since = self.newest_owner(&group.nodes, now);
+        let since = self.newest();
         let uid = SessionUid(format!("hand-{}-{}", now.as_millis(), self.last_sequence).into());
         let set = PlannedBootSet {
             name: "by-hand".into(),
@@ -300,17 +342,19 @@ impl World {
         }
         for (id, _, run) in names {
             if let Some(node) = self.node_mut(id) {
-                node.asked.planning = Some(run);
+                node.asked.planning = Some((run, uid.clone()));
             }
             self.note_asked(id);
         }
-        Some(Effect::WritePlan(uid))
+        self.plans_due.insert(uid.clone());
+        Some(uid)
     }
 
-    /// Sessions are ordered by their creation in whole seconds, by the clock of the API server; what is asked now is newer than all.
-    fn newest_owner(&self, nodes: &[(NodeId, Arc<str>)], now: Timestamp) -> Timestamp {
-        let owners = nodes.iter().filter_map(|(id, _)| Some(self.node(*id)?.owner.as_ref()?.created));
-        owners.fold(now.whole_seconds(), Timestamp::max)
+    /// The newest creation that is known. Sessions are ordered by it, by the clock of the API server and in whole seconds, then by
+    /// appearance: what is asked now is newer than all that is known, and older than all that comes.
+    pub(crate) fn newest(&self) -> Timestamp {
+        let owners = self.nodes.iter().filter_map(|node| Some(node.owner.as_ref()?.created));
+        self.sessions.values().map(|session| session.created).chain(owners).max().unwrap_or_default()
     }
 
     /// A run without a Session object, new or as its plan says.
@@ -338,11 +382,17 @@ impl World {
         self.sessions.insert(uid.clone(), session);
     }
 
-    /// Whether every node of a run without a Session is shown with that run, and not as driven.
-    pub(crate) fn is_settled_by_hand(&self, plan: &Plan) -> bool {
+    /// Of a run without a Session nothing is left but its plan: it is over, or somebody removed its journal. Its nodes are left as
+    /// they are, and what their specs say of it is no new request.
+    pub(crate) fn give_up_by_hand(&mut self, plan: &Plan) {
         let runs = plan.by_hand.iter().flat_map(|by_hand| &by_hand.runs);
-        let node = |xname| self.by_name.get(xname).and_then(|id| self.node(*id));
-        plan.nodes().zip(runs).all(|((_, xname), run)| node(xname).is_none_or(|node| node.asked.taken.as_ref() == Some(run)))
+        for ((_, xname), run) in plan.nodes().zip(runs) {
+            let Some(id) = self.by_name.get(xname).copied() else { continue };
+            if let Some(node) = self.nodes.get_mut(id.0 as usize).filter(|node| node.asked.wish.run.as_ref() == Some(run)) {
+                node.asked.taken = Some(run.clone());
+            }
+            self.note_asked(id);
+        }
     }
 
     /// The session that a node's spec names drives it once more, with fresh attempts.
@@ -353,8 +403,9 @@ impl World {
         let Some(index) = running.slots.iter().position(|slot| slot.node == id) else { return };
         let place = u32::try_from(index).unwrap_or(u32::MAX);
         let Some(boot_set) = running.plan.member(place).map(|(boot_set, _)| boot_set) else { return };
-        let slot = &mut running.slots[index];
+        let Some(slot) = running.slots.get_mut(index) else { return };
         slot.run = Some(run.clone());
+        slot.since = Some(now);
         slot.end = None;
         self.touched_sessions.insert(uid.clone());
         self.journal_due.insert(uid.clone());

@@ -58,6 +58,7 @@ impl World {
             return Vec::new();
         }
         self.discovery.fault = None;
+        self.discovery.accepted = self.discovery.began;
         let first = !std::mem::replace(&mut self.discovery.complete, true);
         self.note_inventory(&snapshot, now);
         if first {
@@ -86,7 +87,11 @@ impl World {
             let other = !node.macs.is_empty() && node.macs.is_disjoint(&macs);
             node.macs = macs;
             if other {
+                let before = node.replaced;
                 node.was_replaced();
+                if before {
+                    continue;
+                }
                 self.unstage_replaced(id, now);
             }
         }
@@ -99,8 +104,9 @@ impl World {
             let locked = snapshot.locked.contains(xname);
             let known = self.node(id).is_some_and(|node| node.facts.as_ref() == Some(facts) && node.locked == locked);
             if let Some(node) = if known { None } else { self.node_mut(id) } {
+                let before = node.replaced;
                 node.seen_in_inventory(facts, locked);
-                if node.replaced {
+                if node.replaced && !before {
                     self.unstage_replaced(id, now);
                 }
             }

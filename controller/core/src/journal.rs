@@ -133,14 +133,10 @@ pub(crate) struct NodeEndRecord {
     pub(crate) age_ms: i64,
 }
 
+/// A run, when staged state was applied with it, when it began (both by the wall clock, in milliseconds), and its nodes. A tuple,
+/// for ten thousand nodes may have one each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct RunRecord {
-    pub(crate) run: Arc<str>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) applied_ms: Option<i64>,
-    pub(crate) nodes: String,
-}
+pub(crate) struct RunRecord(pub(crate) Arc<str>, pub(crate) Option<i64>, pub(crate) Option<i64>, pub(crate) String);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -216,15 +212,15 @@ pub fn snapshot(world: &World, session: &Session, now: Timestamp) -> Option<Jour
 
 /// Plans made by hand name the runs of their nodes themselves.
 fn run_records(run: &Run) -> Vec<RunRecord> {
-    let mut records: BTreeMap<(Arc<str>, Option<i64>), Vec<u32>> = BTreeMap::new();
+    type Key = (Arc<str>, Option<i64>, Option<i64>);
+    let mut records: BTreeMap<Key, Vec<u32>> = BTreeMap::new();
     for (index, slot) in (0_u32..).zip(&run.slots).filter(|_| run.plan.by_hand.is_none()) {
         if let Some(token) = &slot.run {
-            records.entry((token.clone(), slot.applied.map(Timestamp::as_millis))).or_default().push(index);
+            let key = (token.clone(), slot.applied.map(Timestamp::as_millis), slot.since.map(Timestamp::as_millis));
+            records.entry(key).or_default().push(index);
         }
     }
-    let record =
-        |((run, applied_ms), nodes): ((Arc<str>, Option<i64>), Vec<u32>)| RunRecord { run, applied_ms, nodes: ranges::encode(&nodes) };
-    records.into_iter().map(record).collect()
+    records.into_iter().map(|((run, applied, since), nodes)| RunRecord(run, applied, since, ranges::encode(&nodes))).collect()
 }
 
 impl Journal {
@@ -283,10 +279,12 @@ impl Journal {
     pub(crate) fn restore_runs(&self, slots: &mut [Slot]) {
         let bound = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         for record in &self.runs {
-            for index in ranges::decode(&record.nodes, bound).unwrap_or_default() {
+            let RunRecord(run, applied, since, nodes) = record;
+            for index in ranges::decode(nodes, bound).unwrap_or_default() {
                 if let Some(slot) = slots.get_mut(index as usize) {
-                    slot.run = Some(record.run.clone());
-                    slot.applied = record.applied_ms.map(Timestamp::from_millis);
+                    slot.run = Some(run.clone());
+                    slot.applied = applied.map(Timestamp::from_millis);
+                    slot.since = since.map(Timestamp::from_millis);
                 }
             }
         }

@@ -304,6 +304,10 @@ pub struct Discovery {
     pub due: Timestamp,
     /// At least one inventory has been accepted.
     pub complete: bool,
+    /// When the read under way began.
+    pub began: Timestamp,
+    /// When the read began that was accepted last.
+    pub accepted: Timestamp,
     /// Why the last answer was not believed (rule 9).
     pub fault: Option<Arc<str>>,
 }
@@ -383,6 +387,8 @@ pub struct World {
     pub tenants: Tenants,
     /// Namespace the operator is installed in.
     pub install_namespace: Arc<str>,
+    /// Runs by hand whose plans are to be written; then comes [`World::start_session`].
+    pub plans_due: BTreeSet<SessionUid>,
     /// Nodes of which something was asked by hand that is still to be answered.
     pub asked: BTreeSet<NodeId>,
     /// Nodes changed since the last projection.

@@ -84,6 +84,7 @@ impl World {
         match want {
             Want::ReadInventory => {
                 self.discovery.reading = true;
+                self.discovery.began = now;
                 return Some(Effect::ReadInventory);
             }
             Want::SetUp(uid) => {
@@ -136,14 +137,10 @@ impl World {
                     return Some(Effect::RemoveSession(uid));
                 }
             }
-            Want::DriveByHand(group) => return self.drive_by_hand(group, now),
+            Want::DriveByHand(group) => drop(self.drive_by_hand(group, now)),
             Want::DriveAgain(node) => self.drive_again(node, now),
             Want::Refuse(node, message) => self.refuse_asked(node, message),
-            Want::ApplyStaged(node, token) => {
-                if let Some(id) = self.apply_one(node, &token, now) {
-                    return Some(Effect::WritePlan(id));
-                }
-            }
+            Want::ApplyStaged(nodes) => self.apply_asked(&nodes, now),
             Want::Unstage(uid) => self.unstage_all(&uid, now),
             Want::Open { session, boot_set, work, nodes } => return self.open(session, boot_set, work, nodes, now),
         }

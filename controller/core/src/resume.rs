@@ -73,10 +73,14 @@ impl World {
         let mut order: BTreeMap<(Timestamp, u64, SessionUid), Stored> = BTreeMap::new();
         for stored in stored {
             if stored.plan.by_hand.is_some() {
-                let lost = matches!(stored.journal, StoredJournal::Lost);
-                if lost && self.is_settled_by_hand(&stored.plan) {
-                    // Over; the removal of its records was cut short.
-                    continue;
+                match stored.journal {
+                    // Nothing was sent. What asked for it asks again; a leader that was deposed may have left it.
+                    StoredJournal::Empty => continue,
+                    StoredJournal::Lost => {
+                        self.give_up_by_hand(&stored.plan);
+                        continue;
+                    }
+                    StoredJournal::Written(_) => {}
                 }
                 self.fold_by_hand(&stored.uid, &stored.plan, now);
                 there.insert(stored.uid.clone());

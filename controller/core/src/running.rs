@@ -1,5 +1,6 @@
 //! From a durable plan to a running session, and from a durable journal to a call that may leave.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::batch::{Batch, BatchId, BatchState, Work};
@@ -132,10 +133,16 @@ impl World {
     /// The boot by the session that drives the node now, if it is still to come up.
     fn boot_under_way(&self, id: NodeId) -> Option<Flight> {
         let (session, drive) = self.driver(id)?;
+        let unsent =
+            self.node(id)?.batch.and_then(|batch| self.batches.get(&batch)).is_some_and(|batch| batch.state == BatchState::Recording);
+        if unsent {
+            // It is withdrawn.
+            return None;
+        }
         let issued = drive.action.filter(|issued| issued.action == PowerAction::On && drive.booted.is_none())?;
         let run = session.run()?;
         let ours = run.tokens.iter().filter(|(_, set)| *set == drive.boot_set).map(|(token, _)| token);
-        let tokens = drive.inherited.iter().chain(ours).cloned().collect();
+        let tokens = drive.inherited.iter().chain(ours).cloned().collect::<BTreeSet<_>>().into_iter().collect();
         let artifacts = run.plan.boot_set(drive.boot_set).and_then(|set| set.artifacts.clone());
         Some(Flight { tokens, artifacts, issued, last_on: drive.last_on, down_seen: drive.down_seen })
     }
@@ -148,7 +155,7 @@ impl World {
         let same = wanted.is_some() && flight.artifacts.as_ref() == wanted && run.plan.operation == PlannedOperation::Boot;
         if same {
             for token in &flight.tokens {
-                if run.boot_set_of(token).is_none() {
+                if !run.stands_for(token, boot_set) {
                     run.tokens.push((token.clone(), boot_set));
                 }
             }
@@ -168,8 +175,11 @@ impl World {
 
     pub(crate) fn never_taken(&mut self, uid: &SessionUid, index: u32, kind: EndKind, reason: &str, message: &str, now: Timestamp) {
         let run = self.sessions.get_mut(uid).and_then(|session| session.running_mut());
-        if let Some(slot) = run.and_then(|run| run.slots.get_mut(index as usize)) {
-            slot.end = Some(End { kind, reason: reason.into(), message: message.into(), at: now });
+        let Some(slot) = run.and_then(|run| run.slots.get_mut(index as usize)) else { return };
+        slot.end = Some(End { kind, reason: reason.into(), message: message.into(), at: now });
+        let id = slot.node;
+        if let Some(node) = self.nodes.get_mut(id.0 as usize) {
+            node.asked.planning = node.asked.planning.take().filter(|(_, planned)| planned != uid);
         }
     }
 

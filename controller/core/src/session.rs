@@ -108,13 +108,15 @@ pub struct Slot {
     pub run: Option<Arc<str>>,
     /// Its staged state was applied then; the session is as new to this node as that.
     pub applied: Option<Timestamp>,
+    /// Its part began then, where that is not when the session began.
+    pub since: Option<Timestamp>,
 }
 
 impl Slot {
     /// A place of which nothing is known yet.
     #[must_use]
     pub const fn new(node: NodeId) -> Self {
-        Self { node, taken: false, end: None, power_cycled: false, cycled: false, run: None, applied: None }
+        Self { node, taken: false, end: None, power_cycled: false, cycled: false, run: None, applied: None, since: None }
     }
 
     /// In a staged session: its state waits to be applied.
@@ -291,6 +293,12 @@ impl Run {
     /// Nodes whose part is not over.
     pub fn open(&self) -> impl Iterator<Item = NodeId> {
         self.slots.iter().filter(|slot| slot.end.is_none()).map(|slot| slot.node)
+    }
+
+    /// Whether a token of this session stands for a boot set: two boot sets of one image may share it.
+    #[must_use]
+    pub fn stands_for(&self, token: &Token, boot_set: u16) -> bool {
+        self.tokens.iter().any(|(known, set)| known == token && *set == boot_set)
     }
 
     /// The boot set a token of this session stands for.

@@ -120,9 +120,9 @@ fn refusal(world: &World, session: &Session, now: Timestamp) -> Option<(&'static
     let spec = &session.spec;
     let allowed = &world.options.session_namespaces;
     let home = allowed.is_empty() && session.namespace == world.install_namespace;
-    let owned = world.tenants.of(&session.namespace).is_some();
-    if !home && !owned && !allowed.contains(&session.namespace) {
-        let why = if world.tenants.disputed(&session.namespace) { " More than one tenant claims it." } else { "" };
+    let (owned, disputed) = (world.tenants.of(&session.namespace).is_some(), world.tenants.disputed(&session.namespace));
+    if disputed || (!home && !owned && !allowed.contains(&session.namespace)) {
+        let why = if disputed { " More than one tenant claims it." } else { "" };
         let message = format!(
             "Sessions in namespace {} are not acted on.{why} Create it in namespace {}, or list the namespace in BootOptions sessionNamespaces.",
             session.namespace, world.install_namespace
@@ -164,7 +164,8 @@ impl World {
         let session = self.sessions.get(uid)?;
         let Stage::Pending(pending) = &session.stage else { return None };
         let waited = now.since(pending.since);
-        if session.stopping() {
+        // What may have changed while it was read, above all who owns the namespace, is judged again in the next pass.
+        if session.stopping() || refusal(self, session, now).is_some() {
             if let Stage::Pending(pending) = &mut self.sessions.get_mut(uid)?.stage {
                 pending.reading = false;
             }

@@ -4,17 +4,21 @@
 //! `spec.applyStaged` or by a workload manager's call; from then on it is driven like any other, as new as its application.
 //! `spec.stagedState` is complete in itself: it can be applied again when its Session is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bos_crds::reasons;
 
 use crate::by_hand::{Goal, Group, Parked};
 use crate::model::{EndKind, NodeId, Owner, SessionUid, World};
 use crate::plan::PlannedOperation;
-use crate::session::{Run, Session};
+use crate::session::{Run, Session, Stage};
 use crate::time::Timestamp;
-use crate::want::{Effect, Want};
+use crate::want::Want;
+
+/// Nodes, each with the token that asks for it.
+type Requests = Vec<(NodeId, Arc<str>)>;
 
 /// What became of a request to apply staged state, in BOS's three kinds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,8 +29,6 @@ pub struct Applied {
     pub failed: Vec<(NodeId, String)>,
     /// Nodes that have none.
     pub ignored: Vec<NodeId>,
-    /// Runs without a Session whose plans are to be written first.
-    pub plans: Vec<SessionUid>,
 }
 
 /// Ends what waits in Sessions that were cancelled or deleted.
@@ -108,14 +110,16 @@ impl World {
 
     /// Applies the staged state of nodes; `token` names the request. Asked again while a node is on its way there it changes
     /// nothing, so that a caller whose answer was lost may repeat itself.
-    pub fn apply_staged(&mut self, nodes: &[NodeId], token: &Arc<str>, now: Timestamp) -> Applied {
+    pub fn apply_staged(&mut self, nodes: &[(NodeId, Arc<str>)], now: Timestamp) -> Applied {
         let mut applied = Applied::default();
-        let mut groups: BTreeMap<(u8, Goal), (PlannedOperation, Vec<NodeId>)> = BTreeMap::new();
-        for id in nodes {
+        let mut groups: BTreeMap<(u8, Goal), (PlannedOperation, Requests)> = BTreeMap::new();
+        // Newer than all that is known, whatever the clocks say.
+        let since = (self.newest() + Duration::from_secs(1)).max(now.whole_seconds());
+        for (id, token) in nodes {
             let Some(node) = self.node(*id) else { continue };
             let (staged, parked) = (node.staged.clone(), node.asked.wish.parked.clone());
             match (staged, parked) {
-                (Some((uid, index)), _) => match self.apply_waiting(*id, &uid, index, token, now) {
+                (Some((uid, index)), _) => match self.apply_waiting(*id, (&uid, index), token, since, now) {
                     Ok(()) => applied.begun.push((*id, uid)),
                     Err(why) => applied.failed.push((*id, why)),
                 },
@@ -126,36 +130,45 @@ impl World {
                         Some(why) => applied.failed.push((*id, why)),
                         None => {
                             let key = (parked.operation as u8, parked.goal);
-                            groups.entry(key).or_insert((parked.operation, Vec::new())).1.push(*id);
+                            groups.entry(key).or_insert((parked.operation, Vec::new())).1.push((*id, token.clone()));
                         }
                     },
                 },
             }
         }
-        for ((_, goal), (operation, ids)) in groups {
-            let nodes = ids.iter().map(|id| (*id, token.clone())).collect();
-            if let Some(Effect::WritePlan(uid)) = self.drive_by_hand(Group { operation, goal, nodes, applied: true }, now) {
+        for ((_, goal), (operation, nodes)) in groups {
+            let ids: Vec<NodeId> = nodes.iter().map(|(id, _)| *id).collect();
+            if let Some(uid) = self.drive_by_hand(Group { operation, goal, nodes, applied: true }, now) {
                 applied.begun.extend(ids.into_iter().map(|id| (id, uid.clone())));
-                applied.plans.push(uid);
             }
         }
         applied
     }
 
-    /// Applies the state of one node because its BootComponent says so; a run without a Session needs its plan written.
-    pub(crate) fn apply_one(&mut self, id: NodeId, token: &Arc<str>, now: Timestamp) -> Option<SessionUid> {
-        let mut applied = self.apply_staged(&[id], token, now);
-        if let Some((_, why)) = applied.failed.pop() {
-            self.refuse_application(id, token, &why);
-        } else if applied.ignored.pop().is_some() {
-            self.refuse_application(id, token, "it has none.");
-        } else if applied.plans.is_empty() && self.node(id).is_some_and(|node| node.asked.taken.as_ref() != Some(token)) {
-            self.refuse_application(id, token, "the node is on its way there already.");
+    /// Applies the state of nodes because their BootComponents say so.
+    pub(crate) fn apply_asked(&mut self, nodes: &[(NodeId, Arc<str>)], now: Timestamp) {
+        let applied = self.apply_staged(nodes, now);
+        let failed: HashMap<NodeId, String> = applied.failed.into_iter().collect();
+        for (id, token) in nodes {
+            let Some(node) = self.node(*id) else { continue };
+            let begun = node.asked.applied.as_ref() == Some(token) || node.asked.planning.as_ref().is_some_and(|(run, _)| run == token);
+            match failed.get(id) {
+                Some(why) => self.refuse_application(*id, token, why),
+                None if applied.ignored.contains(id) => self.refuse_application(*id, token, "it has none."),
+                None if begun => {}
+                None => self.refuse_application(*id, token, "the node is on its way there already."),
+            }
         }
-        applied.plans.pop()
     }
 
-    fn apply_waiting(&mut self, id: NodeId, uid: &SessionUid, index: u32, token: &Arc<str>, now: Timestamp) -> Result<(), String> {
+    fn apply_waiting(
+        &mut self,
+        id: NodeId,
+        (uid, index): (&SessionUid, u32),
+        token: &Arc<str>,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), String> {
         let Some(session) = self.sessions.get(uid) else { return Err("its Session is gone.".to_owned()) };
         if session.halted() {
             let why = if session.stopping() { "cancelled" } else { "suspended" };
@@ -164,14 +177,16 @@ impl World {
         let Some(set) = session.running().and_then(|run| run.plan.member(index)).map(|(set, _)| set) else {
             return Err(format!("Session {} is over.", session.title()));
         };
-        let newest =
-            self.node(id).and_then(|node| node.owner.as_ref()).map_or(now.whole_seconds(), |owner| owner.created.max(now.whole_seconds()));
         let slot = self.sessions.get_mut(uid).and_then(Session::running_mut).and_then(|run| run.slots.get_mut(index as usize));
         if let Some(slot) = slot {
             slot.run = Some(token.clone());
-            slot.applied = Some(newest);
+            slot.applied = Some(since);
+            slot.since = Some(now);
         }
         self.claim(uid, index, set, id, false, now);
+        if self.node(id).and_then(|node| node.drive.as_ref()).is_none_or(|drive| drive.session != *uid) {
+            return Err("a newer Session has the node.".to_owned());
+        }
         let clear = self.options.clear_stage;
         if let Some(node) = self.node_mut(id) {
             node.staged = None;
@@ -182,8 +197,16 @@ impl World {
         Ok(())
     }
 
-    /// The session that is bringing a node to what was staged because that was applied already.
+    /// The session that is bringing a node to what was staged because that was applied already, or is about to.
     fn on_its_way(&self, id: NodeId, parked: Option<&Parked>) -> Option<SessionUid> {
+        let planned = self.node(id)?.asked.planning.as_ref().map(|(_, uid)| uid);
+        let applies = |uid: &&SessionUid| match self.sessions.get(*uid).map(|session| &session.stage) {
+            Some(Stage::Recording(recording)) => recording.plan.by_hand.as_ref().is_some_and(|by_hand| by_hand.applied),
+            _ => false,
+        };
+        if let Some(uid) = planned.filter(applies) {
+            return Some(uid.clone());
+        }
         let (session, drive) = self.driver(id).filter(|(_, drive)| drive.applied)?;
         let plan = &session.run()?.plan;
         let set = plan.boot_set(drive.boot_set)?;

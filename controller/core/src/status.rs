@@ -241,7 +241,8 @@ impl Case<'_> {
             // It came up for this session and went off again, and it was not this session that switched it on after that.
             return true;
         }
-        let since = self.run.started.min(self.drive.held_since);
+        let slot = self.run.slots.get(self.drive.index as usize);
+        let since = slot.and_then(|slot| slot.since).unwrap_or(self.run.started).min(self.drive.held_since);
         let foreign = |token| !self.drive.inherited.contains(token);
         self.node.reported.as_ref().is_some_and(|report| report.since > since && foreign(&report.token))
     }
@@ -249,12 +250,12 @@ impl Case<'_> {
     /// It says that it runs what this session powered it on for.
     fn came_back(&self) -> bool {
         let report = self.node.reported.as_ref().filter(|_| self.drive.last_on.is_some());
-        report.is_some_and(|report| self.run.boot_set_of(&report.token) == Some(self.drive.boot_set))
+        report.is_some_and(|report| self.run.stands_for(&report.token, self.drive.boot_set))
     }
 
     /// It came up with something else after it had booted for the session: what CFS says of it is not about the session's image.
     fn booted_again_since(&self, booted: Timestamp) -> bool {
-        let ours = |token| self.run.boot_set_of(token) == Some(self.drive.boot_set);
+        let ours = |token| self.run.stands_for(token, self.drive.boot_set);
         let report = self.node.reported.as_ref().filter(|report| report.since > booted);
         report.is_some_and(|report| !ours(&report.token) && report.artifacts != self.boot_set.artifacts)
     }

@@ -41,8 +41,8 @@ pub enum Want {
     DriveAgain(NodeId),
     /// What the BootComponent of a node asks for is not done, and why.
     Refuse(NodeId, Arc<str>),
-    /// Apply the staged state of a node, as its BootComponent asks with this token.
-    ApplyStaged(NodeId, Arc<str>),
+    /// Apply the staged state of nodes, as their BootComponents ask with these tokens.
+    ApplyStaged(Vec<(NodeId, Arc<str>)>),
     /// A staged session was cancelled: what of it was not applied is not to be any more.
     Unstage(SessionUid),
     /// Record an operation and then send it.
@@ -101,8 +101,6 @@ pub enum Effect {
     ReadScripts(Vec<NodeId>),
     /// Write the session's journal, then call [`World::release`](crate::model::World::release) for the batch.
     Record(BatchId),
-    /// Write the plan of a run by hand, then call [`World::start_session`](crate::model::World::start_session).
-    WritePlan(SessionUid),
     /// Look at a transition.
     Follow(BatchId),
     /// Delete the object of a session.

@@ -11,9 +11,7 @@ use bos_core::project::LAST_FAILED;
 use bos_core::session::SessionSeen;
 use bos_core::time::Timestamp;
 use bos_core::xname::Xname;
-use bos_crds::{
-    BootComponent, BootComponentSpec, BootEvidence, BootOptionsSpec, Operation, PowerState, Session, SessionPhase, SessionStatus, reasons,
-};
+use bos_crds::{BootComponent, BootEvidence, BootOptionsSpec, Operation, PowerState, Session, SessionPhase, SessionStatus, reasons};
 use kube::ResourceExt;
 
 /// Labels and annotations by which GitOps tools mark what they track.
@@ -23,7 +21,7 @@ const TRACKING: [&str; 4] =
 /// A Session for the World.
 #[must_use]
 pub fn session(object: &Session) -> Option<SessionSeen> {
-    let tracked = TRACKING.iter().any(|mark| object.labels().contains_key(*mark) || object.annotations().contains_key(*mark));
+    let tracked = is_tracked(object);
     let created = Timestamp::from(object.creation_timestamp()?.0);
     Some(SessionSeen {
         uid: SessionUid(object.uid()?.into()),
@@ -57,10 +55,7 @@ pub fn component(world: &mut World, object: &BootComponent, loading: bool, now: 
         world.newer(owner, world.node(id).and_then(|node| node.owner.clone()))
     });
     if loading {
-        let status = object.status.as_ref().filter(|status| status.is_observed());
-        let token = |token: &Option<String>| token.as_deref().map(Arc::from);
-        let shown = status.map(|status| Asked { taken: token(&status.run), applied: token(&status.applied_staged), ..Asked::default() });
-        world.load_asked(id, shown, &wish(&object.spec));
+        world.load_asked(id, asked(object), &wish(object));
     }
     let node = world.nodes.get_mut(id.0 as usize)?;
     let changed = !node.recorded || node.suspended != suspended || node.retry_policy != retry_policy;
@@ -77,9 +72,23 @@ pub fn component(world: &mut World, object: &BootComponent, loading: bool, now: 
     Some(id)
 }
 
+/// What was answered of what a BootComponent asks for; None where its status was never written.
+#[must_use]
+pub fn asked(object: &BootComponent) -> Option<Asked> {
+    let status = object.status.as_ref().filter(|status| status.is_observed())?;
+    let token = |token: &Option<String>| token.as_deref().map(Arc::from);
+    Some(Asked { taken: token(&status.run), applied: token(&status.applied_staged), ..Asked::default() })
+}
+
+/// A GitOps tool tracks it.
+fn is_tracked(object: &impl ResourceExt) -> bool {
+    TRACKING.iter().any(|mark| object.labels().contains_key(*mark) || object.annotations().contains_key(*mark))
+}
+
 /// What a BootComponent asks for by hand.
 #[must_use]
-pub fn wish(spec: &BootComponentSpec) -> Wish {
+pub fn wish(object: &BootComponent) -> Wish {
+    let spec = &object.spec;
     let text = |text: &Option<String>| text.as_deref().map(Arc::from);
     let goal = |artifacts: &Option<String>, image: &Option<String>, configuration: &Option<String>| Goal {
         artifacts: text(artifacts),
@@ -98,7 +107,8 @@ pub fn wish(spec: &BootComponentSpec) -> Wish {
     });
     Wish {
         run: text(&spec.run),
-        goal: spec.desired_state.as_ref().map(|wanted| goal(&wanted.artifacts, &wanted.image, &wanted.configuration)).unwrap_or_default(),
+        goal: spec.desired_state.as_ref().map(|wanted| goal(&wanted.artifacts, &wanted.image, &wanted.configuration)),
+        tracked: is_tracked(object),
         session: spec.session.as_ref().map(|session| SessionUid(session.uid.as_str().into())),
         apply: text(&spec.apply_staged),
         parked,

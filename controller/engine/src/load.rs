@@ -30,7 +30,7 @@ pub struct Lists {
     components: Option<Vec<BootComponent>>,
     options: Option<Vec<BootOptions>>,
     emergency_stop: Option<bool>,
-    tenants: Option<Vec<Tenant>>,
+    tenants: Option<Option<Vec<Tenant>>>,
     /// What came after a kind's first list.
     later: Vec<News>,
 }
@@ -81,7 +81,7 @@ pub async fn first_lists(news: &mut mpsc::Receiver<News>, lost: &CancellationTok
 pub async fn restore(task: &mut Task, stored: Loaded, lists: Lists) -> Result<(), EngineError> {
     let now = task.now();
     task.set_emergency_stop(lists.emergency_stop.unwrap_or(false));
-    task.set_tenants(lists.tenants.unwrap_or_default());
+    task.set_tenants(lists.tenants.flatten());
     let options = lists.options.unwrap_or_default();
     task.set_options(options.iter().find(|options| options.metadata.name.as_deref() == Some(bos_crds::OPTIONS_NAME)));
     for template in lists.templates.unwrap_or_default() {

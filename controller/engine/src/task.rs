@@ -209,6 +209,9 @@ impl Task {
             while let Ok(report) = reports.try_recv() {
                 self.fold_report(report);
             }
+            while let Ok(application) = applications.try_recv() {
+                self.fold_application(application);
+            }
             while let Ok(next) = news.try_recv() {
                 self.fold_news(next);
             }
@@ -262,6 +265,7 @@ impl Task {
         for effect in effects {
             self.perform(effect, now);
         }
+        self.write_plans();
         for uid in std::mem::take(&mut self.world.journal_due) {
             self.journals.changed(&uid);
         }
@@ -368,7 +372,6 @@ impl Task {
                     self.journals.await_call(&open.session.clone(), batch);
                 }
             }
-            Effect::WritePlan(uid) => self.write_plan(uid),
             Effect::Follow(batch) => self.follow(batch, services, now),
             Effect::RemoveSession(uid) => self.remove_session_object(&uid),
         }
@@ -481,7 +484,15 @@ impl Task {
         });
     }
 
-    /// The plan of a run without a Session: there is no name to remember, and its artifact sets are stored.
+    /// Writes the plans of runs without a Session.
+    fn write_plans(&mut self) {
+        for uid in std::mem::take(&mut self.world.plans_due) {
+            self.write_plan(uid);
+        }
+    }
+
+    /// There is no name to remember, and the artifact sets are stored. The record that all leaders share is written instead: it
+    /// fails a leader that was deposed before it acts on the plan (rule 12).
     fn write_plan(&self, uid: SessionUid) {
         let Some(session) = self.world.sessions.get(&uid) else { return };
         let Stage::Recording(recording) = &session.stage else { return };
@@ -490,7 +501,10 @@ impl Task {
         tracing::info!(nodes = recording.plan.len(), run = %uid, operation = ?recording.plan.operation, "driving nodes by hand");
         let records = Arc::clone(&self.records);
         self.spawn(async move {
-            let written = records.create_plan(&uid.0, &key, &plan).await;
+            let written = match records.create_plan(&uid.0, &key, &plan).await {
+                Ok(()) => records.write_operator_journal(uid.0.as_bytes()).await,
+                Err(error) => Err(error),
+            };
             Done::Planned(uid, written)
         });
     }
@@ -499,8 +513,9 @@ impl Task {
         match result {
             Ok(()) => {
                 self.world.start_session(uid, now);
+                // The plan alone is dropped at a restart.
                 for answer in self.planning.remove(uid).unwrap_or_default() {
-                    let _ = answer.send(ReportAnswer::Stored);
+                    self.journals.await_report(uid, answer);
                 }
                 self.tell_started(uid);
                 Ok(())

@@ -22,8 +22,11 @@ const GROUP: &str = "tapms.hpe.com";
 /// Between two reads.
 const PAUSE: Duration = Duration::from_secs(15);
 
-/// Between two tries before the first answer: the engine waits for it.
+/// After the first read.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Answers without the kind, after it was there, that are not believed.
+const MISSING: u32 = 4;
 
 /// The part of a Tenant's status that says what is its own.
 #[derive(Debug, Default, Deserialize)]
@@ -42,16 +45,30 @@ struct Resource {
 /// Reads the tenants until `cancel` is cancelled.
 pub async fn follow(client: Client, news: mpsc::Sender<News>, cancel: CancellationToken) {
     let mut pause = FIRST_PAUSE;
+    let (mut known, mut missing) = (false, 0);
     loop {
-        match all(&client).await {
-            Ok(tenants) => {
-                pause = PAUSE;
-                if news.send(News::Tenants(tenants)).await.is_err() {
-                    return;
-                }
+        let read = all(&client).await;
+        let seen = match read {
+            Ok(Some(tenants)) => {
+                (known, missing) = (true, 0);
+                Some(tenants)
             }
-            Err(error) => tracing::warn!(error, "the tenants (TAPMS) cannot be read; what was read last holds"),
+            // A kind that was there does not go by one answer.
+            Ok(None) if known && missing < MISSING => {
+                missing += 1;
+                None
+            }
+            Ok(None) => Some(Vec::new()),
+            Err(error) => {
+                tracing::warn!(error, "the tenants (TAPMS) cannot be read; what was read last holds");
+                None
+            }
+        };
+        // The engine waits for the first answer; that there is none says that nobody knows.
+        if (seen.is_some() || pause == FIRST_PAUSE) && news.send(News::Tenants(seen)).await.is_err() {
+            return;
         }
+        pause = PAUSE;
         let cancelled = std::pin::pin!(cancel.cancelled());
         let slept = std::pin::pin!(tokio::time::sleep(pause));
         if let Either::Left(_) = select(cancelled, slept).await {
@@ -60,15 +77,15 @@ pub async fn follow(client: Client, news: mpsc::Sender<News>, cancel: Cancellati
     }
 }
 
-/// All tenants; none where the cluster does not know the kind.
-async fn all(client: &Client) -> Result<Vec<Tenant>, String> {
+/// All tenants; None where the cluster does not know the kind.
+async fn all(client: &Client) -> Result<Option<Vec<Tenant>>, String> {
     let groups = bounded(CALL_TIMEOUT, client.list_api_groups()).await.map_err(|error| error.message())?;
-    let Some(group) = groups.groups.into_iter().find(|group| group.name == GROUP) else { return Ok(Vec::new()) };
-    let Some(version) = group.preferred_version.or_else(|| group.versions.into_iter().next()) else { return Ok(Vec::new()) };
+    let Some(group) = groups.groups.into_iter().find(|group| group.name == GROUP) else { return Ok(None) };
+    let Some(version) = group.preferred_version.or_else(|| group.versions.into_iter().next()) else { return Ok(None) };
     let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, &version.version, "Tenant"), "tenants");
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
     let list = bounded(CALL_TIMEOUT, api.list(&ListParams::default())).await.map_err(|error| error.message())?;
-    Ok(list.items.iter().filter_map(tenant).collect())
+    Ok(Some(list.items.iter().filter_map(tenant).collect()))
 }
 
 /// A tenant whose status cannot be read owns nothing.

@@ -122,7 +122,7 @@ struct Component {
     /// `metadata.generation` after our last write of the spec: what the watch says of older ones is overwritten.
     ours: i64,
     /// What somebody else wrote while a write of ours was on its way.
-    unheard: Option<(i64, Wish)>,
+    unheard: Option<(i64, Box<BootComponent>)>,
     /// Artifact sets that the spec names.
     digests: Vec<String>,
     /// Reports that are answered when the status is written.
@@ -180,24 +180,30 @@ impl Views {
                 known.see_spec(&object.spec);
                 known.submitted = None;
                 known.unheard = None;
-                return Some(convert::wish(&object.spec));
+                return Some(convert::wish(object));
             }
             known.shown.advance(object.resource_version());
             if generation < known.ours || !newest {
                 return None;
             }
             if known.submitted.is_some() {
-                known.unheard = Some((generation, convert::wish(&object.spec)));
+                known.unheard = Some((generation, Box::new(object.clone())));
                 return None;
             }
             known.see_spec(&object.spec);
-            return Some(convert::wish(&object.spec));
+            return Some(convert::wish(object));
         }
         let status = object.status.clone().unwrap_or_default();
         let shown = Shown::new(uid, object.resource_version(), generation, status);
         self.creating.remove(&id);
         self.components.insert(id, Component::new(shown, &object.spec));
-        Some(convert::wish(&object.spec))
+        Some(convert::wish(object))
+    }
+
+    /// Whether this very object is known.
+    #[must_use]
+    pub fn is_known(&self, id: NodeId, object: &BootComponent) -> bool {
+        self.components.get(&id).is_some_and(|known| Some(known.shown.uid.as_str()) == object.metadata.uid.as_deref())
     }
 
     /// A BootComponent is gone.
@@ -249,8 +255,8 @@ impl Views {
         let Some(component) = self.components.get_mut(&id) else { return };
         let Some(node) = world.node(id) else { return };
         let key = ObjectKey::cluster(Kind::BootComponent, node.xname.as_str());
-        let wanted = component.held.wanted(world, id);
         let underway = component.submitted.as_ref().map_or(&component.held, |(_, spec)| spec);
+        let wanted = underway.wanted(world, id);
         if *underway != wanted
             && let Some(body) = wanted.patch(world, id, [&component.held, underway])
         {
@@ -323,7 +329,10 @@ impl Views {
                 component.shown.generation = component.shown.generation.max(generation);
                 if let Some((_, spec)) = component.submitted.take_if(|(submitted, _)| *submitted == version) {
                     component.held = spec;
-                    asked = component.unheard.take().filter(|(seen, _)| *seen >= generation).map(|(_, wish)| wish);
+                    if let Some((_, object)) = component.unheard.take().filter(|(seen, _)| *seen >= generation) {
+                        component.see_spec(&object.spec);
+                        asked = Some(convert::wish(&object));
+                    }
                 }
             }
         }

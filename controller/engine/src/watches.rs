@@ -70,8 +70,8 @@ pub enum News {
     Options(Seen<BootOptions>),
     /// Whether the emergency stop is set.
     EmergencyStop(bool),
-    /// All tenants.
-    Tenants(Vec<Tenant>),
+    /// All tenants; None while nobody can tell.
+    Tenants(Option<Vec<Tenant>>),
 }
 
 /// The streams, by the kind they watch.

@@ -10,9 +10,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -37,9 +36,11 @@ const MAX_BODY: usize = 2 * 1024 * 1024;
 /// Calls that wait for the engine.
 pub(crate) const QUEUE: usize = 64;
 /// Calls that are answered at a time.
-const IN_FLIGHT: usize = 256;
+const IN_FLIGHT: usize = 16;
 /// How long a caller waits, for the API server and for the engine each.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For whom a caller's token must be made: one that leaks on the way is of no use at the API server.
+const AUDIENCE: &str = "bos-operator";
 /// The right that a caller needs on bootcomponents.
 const VERB: &str = "apply-staged";
 
@@ -88,23 +89,28 @@ impl IntoResponse for Refusal {
 /// The routes of this call; the rest of the listener is for reports.
 pub(crate) fn router(queue: mpsc::Sender<Application>, telemetry: Arc<Telemetry>, client: Client) -> Router {
     let endpoint = Endpoint { queue, telemetry, client, in_flight: Arc::new(Semaphore::new(IN_FLIGHT)) };
-    Router::new()
-        .route("/apis/bos/v2/applystaged", post(apply))
-        .route("/v2/applystaged", post(apply))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(endpoint)
+    Router::new().route("/apis/bos/v2/applystaged", post(apply)).route("/v2/applystaged", post(apply)).with_state(endpoint)
 }
 
-async fn apply(State(endpoint): State<Endpoint>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Response, Refusal> {
+/// Nothing of a caller is read before it is known who it is and that it may call.
+async fn apply(State(endpoint): State<Endpoint>, request: Request) -> Result<Response, Refusal> {
     let Ok(_turn) = endpoint.in_flight.try_acquire() else {
         return Err(Refusal::TryLater("too many calls are under way".to_owned()));
     };
     if !endpoint.telemetry.leading.load(Ordering::Relaxed) {
         return Err(Refusal::TryLater("this operator is starting, or another one leads".to_owned()));
     }
-    let (xnames, nonsense) = read(body)?;
-    let user = endpoint.authenticated(&headers).await?;
+    let (parts, body) = request.into_parts();
+    let user = endpoint.authenticated(&parts.headers).await?;
     endpoint.allowed(user).await?;
+    let body = match tokio::time::timeout(PATIENCE, to_bytes(body, MAX_BODY)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            return Err(Refusal::Malformed(StatusCode::PAYLOAD_TOO_LARGE, format!("a call has at most {MAX_BODY} bytes")));
+        }
+        Err(_) => return Err(Refusal::TryLater("the call did not arrive in time".to_owned())),
+    };
+    let (xnames, nonsense) = read(&body)?;
     let (answer, answered) = oneshot::channel();
     let application = Application { xnames, answer };
     endpoint.queue.try_send(application).map_err(|_| Refusal::TryLater("too many calls wait".to_owned()))?;
@@ -115,13 +121,9 @@ async fn apply(State(endpoint): State<Endpoint>, headers: HeaderMap, body: Resul
 }
 
 /// The nodes that are meant, and what can be no name of a node.
-fn read(body: Result<Bytes, BytesRejection>) -> Result<(Vec<Xname>, Vec<String>), Refusal> {
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Refusal::Malformed(StatusCode::PAYLOAD_TOO_LARGE, format!("a call has at most {MAX_BODY} bytes")),
-        status => Refusal::Malformed(status, rejection.body_text()),
-    })?;
+fn read(body: &[u8]) -> Result<(Vec<Xname>, Vec<String>), Refusal> {
     let malformed = |detail: String| Refusal::Malformed(StatusCode::BAD_REQUEST, detail);
-    let body: Body = serde_json::from_slice(&body).map_err(|error| malformed(format!("expected {{\"xnames\": [...]}}: {error}")))?;
+    let body: Body = serde_json::from_slice(body).map_err(|error| malformed(format!("expected {{\"xnames\": [...]}}: {error}")))?;
     if body.xnames.len() > MAX_NODES {
         return Err(malformed(format!("{} xnames, at most {MAX_NODES} are taken in one call", body.xnames.len())));
     }
@@ -154,14 +156,18 @@ impl Endpoint {
         let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = header.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim).filter(|token| !token.is_empty());
         let Some(token) = token else {
-            return Err(Refusal::NotAuthenticated("send a service account's token as Authorization: Bearer".to_owned()));
+            return Err(Refusal::NotAuthenticated(format!(
+                "send a service account's token for audience {AUDIENCE} as Authorization: Bearer"
+            )));
         };
-        let spec = TokenReviewSpec { token: Some(token.to_owned()), ..TokenReviewSpec::default() };
+        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
         let status = self.review(Api::<TokenReview>::all(self.client.clone()), &review).await?.status.unwrap_or_default();
         match status.user {
-            Some(user) if status.authenticated == Some(true) => Ok(user),
-            _ => Err(Refusal::NotAuthenticated("the API server does not accept this token".to_owned())),
+            Some(user) if status.authenticated == Some(true) && status.audiences.iter().flatten().any(|known| known == AUDIENCE) => {
+                Ok(user)
+            }
+            _ => Err(Refusal::NotAuthenticated(format!("the API server does not accept this token for audience {AUDIENCE}"))),
         }
     }
 
@@ -196,7 +202,10 @@ impl Endpoint {
     {
         match tokio::time::timeout(PATIENCE, api.create(&PostParams::default(), review)).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(Refusal::TryLater(format!("the API server does not say who may do this: {error}"))),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the API server does not say who may apply staged state");
+                Err(Refusal::TryLater("the API server does not say who may do this".to_owned()))
+            }
             Err(_) => Err(Refusal::TryLater("the API server does not say in time who may do this".to_owned())),
         }
     }
@@ -207,7 +216,7 @@ mod tests {
     use super::*;
 
     fn names(body: &str) -> Result<(Vec<String>, Vec<String>), String> {
-        let read = read(Ok(Bytes::from(body.to_owned())));
+        let read = read(body.as_bytes());
         read.map(|(names, rest)| (names.iter().map(|name| name.as_str().to_owned()).collect(), rest))
             .map_err(|refusal| format!("{refusal:?}"))
     }

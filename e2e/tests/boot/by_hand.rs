@@ -45,7 +45,7 @@ pub async fn driven_by_hand(bench: &Bench, range: Range<usize>) -> Result {
     bench.assert_commands(&mark, &nodes, Commands::NONE);
     let desired = serde_json::to_value(&bench.components(&nodes[..1]).await?[0].spec.desired_state)?;
     // Without a state to run it is switched off.
-    patch(bench, node, &json!({"run": "off", "session": null, "desiredState": null})).await?;
+    patch(bench, node, &json!({"run": "off", "session": null, "desiredState": {"artifacts": null, "configuration": null}})).await?;
     let off = wait_run(bench, node, "off").await?.status.unwrap();
     assert_eq!((off.status, off.last_session, off.next.as_str()), (Some(NodeStatus::Stable), None, ""));
     bench.assert_commands(&mark, &nodes[..1], Commands { soft_off: 1, ..Commands::NONE });
@@ -152,11 +152,15 @@ pub async fn staged_by_call(bench: &Bench, range: Range<usize>) -> Result {
     }
     let binding = ["create", "clusterrolebinding", "slurm", "--clusterrole=bos-workload-manager", "--serviceaccount=bos:slurm"];
     bench.rig.kubectl(&binding).await?;
-    let token = async |name: &str| bench.rig.kubectl(&["-n", "bos", "create", "token", name]).await.map(|token| token.trim().to_owned());
+    let token = async |name: &str| {
+        bench.rig.kubectl(&["-n", "bos", "create", "token", name, "--audience=bos-operator"]).await.map(|token| token.trim().to_owned())
+    };
     let body = json!({"xnames": [nodes[0], "x9c0s0b0n0", "nid000001"]});
     let (slurm, nobody) = (token("slurm").await?, token("nobody").await?);
     assert_eq!(call(bench, None, &body).await?.0, 401);
     assert_eq!(call(bench, Some("made-up"), &body).await?.0, 401);
+    let general = bench.rig.kubectl(&["-n", "bos", "create", "token", "slurm"]).await?;
+    assert_eq!(call(bench, Some(general.trim()), &body).await?.0, 401, "a token for the API server itself is not accepted");
     let (code, refused) = call(bench, Some(&nobody), &body).await?;
     assert!(code == 403 && refused["detail"].as_str().unwrap().contains("bos-workload-manager"), "{refused}");
     bench.assert_commands(&mark, &nodes, Commands::NONE);

@@ -186,7 +186,8 @@ impl World {
         let Some(node) = self.node(id) else { return ReportNeeds::Unknown };
         let driven = node.drive.as_ref().and_then(|drive| {
             let run = self.sessions.get(&drive.session)?.running()?;
-            let right = run.boot_set_of(token)? == drive.boot_set;
+            run.boot_set_of(token)?;
+            let right = run.stands_for(token, drive.boot_set);
             Some((drive, right, run.plan.boot_set(drive.boot_set)?.artifacts.clone()))
         });
         let same = node.reported.as_ref().is_some_and(|report| report.token == *token);

@@ -1,13 +1,13 @@
 //! Nodes that a person drives by giving their BootComponent a new run (design "API", rule 5).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bos_core::by_hand::{Goal, Wish};
 use bos_core::model::{EndKind, NodeId, Phase, Power, PowerAction, SessionUid};
 use bos_core::plan::PlannedOperation;
 use bos_core::running::Order;
 use bos_core::session::Stage;
-use bos_core::want::Effect;
 use bos_crds::reasons;
 
 use crate::desk::{Desk, token};
@@ -32,17 +32,20 @@ fn goal(image: &str) -> Goal {
 }
 
 fn ask(desk: &mut Desk, index: u32, run: &str, image: &str, session: Option<&str>) {
-    let wish = Wish { run: Some(run.into()), goal: goal(image), session: session.map(SessionUid::from), ..Wish::default() };
+    let wish = Wish { run: Some(run.into()), goal: Some(goal(image)), session: session.map(SessionUid::from), ..Wish::default() };
     desk.world.fold_wish(NodeId(index), wish, desk.now);
+    read_anew(desk);
+}
+
+/// HSM was asked after what was asked last.
+fn read_anew(desk: &mut Desk) {
+    (desk.world.discovery.complete, desk.world.discovery.accepted) = (true, desk.now);
 }
 
 /// The plans that are to be written.
 fn plans(desk: &mut Desk) -> Vec<SessionUid> {
-    let plan = |effect| match effect {
-        Effect::WritePlan(uid) => Some(uid),
-        _ => None,
-    };
-    desk.pass().into_iter().filter_map(plan).collect()
+    let _ = desk.pass();
+    std::mem::take(&mut desk.world.plans_due).into_iter().collect()
 }
 
 /// What was asked a second ago begins.
@@ -136,7 +139,7 @@ fn what_a_session_wrote_is_no_request() {
 #[test]
 fn an_object_without_status_asks_for_nothing() {
     let mut desk = idle(1);
-    let wish = Wish { run: Some("restored".into()), goal: goal("new"), ..Wish::default() };
+    let wish = Wish { run: Some("restored".into()), goal: Some(goal("new")), ..Wish::default() };
     desk.world.load_asked(NodeId(0), None, &wish);
     desk.world.fold_wish(NodeId(0), wish, desk.now);
     assert_eq!(refused(&mut desk, 0), "");
@@ -152,6 +155,9 @@ mod is_refused_in_words {
         let why = refused(&mut desk, 0);
         assert!(why.contains("No artifact set") && why.contains("copy spec.desiredState"), "{why}");
         desk.world.artifacts.insert(digest("other"), Arc::new(artifacts("other")));
+        desk.wait(MINUTE);
+        assert_eq!(plans(&mut desk), Vec::new(), "it was refused for good");
+        ask(&mut desk, 0, "again", "other", None);
         begun(&mut desk);
     }
 
@@ -173,9 +179,100 @@ mod is_refused_in_words {
         ask(&mut desk, 0, "now", "new", Some("long-over"));
         let why = refused(&mut desk, 0);
         assert!(why.contains("is over") && why.contains("remove spec.session"), "{why}");
-        ask(&mut desk, 0, "now", "new", None);
+        ask(&mut desk, 0, "again", "new", None);
         begun(&mut desk);
     }
+
+    #[test]
+    fn where_nothing_is_wanted() {
+        let mut desk = idle(1);
+        let wish = Wish { run: Some("retry".into()), ..Wish::default() };
+        desk.world.fold_wish(NodeId(0), wish, desk.now);
+        read_anew(&mut desk);
+        let why = refused(&mut desk, 0);
+        assert!(why.contains("nothing is wanted"), "{why}");
+    }
+
+    #[test]
+    fn where_a_gitops_tool_would_ask_again_and_again() {
+        let mut desk = idle(1);
+        let wish = Wish { run: Some("now".into()), goal: Some(goal("new")), tracked: true, ..Wish::default() };
+        desk.world.fold_wish(NodeId(0), wish, desk.now);
+        read_anew(&mut desk);
+        let why = refused(&mut desk, 0);
+        assert!(why.contains("GitOps"), "{why}");
+    }
+
+    #[test]
+    fn where_a_configuration_could_never_be_applied() {
+        let mut desk = idle(1);
+        let configured = |image| Some(Goal { configuration: "conf".into(), ..goal(image) });
+        for (image, words) in [("new", "no CFS"), ("", "no artifacts")] {
+            if image.is_empty() {
+                desk.world.services = bos_core::health::Services::default();
+            }
+            let wish = Wish { run: Some(words.into()), goal: configured(image), ..Wish::default() };
+            desk.world.fold_wish(NodeId(0), wish, desk.now);
+            read_anew(&mut desk);
+            let why = refused(&mut desk, 0);
+            assert!(why.contains(words), "{why}");
+        }
+    }
+}
+
+#[test]
+fn hsm_is_asked_first() {
+    let mut desk = idle(1);
+    ask(&mut desk, 0, "now", "new", None);
+    desk.world.discovery.accepted = desk.now - SECOND;
+    desk.wait(MINUTE);
+    assert_eq!(plans(&mut desk), Vec::new());
+    read_anew(&mut desk);
+    assert_eq!(plans(&mut desk).len(), 1);
+}
+
+#[test]
+fn what_is_asked_within_a_second_shares_a_run() {
+    let mut desk = idle(20);
+    for index in 0..20 {
+        ask(&mut desk, index, "now", "new", None);
+        desk.wait(Duration::from_millis(45));
+    }
+    desk.wait(Duration::from_millis(200));
+    assert_eq!(plans(&mut desk).len(), 1);
+}
+
+/// Our own write of the newer run is still on its way, and meanwhile the object is seen as it was.
+#[test]
+fn an_old_run_that_is_seen_again_is_no_request() {
+    let mut desk = idle(1);
+    ask(&mut desk, 0, "old", "", None);
+    let _ = begun(&mut desk);
+    desk.power(0, Power::Off);
+    let _ = desk.pass();
+    let later = desk.now + SECOND;
+    let newer = run_plan(&mut desk.world, "newer", plan(PlannedOperation::Boot, 1, "new", ""), later);
+    desk.wait(SECOND);
+    let wish = desk.world.nodes[0].asked.wish.clone();
+    desk.world.fold_wish(NodeId(0), Wish { tracked: true, ..wish.clone() }, desk.now);
+    desk.world.fold_wish(NodeId(0), wish, desk.now);
+    read_anew(&mut desk);
+    desk.wait(SECOND);
+    assert_eq!(plans(&mut desk), Vec::new());
+    assert_eq!(desk.drive(0).session, newer);
+}
+
+#[test]
+fn a_newer_request_is_not_lost_to_the_plan_of_an_older_one() {
+    let mut desk = idle(1);
+    ask(&mut desk, 0, "one", "new", None);
+    desk.wait(SECOND);
+    let planned = plans(&mut desk);
+    ask(&mut desk, 0, "two", "", None);
+    desk.world.start_session(&planned[0], desk.now);
+    assert_eq!(&*desk.drive(0).run, "one");
+    begun(&mut desk);
+    assert_eq!(&*desk.drive(0).run, "two");
 }
 
 mod in_its_session {

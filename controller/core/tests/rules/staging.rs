@@ -8,7 +8,6 @@ use bos_core::plan::PlannedOperation;
 use bos_core::running::Order;
 use bos_core::session::Stage;
 use bos_core::staging::Applied;
-use bos_core::want::Effect;
 
 use crate::desk::{Desk, token};
 use crate::fixture::{artifacts, digest, plan, run_plan};
@@ -25,8 +24,8 @@ fn staged(count: usize) -> Desk {
 }
 
 fn apply(desk: &mut Desk, nodes: &[u32], token: &str) -> Applied {
-    let ids: Vec<NodeId> = nodes.iter().map(|index| NodeId(*index)).collect();
-    desk.world.apply_staged(&ids, &token.into(), desk.now)
+    let nodes: Vec<_> = nodes.iter().map(|index| (NodeId(*index), token.into())).collect();
+    desk.world.apply_staged(&nodes, desk.now)
 }
 
 fn begun(uid: &SessionUid, nodes: &[u32]) -> Applied {
@@ -102,6 +101,30 @@ fn the_application_counts_as_the_newer_session() {
     assert_eq!(desk.world.sessions[&between].run().unwrap().slots[0].end.as_ref().unwrap().kind, EndKind::Superseded);
 }
 
+/// What came up between staging and application is what is to be rebooted.
+#[test]
+fn a_node_that_was_booted_after_it_was_staged_is_rebooted() {
+    let mut desk = staged(1);
+    desk.wait(60 * MINUTE);
+    desk.report(0, &bos_core::model::Token("of-somebody".into()));
+    desk.wait(60 * MINUTE);
+    apply(&mut desk, &[0], "one");
+    finish(&mut desk, 0);
+    assert_eq!(desk.end(0).unwrap().0, EndKind::Succeeded);
+}
+
+/// The clock of the API server is ahead of ours.
+#[test]
+fn the_application_wins_whatever_the_clocks_say() {
+    let mut desk = staged(1);
+    let ahead = desk.now + 10 * MINUTE;
+    run_plan(&mut desk.world, "ahead", plan(PlannedOperation::Shutdown, 1, "", ""), ahead);
+    desk.wait(SECOND);
+    let uid = desk.uid.clone();
+    assert_eq!(apply(&mut desk, &[0], "one"), begun(&uid, &[0]));
+    assert_eq!(desk.drive(0).session, uid);
+}
+
 #[test]
 fn newer_staged_state_takes_the_place_of_older() {
     let mut desk = staged(1);
@@ -164,7 +187,7 @@ fn it_is_taken_back_once_applied_if_the_options_say_so() {
 mod when_its_session_is_over {
     use super::*;
 
-    fn over() -> Desk {
+    pub(super) fn over() -> Desk {
         let mut desk = staged(1);
         apply(&mut desk, &[0], "one");
         show_parked(&mut desk, 0, PlannedOperation::Reboot);
@@ -180,8 +203,11 @@ mod when_its_session_is_over {
     fn it_can_be_applied_again() {
         let mut desk = over();
         let applied = apply(&mut desk, &[0], "two");
-        let [plan] = &applied.plans[..] else { panic!("{applied:?}") };
-        assert_eq!(applied.begun, [(NodeId(0), plan.clone())]);
+        let plans = std::mem::take(&mut desk.world.plans_due);
+        let plan = plans.first().unwrap();
+        assert_eq!(applied, begun(plan, &[0]));
+        assert_eq!(apply(&mut desk, &[0], "three"), begun(plan, &[0]), "asked again before its plan is durable");
+        assert!(desk.world.plans_due.is_empty());
         desk.world.start_session(plan, desk.now);
         desk.uid = plan.clone();
         assert_eq!((&*desk.drive(0).run, desk.drive(0).applied), ("two", true));
@@ -207,6 +233,7 @@ mod by_its_boot_component {
     fn ask(desk: &mut Desk, token: &str) {
         let wish = Wish { apply: Some(token.into()), ..desk.world.nodes[0].asked.wish.clone() };
         desk.world.fold_wish(NodeId(0), wish, desk.now);
+        (desk.world.discovery.complete, desk.world.discovery.accepted) = (true, desk.now);
         desk.wait(SECOND);
     }
 
@@ -219,8 +246,18 @@ mod by_its_boot_component {
         show_parked(&mut desk, 0, PlannedOperation::Reboot);
         finish(&mut desk, 0);
         desk.wait(MINUTE);
-        let written = desk.pass().into_iter().any(|effect| matches!(effect, Effect::WritePlan(_)));
-        assert!(!written && desk.world.nodes[0].drive.is_none());
+        let _ = desk.pass();
+        assert!(desk.world.plans_due.is_empty() && desk.world.nodes[0].drive.is_none());
+    }
+
+    #[test]
+    fn it_is_applied_once_also_when_its_session_is_over() {
+        let mut desk = super::when_its_session_is_over::over();
+        ask(&mut desk, "go");
+        for _ in 0..3 {
+            let _ = desk.pass();
+        }
+        assert_eq!(desk.world.plans_due.len(), 1);
     }
 
     #[test]

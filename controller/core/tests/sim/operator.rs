@@ -344,7 +344,6 @@ impl Sim {
                 self.after(5, 500, Event::Scripts(life, nodes, read));
             }
             want::Effect::RemoveSession(uid) => panic!("{uid} is not old"),
-            want::Effect::WritePlan(uid) => panic!("{uid}: nobody drives by hand here"),
             want::Effect::Record(batch) => {
                 let Some(open) = self.world.as_ref().and_then(|world| world.batches.get(&batch)) else { return };
                 self.waiting_batches.entry(open.session.clone()).or_default().push(batch);

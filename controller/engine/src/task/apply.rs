@@ -9,9 +9,9 @@ impl Task {
         let now = self.now();
         let (known, unknown): (Vec<Xname>, Vec<Xname>) =
             application.xnames.into_iter().partition(|xname| self.world.by_name.contains_key(xname));
-        let ids: Vec<NodeId> = known.iter().filter_map(|xname| self.world.by_name.get(xname).copied()).collect();
         let token: Arc<str> = format!("applied-{}", now.as_millis() / 1000).into();
-        let applied = self.world.apply_staged(&ids, &token, now);
+        let ids = known.iter().filter_map(|xname| self.world.by_name.get(xname).copied());
+        let applied = self.world.apply_staged(&ids.map(|id| (id, token.clone())).collect::<Vec<_>>(), now);
         let name = |id: &NodeId| self.world.node(*id).map(|node| node.xname.clone());
         let answer = Applications {
             succeeded: applied.begun.iter().filter_map(|(id, _)| name(id)).collect(),
@@ -32,9 +32,7 @@ impl Task {
                 self.planning.entry(uid).or_default().push(written);
             }
         }
-        for uid in applied.plans {
-            self.write_plan(uid);
-        }
+        self.write_plans();
         tokio::spawn(async move {
             let all = futures::future::join_all(durable).await;
             if all.iter().all(|stored| matches!(stored, Ok(ReportAnswer::Stored))) {

@@ -36,10 +36,11 @@ impl Task {
         }
     }
 
-    /// The tenants, as read just now.
-    pub fn set_tenants(&mut self, all: Vec<Tenant>) {
+    /// The tenants, as read just now; None while nobody can tell: then Sessions in namespaces that may be a tenant's wait.
+    pub fn set_tenants(&mut self, all: Option<Vec<Tenant>>) {
         // They were asked for a little before: nobody is refused for that.
-        self.world.tenants = Tenants::new(all, self.clock.now() - CALL_TIMEOUT);
+        let asked = all.as_ref().map_or_else(Timestamp::default, |_| self.clock.now() - CALL_TIMEOUT);
+        self.world.tenants = Tenants::new(all.unwrap_or_default(), asked);
     }
 
     /// The options object, or the defaults where there is none.
@@ -201,11 +202,14 @@ impl Task {
     }
 
     fn see_component(&mut self, object: &BootComponent, now: Timestamp) {
-        if let Some(id) = convert::component(&mut self.world, object, false, now)
-            && let Some(wish) = self.views.component_seen(id, object, false)
-        {
-            self.world.fold_wish(id, wish, now);
+        let Some(id) = convert::component(&mut self.world, object, false, now) else { return };
+        let known = self.views.is_known(id, object);
+        let Some(wish) = self.views.component_seen(id, object, false) else { return };
+        if !known {
+            // Somebody made or restored it: what it says is no request, as at our start (rule 5).
+            self.world.load_asked(id, convert::asked(object), &wish);
         }
+        self.world.fold_wish(id, wish, now);
     }
 
     /// A deleted BootComponent: the node is known from HSM still and gets a new one at the next inventory; a run goes on, for

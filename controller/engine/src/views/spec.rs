@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bos_core::model::{NodeId, SessionUid, World};
-use bos_core::plan::PlannedBootSet;
+use bos_core::plan::{PlannedBootSet, PlannedOperation};
 use bos_core::session::Session;
 use bos_crds::BootComponentSpec;
 use serde_json::{Value, json};
@@ -42,8 +42,14 @@ impl SpecShown {
         if held.iter().any(|held| held.run != self.run)
             && let Some((session, drive)) = world.driver(id)
         {
-            let set = session.run().and_then(|run| run.plan.boot_set(drive.boot_set));
-            spec.insert("desiredState".to_owned(), goal(set));
+            let plan = session.run().map(|run| &run.plan);
+            let set = plan.and_then(|plan| plan.boot_set(drive.boot_set));
+            let mut desired = goal(set);
+            if let (true, Value::Object(fields)) = (plan.is_some_and(|plan| plan.operation == PlannedOperation::Configure), &mut desired) {
+                // What the node is to run stays.
+                fields.retain(|field, _| field == "configuration");
+            }
+            spec.insert("desiredState".to_owned(), desired);
             spec.insert("session".to_owned(), if session.by_hand { Value::Null } else { reference(session, drive.index) });
             spec.insert("run".to_owned(), json!(&*drive.run));
         }

@@ -218,7 +218,7 @@ impl<'a> Ours<'a> {
             }
             // Nobody here fetches boot scripts, has a state in HSM or removes Sessions.
             Effect::ReadScripts(nodes) => self.world.fold_scripts(&nodes, Ok(HashMap::new()), self.at()),
-            Effect::ReadStates(_) | Effect::RemoveSession(_) | Effect::WritePlan(_) => {}
+            Effect::ReadStates(_) | Effect::RemoveSession(_) => {}
             Effect::Follow(batch) => {
                 let progress = self.follow(batch);
                 self.after(ANSWER, Event::Progress(batch, self.now, progress));
