@@ -23,6 +23,11 @@ POWER ?=
 JSON ?=
 HARDWARE_SECONDS ?=
 
+# How many random histories of each kind `make verify` plays; `make test` plays some thousand.
+HISTORIES ?= 100000
+# For `make mutants`: only patches whose names contain this.
+export ONLY ?=
+
 # Passes an option on if it has a value: $(call option,--nodes,$(NODES)).
 option = $(if $(strip $(2)),$(1) '$(strip $(2))')
 # The same for an option without a value. 0, no and false switch it off.
@@ -34,7 +39,7 @@ BENCH_ARGS = $(call option,--nodes,$(NODES)) $(call option,--operation,$(OPERATI
   $(call option,--json,$(JSON)) $(call option,--hardware-seconds,$(HARDWARE_SECONDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-help bench test verify fmt fmt-check clippy crds crds-check manifests-check control-plane build
+.PHONY: help demo demo-help bench test verify histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check control-plane build
 
 help: ## List these targets
 	@echo "make TARGET [NAME=value ...]"
@@ -50,7 +55,7 @@ demo-help: ## Say what the options of the demo mean (builds the demo first; some
 bench: control-plane build ## Measure a boot: NODES, OPERATION, POWER, JSON=file, HARDWARE_SECONDS
 	@exec $(BIN)/bench $(BENCH_ARGS)
 
-test: control-plane ## Build everything, run all tests, and check that docs/conformance.md names them
+test: control-plane mutants-check ## Build everything, run all tests, and check that docs/conformance.md names them
 	@echo "== building the programs and tests in $(CARGO_TARGET_DIR) (some minutes the first time)"
 	@cargo test --workspace --no-run
 	@test -x $(BIN)/bos-operator -a -x $(BIN)/bos-site
@@ -61,7 +66,18 @@ test: control-plane ## Build everything, run all tests, and check that docs/conf
 	@echo "== all tests passed; docs/conformance.md"
 	@hack/conformance.sh check docs/conformance.md "$(TEST_OUTPUT)" "$(BOS_CASES)"
 
-verify: fmt-check clippy crds-check manifests-check test ## Everything that must hold before a change goes in
+verify: fmt-check clippy crds-check manifests-check test histories ## Everything that must hold before a change goes in
+
+histories: ## Play many random histories of the decisions in virtual time: HISTORIES=100000 of each kind
+	@echo "== $(HISTORIES) random histories of each kind"
+	@BOS_SIM_HISTORIES=$(HISTORIES) cargo test -p bos-core --test simulation histories
+
+mutants: ## Break each rule on purpose and see the tests fail: ONLY=07- for one rule (about an hour for all)
+	@hack/mutants/run.sh
+
+mutants-check:
+	@echo "== every mutation of hack/mutants still applies"
+	@hack/mutants/run.sh --check
 
 fmt: ## Format the sources
 	@cargo fmt --all

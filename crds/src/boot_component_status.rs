@@ -175,6 +175,12 @@ pub struct BootComponentStatus {
     #[schemars(range(min = 0))]
     pub nid: Option<i64>,
 
+    /// Hardware addresses of its interfaces from HSM. When none of them stays, another node was put in its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    pub macs: Vec<String>,
+
     /// Architecture from HSM, for example X86.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -213,6 +219,7 @@ impl Default for BootComponentStatus {
             transitions: Vec::new(),
             last_session: None,
             nid: None,
+            macs: Vec::new(),
             arch: None,
             role: None,
             conditions: Vec::new(),

@@ -1,5 +1,7 @@
 //! The discovery operator: asks HSM for its inventory at a slow pace, so that every node has a BootComponent.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fold::Fault;
@@ -8,6 +10,7 @@ use crate::model::{Identity, Node, NodeId, World};
 use crate::resolve::{Facts, Snapshot};
 use crate::time::Timestamp;
 use crate::want::Want;
+use crate::xname::Xname;
 
 /// An inventory that cannot be believed is read again this soon.
 const FAULT_PAUSE: Duration = Duration::from_secs(30);
@@ -56,7 +59,7 @@ impl World {
         }
         self.discovery.fault = None;
         let first = !std::mem::replace(&mut self.discovery.complete, true);
-        self.note_inventory(&snapshot);
+        self.note_inventory(&snapshot, now);
         if first {
             // Until now nobody could tell that HSM does not know them.
             let unknown: Vec<NodeId> = self.nodes_where(|node| node.facts.is_none()).collect();
@@ -72,14 +75,34 @@ impl World {
         self.nodes.iter().filter(|node| node.recorded).count()
     }
 
+    /// The hardware addresses of nodes, as HSM knows them. A node none of whose addresses stayed is another one.
+    pub fn fold_interfaces(&mut self, found: BTreeMap<Xname, BTreeSet<Arc<str>>>, now: Timestamp) {
+        for (xname, macs) in found {
+            let Some(id) = self.by_name.get(&xname).copied() else { continue };
+            if self.node(id).is_none_or(|node| node.macs == macs || macs.is_empty()) {
+                continue;
+            }
+            let Some(node) = self.node_mut(id) else { continue };
+            let other = !node.macs.is_empty() && node.macs.is_disjoint(&macs);
+            node.macs = macs;
+            if other {
+                node.was_replaced();
+                self.unstage_replaced(id, now);
+            }
+        }
+    }
+
     /// Takes what a believed inventory says of each node: new ones, changed ones, and those it does not list any more.
-    pub(crate) fn note_inventory(&mut self, snapshot: &Snapshot) {
+    pub(crate) fn note_inventory(&mut self, snapshot: &Snapshot, now: Timestamp) {
         for (xname, facts) in &snapshot.nodes {
             let id = self.intern(xname);
             let locked = snapshot.locked.contains(xname);
             let known = self.node(id).is_some_and(|node| node.facts.as_ref() == Some(facts) && node.locked == locked);
             if let Some(node) = if known { None } else { self.node_mut(id) } {
                 node.seen_in_inventory(facts, locked);
+                if node.replaced {
+                    self.unstage_replaced(id, now);
+                }
             }
         }
         let gone: Vec<NodeId> = self.nodes_where(|node| node.vanished_from(snapshot)).collect();
@@ -105,11 +128,17 @@ impl Node {
     fn seen_in_inventory(&mut self, facts: &Facts, locked: bool) {
         let before = self.identity();
         let other_nid = before.nid.is_some() && facts.nid.is_some() && before.nid != facts.nid;
-        self.replaced |= other_nid || (before.empty && !is_empty(facts));
         self.before = before;
         self.facts = Some(facts.clone());
         self.locked = locked;
-        if self.replaced && self.drive.is_none() {
+        if self.replaced || other_nid || (before.empty && !is_empty(facts)) {
+            self.was_replaced();
+        }
+    }
+
+    fn was_replaced(&mut self) {
+        self.replaced = true;
+        if self.drive.is_none() {
             self.forget_hardware();
         }
     }

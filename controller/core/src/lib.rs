@@ -37,6 +37,7 @@ pub mod session_completion;
 pub mod session_setup;
 pub mod staging;
 pub mod status;
+pub mod tenants;
 pub mod time;
 pub mod untold;
 pub mod validation;

@@ -15,6 +15,7 @@ use crate::health::{PowerService, Services};
 use crate::options::Options;
 use crate::resolve::Facts;
 use crate::session::Session;
+use crate::tenants::Tenants;
 use crate::time::Timestamp;
 use crate::xname::Xname;
 
@@ -137,6 +138,8 @@ pub struct Node {
     pub locked: bool,
     /// What its status says of it from before this process: enough to see that another node is in its place.
     pub before: Identity,
+    /// Hardware addresses of its interfaces; empty where HSM knows none.
+    pub macs: BTreeSet<Arc<str>>,
     /// Another node was put in its place: nothing that was known of the old one holds.
     pub replaced: bool,
     /// Whether its BootComponent exists.
@@ -210,6 +213,7 @@ impl Node {
             facts: None,
             locked: false,
             before: Identity::default(),
+            macs: BTreeSet::new(),
             replaced: false,
             recorded: false,
             power: None,
@@ -375,6 +379,8 @@ pub struct World {
     pub emergency_stop: bool,
     /// Names of sessions that ran already, per namespace and name (rule 5).
     pub ran: HashMap<(Arc<str>, Arc<str>), SessionUid>,
+    /// Tenants of the machine.
+    pub tenants: Tenants,
     /// Namespace the operator is installed in.
     pub install_namespace: Arc<str>,
     /// Nodes of which something was asked by hand that is still to be answered.

@@ -27,6 +27,9 @@ pub(crate) fn stop_switch(world: &World) -> String {
     format!("ConfigMap {} in namespace {}", bos_crds::labels::EMERGENCY_STOP, world.install_namespace)
 }
 
+/// Hardware addresses that are kept: enough to tell one node from another.
+const MACS_MAX: usize = 16;
+
 /// Status, reason and words for one node.
 struct Shown {
     status: NodeStatus,
@@ -95,6 +98,7 @@ fn facts(world: &World, node: &Node, status: &mut BootComponentStatus, now: Time
     in_inventory(node, world, status, now);
     let Some(facts) = &node.facts else { return };
     status.nid = facts.nid.filter(|nid| *nid >= 0);
+    status.macs = node.macs.iter().take(MACS_MAX).map(ToString::to_string).collect();
     status.arch.clone_from(&facts.arch);
     status.role = match (&facts.role, &facts.sub_role) {
         (Some(role), Some(sub)) => Some(format!("{role}_{sub}")),

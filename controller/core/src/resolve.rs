@@ -193,6 +193,18 @@ impl TemplateResolution {
         self.outside_limit += before - count(self);
     }
 
+    /// Leaves only a tenant's nodes; returns the others.
+    pub fn retain_owned(&mut self, owned: &BTreeSet<Xname>) -> Vec<Xname> {
+        let mut foreign = BTreeSet::new();
+        let lists = self.boot_sets.iter_mut().map(|set| &mut set.nodes).chain(self.excluded.values_mut());
+        for list in lists {
+            foreign.extend(list.extract_if(.., |node| !owned.contains(node)));
+        }
+        self.excluded.retain(|_, nodes| !nodes.is_empty());
+        self.repeated.retain(|node| owned.contains(node));
+        foreign.into_iter().collect()
+    }
+
     /// How many nodes are acted on.
     #[must_use]
     pub fn node_count(&self) -> usize {

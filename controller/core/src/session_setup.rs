@@ -17,6 +17,7 @@ use crate::options::Options;
 use crate::plan::{PLAN_VERSION, Plan, PlannedBootSet, PlannedOperation, RunningPolicy};
 use crate::resolve::{Rules, Snapshot, TemplateResolution, resolve_template};
 use crate::session::{Pending, Recording, Session, SessionEnd, SessionOutcome, Stage};
+use crate::tenants::Tenant;
 use crate::time::Timestamp;
 use crate::validation::{self, Severity};
 use crate::want::Want;
@@ -81,6 +82,10 @@ fn step(world: &World, session: &Session, pending: &Pending, now: Timestamp) -> 
         return Some(Want::EndSession(uid, end(SessionOutcome::Failed, reasons::RECORDS_LOST, message, now)));
     }
     if let Some((reason, message)) = refusal(world, session, now) {
+        if reason == reasons::NAMESPACE_NOT_ALLOWED && world.tenants.may_lack(pending.since) {
+            let text = format!("Waiting to hear whether namespace {} belongs to a tenant.", session.namespace);
+            return (*pending.waiting != *text).then(|| Want::Wait(uid, text.into()));
+        }
         return Some(Want::EndSession(uid, end(SessionOutcome::NotStarted, reason, &message, now)));
     }
     if pending.reading || now < pending.not_before {
@@ -115,9 +120,11 @@ fn refusal(world: &World, session: &Session, now: Timestamp) -> Option<(&'static
     let spec = &session.spec;
     let allowed = &world.options.session_namespaces;
     let home = allowed.is_empty() && session.namespace == world.install_namespace;
-    if !home && !allowed.contains(&session.namespace) {
+    let owned = world.tenants.of(&session.namespace).is_some();
+    if !home && !owned && !allowed.contains(&session.namespace) {
+        let why = if world.tenants.disputed(&session.namespace) { " More than one tenant claims it." } else { "" };
         let message = format!(
-            "Sessions in namespace {} are not acted on. Create it in namespace {}, or list the namespace in BootOptions sessionNamespaces.",
+            "Sessions in namespace {} are not acted on.{why} Create it in namespace {}, or list the namespace in BootOptions sessionNamespaces.",
             session.namespace, world.install_namespace
         );
         return Some((reasons::NAMESPACE_NOT_ALLOWED, message));
@@ -170,9 +177,10 @@ impl World {
                 let believed = discovery::believe(read.snapshot.nodes.len(), known, self.options.inventory_shrink_percent);
                 match believed {
                     Ok(()) => {
-                        let planned = self.retried(session).and_then(|only| plan(session, &read, &self.options, only.as_ref()));
+                        let tenant = self.tenants.of(&session.namespace).map(|tenant| &**tenant);
+                        let planned = self.retried(session).and_then(|only| plan(session, &read, &self.options, only.as_ref(), tenant));
                         // What is known of the nodes must not be older than the plan that was made of it.
-                        self.note_inventory(&read.snapshot);
+                        self.note_inventory(&read.snapshot, now);
                         planned.map_err(|(reason, message)| Stop::Fail(reason, message))
                     }
                     Err(fault) => Err(Stop::Wait(fault, None)),
@@ -258,6 +266,7 @@ pub fn plan(
     read: &SetupRead,
     options: &Options,
     only: Option<&BTreeSet<Xname>>,
+    tenant: Option<&Tenant>,
 ) -> Result<Plan, (&'static str, String)> {
     check_template(&session.spec, &read.template)?;
     let limit = match &session.spec.limit {
@@ -276,11 +285,16 @@ pub fn plan(
     if let Some(only) = only {
         resolved.retain(only);
     }
+    let foreign = tenant.map(|tenant| not_of(tenant, &read.template, &mut resolved)).transpose()?.unwrap_or_default();
     if resolved.node_count() == 0 {
-        return Err((reasons::NO_NODES, no_nodes(session, &resolved, only)));
+        return Err((reasons::NO_NODES, no_nodes(session, &resolved, only, foreign.len())));
     }
     let boot_sets = planned_boot_sets(session, read, &resolved)?;
-    let excluded = resolved.excluded.iter().map(|(reason, nodes)| (Arc::from(reason.as_str()), nodes.clone())).collect();
+    let mut excluded: BTreeMap<Arc<str>, Vec<Xname>> =
+        resolved.excluded.iter().map(|(reason, nodes)| (Arc::from(reason.as_str()), nodes.clone())).collect();
+    if !foreign.is_empty() {
+        excluded.insert(reasons::NOT_OWNED_BY_TENANT.into(), foreign);
+    }
     Ok(Plan {
         version: PLAN_VERSION,
         sequence: session.sequence,
@@ -349,11 +363,33 @@ fn check_template(spec: &SessionSpec, template: &SessionTemplateSpec) -> Result<
     if errors.is_empty() { Ok(()) } else { Err((reasons::TEMPLATE_INVALID, format!("SessionTemplate {name}: {}", errors.join("; ")))) }
 }
 
-fn no_nodes(session: &Session, resolved: &TemplateResolution, only: Option<&BTreeSet<Xname>>) -> String {
+/// Takes out what is not the tenant's: nodes that groups, roles and the limit mean, and says which. One that the template lists by
+/// name is an error, as in BOS (§16).
+fn not_of(
+    tenant: &Tenant,
+    template: &SessionTemplateSpec,
+    resolved: &mut TemplateResolution,
+) -> Result<Vec<Xname>, (&'static str, String)> {
+    let listed = template.boot_sets.iter().flat_map(|set| &set.node_list).filter_map(|name| Xname::parse(name).ok());
+    let mut foreign: Vec<Xname> = listed.filter(|node| !tenant.nodes.contains(node)).collect();
+    foreign.sort_unstable();
+    foreign.dedup();
+    if !foreign.is_empty() {
+        let nodes = hostlist::fold(&foreign, 240);
+        let message = format!("The template lists {nodes}, which tenant {} does not own.", tenant.name);
+        return Err((reasons::NOT_OWNED_BY_TENANT, message));
+    }
+    Ok(resolved.retain_owned(&tenant.nodes))
+}
+
+fn no_nodes(session: &Session, resolved: &TemplateResolution, only: Option<&BTreeSet<Xname>>, foreign: usize) -> String {
     if let (Some(before), true) = (&session.spec.retry_of, only.is_some_and(BTreeSet::is_empty)) {
         return format!("No node failed in Session {before}, or newer Sessions have had those that did; there is nothing to retry.");
     }
     let mut why: Vec<String> = resolved.excluded.iter().map(|(reason, nodes)| format!("{} {}", nodes.len(), reason.as_str())).collect();
+    if foreign > 0 {
+        why.push(format!("{foreign} {}", reasons::NOT_OWNED_BY_TENANT));
+    }
     if resolved.outside_limit > 0 {
         why.push(format!("{} outside the limit", resolved.outside_limit));
     }

@@ -91,6 +91,21 @@ impl World {
         self.journal_due.insert(uid.clone());
     }
 
+    /// Another node is in this one's place: what was staged was not meant for it.
+    pub(crate) fn unstage_replaced(&mut self, id: NodeId, now: Timestamp) {
+        let Some(node) = self.node(id) else { return };
+        let parked = node.asked.wish.parked.as_ref().map(|parked| parked.session.clone());
+        if let Some((uid, index)) = node.staged.clone() {
+            let message = "HSM says that another node is in its place, so its staged state is dropped.";
+            self.never_taken(&uid, index, EndKind::Failed, reasons::NODE_REPLACED, message, now);
+            self.forget_staged(&uid, index, id, EndKind::Cancelled);
+            self.touched_sessions.insert(uid.clone());
+            self.journal_due.insert(uid);
+        } else if let Some(node) = self.node_mut(id).filter(|node| node.drive.is_none()) {
+            node.unstaged = parked.or_else(|| node.unstaged.take());
+        }
+    }
+
     /// Applies the staged state of nodes; `token` names the request. Asked again while a node is on its way there it changes
     /// nothing, so that a caller whose answer was lost may repeat itself.
     pub fn apply_staged(&mut self, nodes: &[NodeId], token: &Arc<str>, now: Timestamp) -> Applied {

@@ -284,16 +284,20 @@ impl Case<'_> {
     /// On in the phase PoweringOff.
     fn judge_power_off(&self) -> Option<Decision> {
         let Some(issued) = self.drive.action.filter(|issued| issued.action != PowerAction::On) else {
-            return self
-                .reconsider()
-                .or_else(|| self.exhausted(PowerAction::SoftOff))
-                .or_else(|| self.drive.hold.map(|_| Decision::Release));
+            let reconsidered = self.reconsider();
+            if reconsidered.is_none() && self.silence_means_nothing_any_more() {
+                return self.wait_for_the_path();
+            }
+            return reconsidered.or_else(|| self.exhausted(PowerAction::SoftOff)).or_else(|| self.drive.hold.map(|_| Decision::Release));
         };
         let over = self.now >= issued.power_by || issued.failed;
         if let Some(decision) = self.reconsider().filter(|_| over) {
             return Some(decision);
         }
         if over && issued.action == PowerAction::SoftOff && !issued.accepted && !issued.failed && self.drive.refunds < MAX_REFUNDS {
+            if self.silence_means_nothing_any_more() {
+                return self.wait_for_the_path();
+            }
             // Its power is not cut because of a request to shut down that may never have been heard.
             return Some(Decision::ActionFailed {
                 refund: true,

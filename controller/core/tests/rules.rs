@@ -13,6 +13,8 @@ mod desk;
 mod fixture;
 #[path = "rules/order.rs"]
 mod order;
+#[path = "rules/pure.rs"]
+mod pure;
 #[path = "rules/records.rs"]
 mod records;
 #[path = "rules/safety.rs"]
@@ -21,6 +23,8 @@ mod safety;
 mod staging;
 #[path = "rules/take_over.rs"]
 mod take_over;
+#[path = "rules/tenants.rs"]
+mod tenants;
 #[path = "rules/truth.rs"]
 mod truth;
 #[path = "rules/words.rs"]

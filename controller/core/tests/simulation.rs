@@ -1,4 +1,9 @@
-//! Random histories of the whole core in virtual time. A failing seed is printed; add it to [`KEPT`].
+//! Random histories of the whole core in virtual time. A failing seed is printed; add it to [`KEPT`], [`KEPT_CAPMC`] or
+//! [`KEPT_CROWDED`].
+//!
+//! * `BOS_SIM_SEED=N`, `BOS_SIM_CAPMC_SEED=N`, `BOS_SIM_CROWDED_SEED=N` play one history of that kind, and `BOS_SIM_TRACE=1` (with
+//!   `--nocapture`) prints what happens in it.
+//! * `BOS_SIM_HISTORIES=N` plays that many of each kind.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 #[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
@@ -8,9 +13,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bos_core::health::PowerService;
 use bos_core::model::{EndKind, NodeId, SessionUid};
+use sim::coverage::Coverage;
 use sim::operator::deadline;
 use sim::scenario::{Before, Outage, Quirk, Way};
-use sim::{Scenario, Sim, fixture};
+use sim::{Scenario, Sim, cells, fixture};
 
 /// Seeds that once failed.
 const KEPT: &[u64] = &[
@@ -21,6 +27,9 @@ const KEPT: &[u64] = &[
 /// The same, with CAPMC.
 const KEPT_CAPMC: &[u64] = &[2334, 6667, 8832, 9861, 13444, 13759, 28854];
 
+/// The same, crowded.
+const KEPT_CROWDED: &[u64] = &[576, 1688, 6873, 7145, 7272, 9561, 13170, 13352, 14553, 14856, 15609, 93988];
+
 fn run(scenario: Scenario) -> Sim {
     let mut sim = Sim::new(scenario);
     let limit = deadline(&sim.scenario);
@@ -28,59 +37,113 @@ fn run(scenario: Scenario) -> Sim {
     sim
 }
 
-/// Runs seeds on as many threads as there are processors; says which fail.
-fn histories(seeds: &[u64]) {
-    histories_with(seeds, |_| ());
+/// What came out of the histories that one thread played.
+#[derive(Default)]
+struct Played {
+    failed: Vec<u64>,
+    /// Of those that were crowded.
+    crowded: u64,
+    faults: usize,
+    crashes: u32,
+    coverage: Coverage,
 }
 
-fn histories_with(seeds: &[u64], change: fn(&mut Scenario)) {
+impl Played {
+    /// After so many a thread gives up.
+    const ENOUGH: usize = 5;
+
+    fn play(&mut self, seed: u64, scenario: Scenario) {
+        let Ok(sim) = catch_unwind(AssertUnwindSafe(|| run(scenario))) else { return self.failed.push(seed) };
+        if sim.was_crowded() {
+            self.crowded += 1;
+            self.faults += sim.faults();
+            self.crashes += sim.crashes;
+            self.coverage.merge(&sim.coverage);
+        }
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        self.failed.extend(other.failed);
+        self.crowded += other.crowded;
+        self.faults += other.faults;
+        self.crashes += other.crashes;
+        self.coverage.merge(&other.coverage);
+        self
+    }
+}
+
+/// Plays seeds on as many threads as there are processors; says which fail.
+fn play(seeds: &[u64], scenario: fn(u64) -> Scenario) -> Played {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let failed: Vec<u64> = std::thread::scope(|scope| {
-        let chunks: Vec<_> = seeds.chunks(seeds.len().div_ceil(threads).max(1)).collect();
-        let workers: Vec<_> = chunks
-            .into_iter()
-            .map(|seeds| {
-                let play = move |seed: u64| {
-                    let mut scenario = Scenario::random(seed);
-                    change(&mut scenario);
-                    drop(run(scenario));
-                };
-                let failing = move |seed: &&u64| catch_unwind(AssertUnwindSafe(|| play(**seed))).is_err();
-                scope.spawn(move || seeds.iter().filter(failing).take(5).copied().collect::<Vec<_>>())
-            })
-            .collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    let played = std::thread::scope(|scope| {
+        let chunks = seeds.chunks(seeds.len().div_ceil(threads).max(1));
+        let work = |seeds: &[u64]| {
+            let mut played = Played::default();
+            for seed in seeds {
+                if played.failed.len() < Played::ENOUGH {
+                    played.play(*seed, scenario(*seed));
+                }
+            }
+            played
+        };
+        let workers: Vec<_> = chunks.map(|seeds| scope.spawn(move || work(seeds))).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).fold(Played::default(), Played::and)
     });
-    assert!(failed.is_empty(), "histories with these seeds fail; run one with BOS_SIM_SEED (BOS_SIM_CAPMC_SEED): {failed:?}");
+    let variables = "BOS_SIM_SEED (BOS_SIM_CAPMC_SEED, BOS_SIM_CROWDED_SEED)";
+    assert!(played.failed.is_empty(), "histories with these seeds fail; play one with {variables}: {:?}", played.failed);
+    played
+}
+
+/// The seed to replay, or as many as there are to play.
+fn seeds(variable: &str, count: u64) -> Vec<u64> {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
+    number(variable).map_or_else(|| (0..number("BOS_SIM_HISTORIES").unwrap_or(count)).collect(), |seed| vec![seed])
 }
 
 #[test]
 fn random_histories_keep_the_rules() {
-    if let Ok(seed) = std::env::var("BOS_SIM_SEED") {
-        return histories(&[seed.parse().unwrap()]);
-    }
-    let count: u64 = std::env::var("BOS_SIM_HISTORIES").ok().map_or(2000, |count| count.parse().unwrap());
-    histories(&(0..count).collect::<Vec<_>>());
+    play(&seeds("BOS_SIM_SEED", 2000), Scenario::random);
 }
 
-fn by_capmc(scenario: &mut Scenario) {
-    scenario.power = PowerService::Capmc;
+fn by_capmc(seed: u64) -> Scenario {
+    Scenario { power: PowerService::Capmc, ..Scenario::random(seed) }
 }
 
-/// The same with the power service that judges lists as a whole and tells no transition. `BOS_SIM_CAPMC_SEED=N` replays one.
+/// The same with the power service that judges lists as a whole and tells no transition.
 #[test]
 fn random_histories_keep_the_rules_with_capmc() {
-    if let Ok(seed) = std::env::var("BOS_SIM_CAPMC_SEED") {
-        return histories_with(&[seed.parse().unwrap()], by_capmc);
+    play(&seeds("BOS_SIM_CAPMC_SEED", 1000), by_capmc);
+}
+
+/// Crowded histories that CI plays. Of fewer it is not asked what they reach.
+const CROWDED: u64 = 10_000;
+
+/// Of so many histories that are made to be crowded at least so many are: in the others the first session was over too early, the
+/// operator would have died after the end, or too few of the faults were met. They must keep the rules too, but are not counted.
+const SPARE: (u64, u64) = (8, 5);
+
+/// After so many what is seldom must have happened too.
+const LONG: u64 = 100_000;
+
+/// At least eight nodes, two sessions that overlap, three faults and a crash in each, on sites with PCS and with CAPMC.
+#[test]
+fn crowded_histories_keep_the_rules_and_reach_every_cell() {
+    let seeds = seeds("BOS_SIM_CROWDED_SEED", CROWDED * SPARE.0 / SPARE.1);
+    let played = play(&seeds, Scenario::crowded);
+    println!("{}", played.coverage.table());
+    println!("{} histories, {} of them crowded, with {} faults and {} crashes", seeds.len(), played.crowded, played.faults, played.crashes);
+    if seeds.len() as u64 >= CROWDED * SPARE.0 / SPARE.1 {
+        assert!(played.crowded >= CROWDED, "only {} histories were crowded", played.crowded);
+        let wrong = cells::disagreements(&played.coverage, include_str!("data/cells.txt"), seeds.len() as u64 >= LONG);
+        assert!(wrong.is_empty(), "controller/core/tests/data/cells.txt says something else:\n{}", wrong.join("\n"));
     }
-    let count: u64 = std::env::var("BOS_SIM_HISTORIES").ok().map_or(1000, |count| count.parse().unwrap());
-    histories_with(&(0..count).collect::<Vec<_>>(), by_capmc);
 }
 
 #[test]
 fn seeds_that_failed_once_pass() {
-    histories(KEPT);
-    histories_with(KEPT_CAPMC, by_capmc);
+    play(KEPT, Scenario::random);
+    play(KEPT_CAPMC, by_capmc);
+    play(KEPT_CROWDED, Scenario::crowded);
 }
 
 fn session() -> SessionUid {
@@ -96,6 +159,20 @@ fn result(sim: &Sim) -> Vec<String> {
         format!("{:?} {:?} {:?} {:?} off {offs}", node.on, sim.site.runs(id), node.config, sim.check.ends.get(&(session(), id)))
     };
     nodes.map(one).collect()
+}
+
+/// Rule 1: the same inputs lead to the same decisions, in the same order.
+#[test]
+fn a_seed_replays_exactly() {
+    for seed in 0..100 {
+        let (once, again) = (run(Scenario::crowded(seed)), run(Scenario::crowded(seed)));
+        assert_eq!(
+            (once.now, once.site.transitions.len(), result(&once)),
+            (again.now, again.site.transitions.len(), result(&again)),
+            "seed {seed}"
+        );
+        assert_eq!(once.written, again.written, "seed {seed}: the journals differ");
+    }
 }
 
 #[test]

@@ -112,6 +112,7 @@ fn load_status(node: &mut bos_core::model::Node, object: &BootComponent, now: Ti
         PowerState::Off => bos_core::model::Power::Off,
         PowerState::Unknown => bos_core::model::Power::Unknown,
     };
+    node.macs = status.macs.iter().map(|mac| Arc::from(mac.as_str())).collect();
     node.before = Identity {
         nid: status.nid,
         empty: bos_crds::conditions::find(&status.conditions, bos_crds::conditions::IN_INVENTORY)

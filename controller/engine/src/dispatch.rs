@@ -210,3 +210,21 @@ pub async fn read_configuration(services: &Clients, nodes: &[(NodeId, Xname)]) -
     };
     Ok(nodes.iter().filter_map(|(id, xname)| Some((*id, record(readings.get(xname)?)))).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(kind: ErrorKind, reached: Reached) -> Outcome {
+        failed(&ServiceError { service: Service::Pcs, call: "post transitions", kind, reached, detail: String::new() })
+    }
+
+    #[test]
+    fn only_what_did_not_reach_its_service_is_no_attempt() {
+        assert!(matches!(outcome(ErrorKind::Connect, Reached::No), Outcome::NotSent { service: Service::Pcs, .. }));
+        assert!(matches!(outcome(ErrorKind::Timeout, Reached::Unknown), Outcome::Unknown { .. }));
+        assert!(matches!(outcome(ErrorKind::Server(503), Reached::Yes), Outcome::Unknown { .. }));
+        assert!(matches!(outcome(ErrorKind::Rejected(400), Reached::Yes), Outcome::Rejected { .. }));
+        assert!(matches!(outcome(ErrorKind::Stopped, Reached::No), Outcome::HeldBack));
+    }
+}

@@ -17,6 +17,7 @@ use crate::records::{RecordError, Records, highest_epoch};
 use crate::reports::Report;
 use crate::task::Task;
 use crate::telemetry::Telemetry;
+use crate::tenants;
 use crate::watches::{WatchHealth, spawn_watches};
 use crate::writer::{StatusWriter, WriterConfig};
 
@@ -149,6 +150,7 @@ async fn lead_on(
         Err(error) => return Err(error.into()),
     };
     let (news_tx, mut news) = mpsc::channel(4096);
+    tokio::spawn(tenants::follow(clients.watch.clone(), news_tx.clone(), lost.clone()));
     let watching = spawn_watches(&clients.watch, &settings.namespace, &news_tx, &lost);
     let Some(lists) = load::first_lists(&mut news, &lost, cancel).await else {
         pulse.abort();

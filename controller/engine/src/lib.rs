@@ -18,6 +18,7 @@ pub mod reports;
 mod setup;
 mod task;
 pub mod telemetry;
+pub mod tenants;
 mod views;
 pub mod watches;
 pub mod writer;

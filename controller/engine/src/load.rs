@@ -9,6 +9,7 @@ use bos_core::journal::Journal;
 use bos_core::model::{Digest, SessionUid};
 use bos_core::plan::Plan;
 use bos_core::resume::{Stored, StoredJournal};
+use bos_core::tenants::Tenant;
 use bos_core::time::Timestamp;
 use bos_crds::{BootComponent, BootOptions, Session, SessionTemplate};
 use tokio::sync::mpsc;
@@ -29,6 +30,7 @@ pub struct Lists {
     components: Option<Vec<BootComponent>>,
     options: Option<Vec<BootOptions>>,
     emergency_stop: Option<bool>,
+    tenants: Option<Vec<Tenant>>,
     /// What came after a kind's first list.
     later: Vec<News>,
 }
@@ -40,6 +42,7 @@ impl Lists {
             && self.components.is_some()
             && self.options.is_some()
             && self.emergency_stop.is_some()
+            && self.tenants.is_some()
     }
 
     fn take(&mut self, news: News) {
@@ -52,6 +55,7 @@ impl Lists {
             News::Component(Seen::Reset { items, .. }) if self.components.is_none() => self.components = Some(items),
             News::Options(Seen::Reset { items, .. }) if self.options.is_none() => self.options = Some(items),
             News::EmergencyStop(set) if self.emergency_stop.is_none() => self.emergency_stop = Some(set),
+            News::Tenants(all) if self.tenants.is_none() => self.tenants = Some(all),
             other => self.later.push(other),
         }
     }
@@ -77,6 +81,7 @@ pub async fn first_lists(news: &mut mpsc::Receiver<News>, lost: &CancellationTok
 pub async fn restore(task: &mut Task, stored: Loaded, lists: Lists) -> Result<(), EngineError> {
     let now = task.now();
     task.set_emergency_stop(lists.emergency_stop.unwrap_or(false));
+    task.set_tenants(lists.tenants.unwrap_or_default());
     let options = lists.options.unwrap_or_default();
     task.set_options(options.iter().find(|options| options.metadata.name.as_deref() == Some(bos_crds::OPTIONS_NAME)));
     for template in lists.templates.unwrap_or_default() {

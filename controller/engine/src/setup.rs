@@ -1,11 +1,13 @@
 //! Reads for set-up: a fresh, complete inventory, the artifacts of every boot set, and whether CFS knows the configurations.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bos_core::fold::Fault;
 use bos_core::health::clause;
 use bos_core::resolve::{Facts, Snapshot};
 use bos_core::session_setup::{SetupFault, SetupRead, boots, configuration_name};
+use bos_core::xname::Xname;
 use bos_crds::{Operation, SessionTemplateSpec, reasons};
 use bos_services::{Clients, ServiceError};
 use futures::future::{try_join, try_join_all};
@@ -48,6 +50,20 @@ pub async fn inventory(services: &Clients) -> Result<Snapshot, ServiceError> {
         partitions: partitions.into_iter().map(|partition| (partition.name, partition.members.into_iter().collect())).collect(),
         locked,
     })
+}
+
+/// The hardware addresses of all nodes; none where HSM does not say. Nothing waits for them: they only tell nodes apart.
+pub async fn interfaces(services: &Clients) -> BTreeMap<Xname, BTreeSet<Arc<str>>> {
+    let mut found: BTreeMap<Xname, BTreeSet<Arc<str>>> = BTreeMap::new();
+    match services.inventory.interfaces().await {
+        Ok(interfaces) => {
+            for interface in interfaces {
+                found.entry(interface.xname).or_default().insert(interface.mac.into());
+            }
+        }
+        Err(error) => tracing::debug!(%error, "HSM does not tell the hardware addresses of nodes"),
+    }
+    found
 }
 
 /// Everything set-up of a session needs.

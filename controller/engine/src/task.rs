@@ -7,7 +7,7 @@ mod inputs;
 mod settle;
 mod tell;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ const COALESCE: Duration = Duration::from_millis(3);
 
 /// What a background task brings back.
 enum Done {
-    Inventory(Result<Snapshot, Fault>),
+    Inventory(Result<Snapshot, Fault>, BTreeMap<Xname, BTreeSet<Arc<str>>>),
     SetUp(SessionUid, Box<Result<SetupRead, SetupFault>>),
     Planned(SessionUid, Result<(), RecordError>),
     Power(Vec<NodeId>, Timestamp, Result<Vec<(NodeId, Power, Arc<str>)>, Fault>),
@@ -341,7 +341,10 @@ impl Task {
         let services = self.services.clone();
         match effect {
             Effect::ReadInventory => {
-                self.spawn(async move { Done::Inventory(setup::inventory(&services).await.map_err(|error| dispatch::fault(&error))) })
+                self.spawn(async move {
+                    let (nodes, interfaces) = futures::future::join(setup::inventory(&services), setup::interfaces(&services)).await;
+                    Done::Inventory(nodes.map_err(|error| dispatch::fault(&error)), interfaces)
+                });
             }
             Effect::SetUp(uid) => self.set_up(uid, services),
             Effect::ReadPower(nodes) => {
@@ -409,10 +412,11 @@ impl Task {
     fn fold_done(&mut self, done: Done) -> Result<(), EngineError> {
         let now = self.now();
         match done {
-            Done::Inventory(read) => {
+            Done::Inventory(read, interfaces) => {
                 for id in self.world.fold_inventory(read, now) {
                     self.views.create_component(&self.world, id);
                 }
+                self.world.fold_interfaces(interfaces, now);
             }
             Done::SetUp(uid, read) => self.set_up_read(&uid, *read, now),
             Done::Planned(uid, result) => self.planned(&uid, result, now)?,
@@ -542,6 +546,7 @@ impl Task {
             News::Session(seen) => self.fold_sessions(seen, now),
             News::Component(seen) => self.fold_components(seen, now),
             News::Options(seen) => self.fold_options(seen),
+            News::Tenants(all) => self.set_tenants(all),
             News::EmergencyStop(set) if set == self.world.emergency_stop => {}
             News::EmergencyStop(set) => {
                 self.set_emergency_stop(set);

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bos_core::tenants::Tenant;
 use bos_crds::{BootComponent, BootOptions, Session, SessionTemplate, labels};
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -69,6 +70,8 @@ pub enum News {
     Options(Seen<BootOptions>),
     /// Whether the emergency stop is set.
     EmergencyStop(bool),
+    /// All tenants.
+    Tenants(Vec<Tenant>),
 }
 
 /// The streams, by the kind they watch.

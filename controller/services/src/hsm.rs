@@ -44,6 +44,15 @@ pub struct Components {
     pub skipped: usize,
 }
 
+/// A network interface of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// The node.
+    pub xname: Xname,
+    /// Its hardware address, as HSM writes it, in lower case.
+    pub mac: String,
+}
+
 /// A group of HSM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
@@ -70,6 +79,12 @@ pub trait Inventory: Send + Sync {
     /// # Errors
     /// When HSM cannot be asked, or one entry of the answer cannot be read.
     async fn components(&self) -> Result<Components, ServiceError>;
+
+    /// The hardware addresses of every node, as far as HSM has discovered them.
+    ///
+    /// # Errors
+    /// As [`components`](Self::components).
+    async fn interfaces(&self) -> Result<Vec<Interface>, ServiceError>;
 
     /// Every group.
     ///
@@ -118,6 +133,11 @@ impl Inventory for HsmClient {
     async fn components(&self) -> Result<Components, ServiceError> {
         let request = self.http.read("get components", Method::GET, &["State", "Components"]);
         request.query(&[("type", "Node")]).largest(LARGE).parsed(parse_components).await
+    }
+
+    async fn interfaces(&self) -> Result<Vec<Interface>, ServiceError> {
+        let request = self.http.read("get interfaces", Method::GET, &["Inventory", "EthernetInterfaces"]);
+        request.query(&[("Type", "Node")]).largest(LARGE).parsed(parse_interfaces).await
     }
 
     async fn groups(&self) -> Result<Vec<Group>, ServiceError> {
@@ -219,6 +239,14 @@ struct PartitionWire<'a> {
 }
 
 #[derive(Deserialize)]
+struct InterfaceWire<'a> {
+    #[serde(rename = "MACAddress", borrow, default)]
+    mac: Cow<'a, str>,
+    #[serde(rename = "ComponentID", borrow, default)]
+    component: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
 struct LocksWire<'a> {
     #[serde(rename = "Components", borrow)]
     components: Vec<LockWire<'a>>,
@@ -289,6 +317,17 @@ fn component(xname: Xname, wire: ComponentWire<'_>) -> Component {
 
 fn nodes_of(members: &MembersWire<'_>) -> Vec<Xname> {
     members.ids.iter().filter_map(|id| Xname::parse(id).ok()).collect()
+}
+
+/// Interfaces that HSM can give to no node are of no use here.
+fn parse_interfaces(body: &[u8]) -> Result<Vec<Interface>, Malformed> {
+    let wire: Vec<InterfaceWire<'_>> = json(body)?;
+    let interface = |wire: InterfaceWire<'_>| {
+        let mac = wire.mac.trim().to_ascii_lowercase();
+        (!mac.is_empty()).then_some(())?;
+        Some(Interface { xname: Xname::parse(&wire.component).ok()?, mac })
+    };
+    Ok(wire.into_iter().filter_map(interface).collect())
 }
 
 fn parse_groups(body: &[u8]) -> Result<Vec<Group>, Malformed> {
@@ -417,5 +456,17 @@ mod tests {
         for body in [&b"{}"[..], br#"{"Components":[{"ID":"x3000c0s2b0n0"}]}"#, br#"{"Components":null}"#] {
             assert!(parse_locked(body).is_err(), "{}", String::from_utf8_lossy(body));
         }
+    }
+
+    #[test]
+    fn interfaces_of_nodes_with_an_address_are_read() {
+        let body = br#"[
+            {"ID": "0040a6000001", "MACAddress": "00:40:A6:00:00:01", "ComponentID": "x1000c0s0b0n0", "Type": "Node", "IPAddresses": []},
+            {"ID": "0040a6000002", "MACAddress": "00:40:a6:00:00:02", "ComponentID": "x1000c0s0b0", "Type": "NodeBMC"},
+            {"ID": "", "MACAddress": "", "ComponentID": "x1000c0s0b0n1"},
+            {"ID": "0040a6000004", "MACAddress": "00:40:a6:00:00:04", "ComponentID": ""}
+        ]"#;
+        let expected = Interface { xname: x("x1000c0s0b0n0"), mac: "00:40:a6:00:00:01".to_owned() };
+        assert_eq!(parse_interfaces(body).unwrap(), [expected]);
     }
 }

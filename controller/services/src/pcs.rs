@@ -454,6 +454,16 @@ mod tests {
     }
 
     #[test]
+    fn nor_is_a_state_that_says_nothing() {
+        for state in ["", "undefined", "Undefined", "paused"] {
+            let body =
+                format!(r#"{{"status":[{{"xname":"x1c0s0b0n0","powerState":"{state}","managementState":"available","error":""}}]}}"#);
+            let readings = parse_status(body.as_bytes(), &[x("x1c0s0b0n0")]).unwrap();
+            assert!(matches!(readings.get("x1c0s0b0n0"), Some(Reading::Undefined { .. })), "{state:?}: {readings:?}");
+        }
+    }
+
+    #[test]
     fn reads_the_id() {
         let id = parse_accepted(br#"{"transitionID":"8f0c4a6e-0000-4000-8000-000000000001","operation":"Soft-Off"}"#).unwrap();
         assert_eq!(id.as_str(), "8f0c4a6e-0000-4000-8000-000000000001");

@@ -26,6 +26,7 @@ pub(crate) fn routes(core: Arc<Core>) -> Router {
         .route("/State/Components/{xname}", get(component))
         .route("/groups", get(groups))
         .route("/groups/{label}", get(group))
+        .route("/Inventory/EthernetInterfaces", get(interfaces))
         .route("/partitions", get(partitions))
         .route("/memberships", get(memberships))
         .route("/locks/status", get(locks).post(locks_by_id))
@@ -338,6 +339,18 @@ async fn group(State(core): State<Arc<Core>>, Path(label): Path<String>) -> Resp
         Some(view) => json_ok(&view),
         None => problem(StatusCode::NOT_FOUND, format!("No such group: {label}")),
     }
+}
+
+async fn interfaces(State(core): State<Arc<Core>>) -> Response {
+    let settings = core.settings();
+    let world = lock(&core.world);
+    let view = |at: usize| {
+        let node = &world.nodes[at];
+        let mac = node.mac();
+        json!({"ID": mac.replace(':', ""), "Description": "", "MACAddress": mac, "IPAddresses": [], "ComponentID": node.xname, "Type": "Node"})
+    };
+    let listed = (0..world.nodes.len()).filter(|at| world.in_inventory(&settings, *at));
+    json_ok(&listed.map(view).collect::<Vec<_>>())
 }
 
 async fn partitions(State(core): State<Arc<Core>>) -> Response {

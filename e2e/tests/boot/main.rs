@@ -13,6 +13,7 @@ mod refused;
 mod shown;
 mod story;
 mod switches;
+mod tenants;
 mod trouble;
 
 use std::time::Duration;
@@ -114,6 +115,16 @@ async fn a_site_may_do_without_cfs_and_ims() -> Result {
     let bench = Bench::start(config).await?;
     let mut cases = Cases::default();
     cases.run("without CFS and IMS", evidence::bare(&bench, 0..4)).await;
+    bench.rig.stop().await;
+    cases.verdict()
+}
+
+/// The kind of tenants appears while the operator runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_acts_on_its_own_nodes() -> Result {
+    let bench = Bench::start(RigConfig::with_nodes(4).boot_time(Duration::from_millis(300))).await?;
+    let mut cases = Cases::default();
+    cases.run("a tenant", tenants::a_tenant_boots_its_own(&bench, 0..4)).await;
     bench.rig.stop().await;
     cases.verdict()
 }

@@ -1,9 +1,10 @@
 //! Killed at calls of CAPMC, which tells no transition: what was sent is waited out and looked at, and no node is cycled twice.
 
-use bos_e2e::site::{Match, PowerEvent, Service, When};
+use bos_e2e::site::{Match, Service, When};
 use serde_json::json;
 
-use crate::bench::{Bench, Problems, Run, Verdicts, within};
+use crate::bench::{Bench, Problems, Verdicts, within};
+use crate::reboot::cycled_once;
 use crate::{check, turn};
 
 const NODES: usize = 6;
@@ -39,25 +40,6 @@ async fn reboot(bench: &Bench, name: &str, path: &str, when: When) -> anyhow::Re
         problems.push(format!("the Session ended {:?}: {} {:?}", status.outcome, status.message, status.failures));
     }
     Ok(problems)
-}
-
-fn cycled_once(bench: &Bench, run: &Run) -> Problems {
-    let mut problems = Problems::new();
-    for node in bench.site.nodes() {
-        let events = check::events(bench, run, &node.xname);
-        let count = |is: fn(&PowerEvent) -> bool| events.iter().filter(|event| is(event)).count();
-        let seen = [
-            count(|event| matches!(event, PowerEvent::SoftOffRequested { .. })),
-            count(|event| matches!(event, PowerEvent::ForceOffRequested { .. })),
-            count(|event| matches!(event, PowerEvent::PoweredOff)),
-            count(|event| matches!(event, PowerEvent::OnRequested { .. })),
-            count(|event| matches!(event, PowerEvent::PoweredOn)),
-        ];
-        if seen != [1, 0, 1, 1, 1] || !node.up {
-            problems.push(format!("{}: asked to go off {seen:?}, up {}: {events:?}", node.xname, node.up));
-        }
-    }
-    problems
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

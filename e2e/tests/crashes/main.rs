@@ -11,6 +11,7 @@ mod capmc;
 mod check;
 mod outside;
 mod random;
+mod reboot;
 mod restart;
 mod retries;
 mod writes;

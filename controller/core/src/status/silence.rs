@@ -39,8 +39,7 @@ impl Case<'_> {
             return Some(unknown_image_up());
         }
         if !self.can_be_heard(issued) {
-            // Until it has had time to be heard; only a path that stays closed makes this end in failure.
-            return self.hold_or_fail(HoldReason::ReportPathDown, options.max_boot_wait.max(2 * REPORT_RETRY.min(options.max_boot_wait)));
+            return self.wait_for_the_path();
         }
         if self.run.mass_timeout.is_some() || self.silent > options.mass_timeout_limit(self.run.taken()) {
             return self.hold_or_fail(HoldReason::MassBootTimeout, options.max_boot_wait);
@@ -57,14 +56,27 @@ impl Case<'_> {
         (!self.stale()).then(|| Decision::CycleSilent(format!("{}; power-cycled", self.silence(issued, &last)).into()))
     }
 
+    /// Until it has had time to be heard; only a path that stays closed makes this end in failure.
+    pub(super) fn wait_for_the_path(&self) -> Option<Decision> {
+        let wait = self.world.options.max_boot_wait;
+        self.hold_or_fail(HoldReason::ReportPathDown, wait.max(2 * REPORT_RETRY.min(wait)))
+    }
+
+    /// It is to be cycled for its silence, the power-off has been held up, and by now its reports would not reach us.
+    pub(super) fn silence_means_nothing_any_more(&self) -> bool {
+        self.drive.last_on.is_some() && self.run.plan.evidence == Evidence::NodeReport && !self.reports_are_heard()
+    }
+
+    fn reports_are_heard(&self) -> bool {
+        // A site that waits less than that for a boot is as impatient here.
+        let retry = REPORT_RETRY.min(self.world.options.max_boot_wait);
+        self.world.reports.listening_since.is_some_and(|since| self.now >= since + retry)
+    }
+
     /// Whether the silence of a node means something: what proves its boot has a way to us.
     fn can_be_heard(&self, issued: &Issued) -> bool {
         match self.run.plan.evidence {
-            // A site that waits less than that for a boot is as impatient here.
-            Evidence::NodeReport => {
-                let retry = REPORT_RETRY.min(self.world.options.max_boot_wait);
-                self.world.reports.listening_since.is_some_and(|since| self.now >= since + retry)
-            }
+            Evidence::NodeReport => self.reports_are_heard(),
             Evidence::HsmReady => self.node.state.is_some_and(|seen| seen.at >= issued.boot_by),
             Evidence::PowerState => true,
         }

@@ -515,6 +515,31 @@ mod rule_16_no_needless_work {
     }
 
     #[test]
+    fn nor_does_one_while_a_power_off_is_held_up() {
+        let mut desk = Desk::new(1, plan(PlannedOperation::Shutdown, 1, "", ""));
+        desk.world.emergency_stop = true;
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        let _ = desk.pass();
+        desk.world.touched.clear();
+        desk.world.journal_due.clear();
+        let _ = desk.pass();
+        assert!(desk.world.touched.is_empty() && desk.world.journal_due.is_empty());
+    }
+
+    #[test]
+    fn what_is_remembered_of_power_ons_is_bounded() {
+        let mut desk = boot(300);
+        let _ = desk.pass();
+        for index in 0..300 {
+            desk.power(index, Power::Off);
+            let call = desk.prepared();
+            desk.carried_out(&call);
+        }
+        assert!(desk.run().paced.len() <= 256, "{}", desk.run().paced.len());
+    }
+
+    #[test]
     fn every_end_is_written_to_the_journal() {
         let mut desk = boot(2);
         desk.world.journal_due.clear();

@@ -125,7 +125,7 @@ mod what_hsm_says_in_mid_session {
 
     #[test]
     fn another_node_in_the_same_place_inherits_nothing() {
-        for swap in ["emptied", "other NID", "other NID while we were away"] {
+        for swap in ["emptied", "other NID", "other MAC", "other NID while we were away"] {
             let mut desk = boot(1);
             desk.world = crate::fixture::world(1, desk.now);
             desk.runs(0, "old");
@@ -135,6 +135,17 @@ mod what_hsm_says_in_mid_session {
                     changed(&mut desk, |inventory| facts(inventory, 0).state = Some("Empty".into()));
                     assert!(desk.world.nodes[0].reported.is_some(), "an empty slot changes nothing yet");
                     changed(&mut desk, |inventory| facts(inventory, 0).state = Some("Off".into()));
+                }
+                "other MAC" => {
+                    let mut macs = |macs: &[&str]| {
+                        let macs = macs.iter().map(|mac| (*mac).into()).collect();
+                        desk.world.fold_interfaces([(xname(0), macs)].into(), desk.now);
+                        desk.world.nodes[0].reported.is_some()
+                    };
+                    assert!(macs(&["a", "b"]), "what is known for the first time says nothing");
+                    assert!(macs(&["b", "c"]), "a new interface is no new node");
+                    assert!(macs(&[]), "nor is an inventory without any");
+                    assert!(!macs(&["d"]));
                 }
                 "other NID" => {
                     changed(&mut desk, |inventory| facts(inventory, 0).nid = Some(1));

@@ -31,6 +31,7 @@ use bos_core::model::Power;
 use bos_core::model::PowerAction;
 use bos_core::model::SessionUid;
 use bos_core::model::Token;
+use bos_core::model::World;
 use bos_core::plan::PlannedOperation;
 use bos_core::running::Order;
 use bos_core::session::SessionOutcome;
@@ -286,6 +287,38 @@ mod rule_08_silence {
         assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
     }
 
+    /// It was to be cycled when nodes could be heard, and something held the power-off up.
+    #[test]
+    fn nor_when_nobody_listens_any_more_until_its_power_off_leaves() {
+        let mut desk = silent(1);
+        desk.world.nodes[0].suspended = true;
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.drive(0).phase, Phase::PoweringOff);
+        desk.wait(MINUTE);
+        desk.world.reports.listening_since = Some(desk.now);
+        desk.world.nodes[0].suspended = false;
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.drive(0).hold.map(|hold| hold.reason), Some(HoldReason::ReportPathDown));
+        desk.wait(MINUTE);
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+    }
+
+    #[test]
+    fn nor_is_a_power_off_that_was_lost_asked_for_again_while_nobody_listens() {
+        let mut desk = silent(1);
+        let call = desk.one();
+        desk.answer(call.id, Outcome::Unknown { detail: "reset".into() });
+        desk.wait(desk.world.options.max_power_off_wait);
+        desk.world.reports.listening_since = Some(desk.now);
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        desk.wait(MINUTE);
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+    }
+
     #[test]
     fn a_node_that_reports_something_else_is_alive() {
         let mut desk = boot(1);
@@ -384,6 +417,18 @@ mod rule_09_inventory {
         assert_eq!(world.fold_setup(&"one".into(), Ok(setup(10, "new", "", &[0, 1])), at(2)), None);
         assert!(matches!(&world.sessions[&"one".into()].stage, Stage::Pending(pending) if pending.waiting.contains("10 nodes")));
         assert_eq!(world.fold_setup(&"one".into(), Ok(setup(20, "new", "", &[0, 1])), at(9)), Some("one".into()));
+    }
+
+    #[test]
+    fn and_is_not_begun_before_the_first_one_that_is_believed() {
+        let mut world = World { install_namespace: "bos".into(), ..World::default() };
+        world.fold_session(seen("one", at(0), SessionSpec::new(Operation::Boot, "template")), at(0));
+        let sets_up = |effects: Vec<Effect>| effects.iter().any(|effect| matches!(effect, Effect::SetUp(_)));
+        assert!(!sets_up(bos_core::pass::run(&mut world, at(1))));
+        world.fold_inventory(Ok(inventory(0)), at(2));
+        assert!(!sets_up(bos_core::pass::run(&mut world, at(3))));
+        world.fold_inventory(Ok(inventory(2)), at(40));
+        assert!(sets_up(bos_core::pass::run(&mut world, at(41))));
     }
 }
 

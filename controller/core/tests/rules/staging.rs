@@ -292,3 +292,22 @@ fn a_restart_keeps_what_waits_and_what_was_applied() {
         assert!(desk.world.nodes[index].drive.is_none());
     }
 }
+
+/// Discovery finds another node in its place.
+#[test]
+fn a_node_that_was_swapped_loses_its_staged_state() {
+    let mut desk = staged(2);
+    let inventory = |nid: i64| {
+        let mut inventory = crate::fixture::snapshot(2);
+        inventory.nodes.get_mut(&crate::fixture::xname(0)).unwrap().nid = Some(nid);
+        inventory
+    };
+    for nid in [1, 1001] {
+        assert_eq!(desk.end(0), None);
+        desk.world.fold_inventory(Ok(inventory(nid)), desk.now);
+    }
+    let (kind, reason) = desk.end(0).unwrap();
+    assert_eq!((kind, reason), (EndKind::Failed, bos_crds::reasons::NODE_REPLACED));
+    assert_eq!((desk.world.nodes[0].staged.clone(), desk.world.nodes[0].unstaged.clone()), (None, Some(desk.uid.clone())));
+    assert!(desk.end(1).is_none() && desk.world.nodes[1].staged.is_some());
+}

@@ -24,6 +24,7 @@ use bos_core::model::Phase;
 use bos_core::model::Power;
 use bos_core::model::PowerAction;
 use bos_core::model::Token;
+use bos_core::plan::Evidence;
 use bos_core::plan::PlannedOperation;
 use bos_core::plan::RunningPolicy;
 use bos_core::running::Order;
@@ -141,6 +142,24 @@ mod rule_03_booted_on_evidence {
         assert_eq!(desk.end(0), Some((EndKind::Succeeded, "")));
     }
 
+    /// HSM may go on calling a node Ready that was switched off and on.
+    #[test]
+    fn ready_all_along_is_no_success() {
+        let mut desk = boot_with(1, |plan| plan.evidence = Evidence::HsmReady);
+        desk.powered_on();
+        let says = |desk: &mut Desk, ready: bool| {
+            desk.wait(SECOND);
+            desk.world.fold_states(&[NodeId(0)], desk.now, Ok(vec![(NodeId(0), ready)]), desk.now);
+            let _ = desk.pass();
+        };
+        says(&mut desk, true);
+        assert_eq!((desk.end(0), desk.drive(0).booted), (None, None));
+        says(&mut desk, false);
+        assert_eq!((desk.end(0), desk.drive(0).booted), (None, None));
+        says(&mut desk, true);
+        assert_eq!(desk.end(0), Some((EndKind::Succeeded, "")));
+    }
+
     #[test]
     fn a_node_that_is_off_again_while_it_is_configured_is_powered_on_anew() {
         let mut desk = boot_with(1, |plan| plan.boot_sets[0].configuration = "conf".into());
@@ -222,6 +241,34 @@ mod rule_04_deadlines {
         let left = desk.drive(0).action.unwrap().boot_by.since(desk.now);
         desk.restart(60 * MINUTE);
         assert_eq!(desk.drive(0).action.unwrap().boot_by.since(desk.now), left);
+    }
+
+    /// A node that was asked to go off, by a session that began to be asked then.
+    fn asked_to_go_off() -> Desk {
+        let mut desk = Desk::new(1, plan(PlannedOperation::Shutdown, 1, "", ""));
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        let call = desk.one();
+        desk.answer(call.id, Outcome::Accepted { transition: "transition".into() });
+        desk.tasks(&call, Task::Open);
+        desk
+    }
+
+    #[test]
+    fn nor_does_it_cut_the_power_of_a_node_that_is_going_off() {
+        let mut desk = asked_to_go_off();
+        desk.world.options.max_power_off_wait = SECOND;
+        desk.wait(MINUTE);
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+    }
+
+    #[test]
+    fn nor_does_our_downtime_for_one_that_is_going_off() {
+        let mut desk = asked_to_go_off();
+        let left = desk.drive(0).action.unwrap().power_by.since(desk.now);
+        desk.restart(60 * MINUTE);
+        assert_eq!(desk.drive(0).action.unwrap().power_by.since(desk.now), left);
     }
 
     #[test]

@@ -2,21 +2,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use bos_core::batch::{BatchId, Task};
+use bos_core::batch::{BatchId, BatchState, Task};
 use bos_core::model::{ConfigStatus, Digest, EndKind, NodeId, Power, PowerAction, SessionUid, Token, World};
+use bos_core::options::Options;
 use bos_core::plan::{Evidence, Plan, PlannedOperation, RunningPolicy};
 use bos_core::running::{Dispatch, Order};
 use bos_core::session::Session;
 use bos_core::time::Timestamp;
+use bos_crds::reasons;
 
-use super::scenario::{Scenario, Way};
+use super::fixture::START;
+use super::scenario::{Quirk, Scenario, Way};
 use super::site::{By, Site};
+
+/// A call leaves within this after it was decided: it waits for the journal.
+const RECORDED: Duration = Duration::from_secs(2);
+
+/// A node that was turned away comes again within this.
+const HEARD_AGAIN: Duration = Duration::from_secs(50);
 
 /// What one session has sent about one node.
 #[derive(Debug, Clone, Default)]
 struct Sent {
     last: Option<(PowerAction, Timestamp)>,
+    /// The power-on before the last, if that one touched the node.
+    on_before: Option<Timestamp>,
     /// The task of the last power call, once the service has one.
     task: Option<Arc<str>>,
     /// Boot parameters stored since the last power-on.
@@ -44,6 +56,8 @@ struct Boot {
 #[derive(Debug)]
 pub(crate) struct Checker {
     scenario: Scenario,
+    /// Options as they were edited, oldest first.
+    options: Vec<(Timestamp, Options)>,
     plans: BTreeMap<SessionUid, (Arc<Plan>, Timestamp)>,
     tokens: BTreeMap<Token, SessionUid>,
     sent: BTreeMap<(SessionUid, NodeId), Sent>,
@@ -55,6 +69,8 @@ pub(crate) struct Checker {
     /// Until when PCS behind CAPMC may be at work on a node that it switches off.
     resting: BTreeMap<NodeId, Timestamp>,
     by_person: BTreeMap<NodeId, Timestamp>,
+    /// When reports were turned away.
+    refused: Vec<Timestamp>,
     crashed: bool,
     pub(crate) deleted: BTreeSet<SessionUid>,
     /// Nodes that a session took, at whatever time.
@@ -71,6 +87,7 @@ impl Checker {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         Self {
             scenario: scenario.clone(),
+            options: vec![(START, scenario.options.clone())],
             plans: BTreeMap::new(),
             tokens: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -79,6 +96,7 @@ impl Checker {
             unanswered: BTreeMap::new(),
             resting: BTreeMap::new(),
             by_person: BTreeMap::new(),
+            refused: Vec::new(),
             crashed: false,
             deleted: BTreeSet::new(),
             took: BTreeSet::new(),
@@ -86,6 +104,35 @@ impl Checker {
             appeared: Vec::new(),
             ends: BTreeMap::new(),
         }
+    }
+
+    /// The options were edited.
+    pub(crate) fn retuned(&mut self, options: &Options, now: Timestamp) {
+        self.options.push((now, options.clone()));
+    }
+
+    /// The most attempts that were ever allowed.
+    fn most_attempts(&self) -> u16 {
+        self.options.iter().map(|(_, options)| options.retry_policy).max().unwrap_or_default()
+    }
+
+    /// A deadline that began at `at` has passed: it was fixed by the options then in force (rule 4), or just before, when the
+    /// call was decided that left then.
+    fn passed(&self, at: Timestamp, span: impl Fn(&Options) -> Duration, now: Timestamp) -> bool {
+        let decided = at - RECORDED;
+        let next = self.options.iter().skip(1).map(|(until, _)| Some(*until)).chain([None]);
+        let then = self.options.iter().zip(next).filter(|((from, _), until)| *from <= at && until.is_none_or(|until| until > decided));
+        then.map(|((_, options), _)| span(options)).min().is_none_or(|span| now >= at + span)
+    }
+
+    /// A report was turned away: for a while silence proves nothing.
+    pub(crate) fn turned_away(&mut self, now: Timestamp) {
+        self.refused.push(now);
+    }
+
+    /// Whether a session took a node.
+    pub(crate) fn was_taken(&self, node: NodeId) -> bool {
+        self.took.iter().any(|(_, taken)| *taken == node)
     }
 
     pub(crate) fn planned(&mut self, uid: &SessionUid, plan: &Arc<Plan>, now: Timestamp) {
@@ -127,8 +174,8 @@ impl Checker {
     }
 
     /// After every pass: attempts stay within the budget (rule 14), a node is in one operation at most (rule 11), pacing holds.
-    pub(crate) fn after_pass(&self, world: &World, _site: &Site, _now: Timestamp) {
-        let limit = self.scenario.options.retry_policy;
+    pub(crate) fn after_pass(&self, world: &World, _site: &Site, now: Timestamp) {
+        let limit = self.most_attempts();
         for node in &world.nodes {
             if let Some(drive) = &node.drive {
                 let used = drive.attempts;
@@ -141,7 +188,10 @@ impl Checker {
         assert!(self.crashed || most == 0 || flying <= most, "pacing: {flying} nodes between power-on and report, {most} are allowed");
         let mut seen = BTreeSet::new();
         for batch in world.batches.values() {
+            let begins = batch.state == BatchState::Recording && batch.opened == now;
             for member in &batch.nodes {
+                let out_of_bounds = world.node(member.node).is_some_and(|node| node.locked || node.replaced || node.suspended);
+                assert!(!begins || !out_of_bounds, "rule 10: {:?} is locked, replaced or held by a person, and is acted on", member.node);
                 assert!(seen.insert(member.node), "rule 11: {:?} is in two operations", member.node);
             }
         }
@@ -160,6 +210,7 @@ impl Checker {
                 **uid != dispatch.session && later && at > planned && took && has(plan, *node)
             });
             assert!(newer.is_none(), "rule 11: {} acts on {node:?}, which {newer:?} took", dispatch.session);
+            assert!(!world.node(*node).is_some_and(|node| node.suspended), "rule 10: a person holds {node:?}");
         }
         let Order::Power(action) = dispatch.order else { return };
         assert!(!world.emergency_stop, "rule 10: the stop switch is set");
@@ -174,6 +225,12 @@ impl Checker {
                 continue;
             }
             let sent = self.sent(&dispatch.session, *node);
+            match sent.last {
+                Some((PowerAction::On, at)) if !sent.task.as_ref().is_some_and(|id| untouched(site, id, *node)) => {
+                    sent.on_before = Some(at)
+                }
+                _ => {}
+            }
             sent.last = Some((action, now));
             sent.task = None;
             if action == PowerAction::On {
@@ -200,7 +257,6 @@ impl Checker {
         let (plan, planned) = self.plans[uid].clone();
         let sent = self.sent.get(&(uid.clone(), node)).cloned().unwrap_or_default();
         let failed = sent.task.as_ref().is_some_and(|id| failed(site, id, node, now));
-        let options = &self.scenario.options;
         let person = self.by_person.contains_key(&node);
         assert_ne!(plan.operation, PlannedOperation::Configure, "Configure never takes a power action");
         match (action, sent.last) {
@@ -210,23 +266,35 @@ impl Checker {
                 assert_ne!(plan.operation, PlannedOperation::Shutdown, "a shutdown powers nothing on");
                 assert!(sent.stored, "rule 6: no boot parameters since the last power-on of {node:?}");
                 if let Some((PowerAction::On, at)) = last {
-                    assert!(person || failed || now >= at + options.max_power_on_wait, "rule 7: powered on twice: {node:?}");
+                    assert!(
+                        person || failed || self.passed(at, |options| options.max_power_on_wait, now),
+                        "rule 7: powered on twice: {node:?}"
+                    );
                 }
             }
             (_, Some((PowerAction::On, at))) => {
+                // One that was refused without touching the node is none: what counts is the one before it, which was taken for failed.
+                let refused = sent.task.as_ref().is_some_and(|id| untouched(site, id, node));
+                let at = sent.on_before.filter(|_| refused).unwrap_or(at);
                 assert!(!sent.acknowledged || person, "rule 7: {node:?} reported the right image and is switched off");
-                assert!(person || now >= at + options.max_boot_wait, "rule 8: {node:?} is cycled before its boot deadline");
+                assert!(
+                    person || self.passed(at, |options| options.max_boot_wait, now),
+                    "rule 8: {node:?} is cycled before its boot deadline"
+                );
                 self.silent_cycle(uid, &plan, node, now);
             }
             (_, Some((_, at))) => {
-                assert!(failed || now >= at + options.max_power_off_wait, "rule 4: {node:?} is asked again, or forced off, too early")
+                assert!(
+                    failed || self.passed(at, |options| options.max_power_off_wait, now),
+                    "rule 4: {node:?} is asked again, or forced off, too early"
+                )
             }
             (_, None) => {
                 assert_eq!(action, PowerAction::SoftOff, "the first power-off of {node:?} is not a graceful one");
                 let same = |boot: &Boot| plan.operation == PlannedOperation::Boot && boot.artifacts == plan.boot_sets[0].artifacts;
                 match self.boot_by_another(uid, node, site).filter(same) {
                     Some(boot) if boot.taken_over && !(boot.came_up && plan.running == RunningPolicy::Restart) => {
-                        let over = now >= boot.since + options.max_boot_wait;
+                        let over = self.passed(boot.since, |options| options.max_boot_wait, now);
                         // Of a take-over that was not durable yet nothing is left after a crash.
                         assert!(over || person || self.crashed, "rule 8: {node:?} is cycled before its boot deadline");
                         self.silent_cycle(uid, &plan, node, now);
@@ -278,7 +346,11 @@ impl Checker {
     }
 
     fn silent_cycle(&mut self, uid: &SessionUid, plan: &Plan, node: NodeId, now: Timestamp) {
-        let window = self.scenario.options.max_boot_wait;
+        let window = self.options.iter().map(|(_, options)| options.max_boot_wait).min().unwrap_or_default();
+        // One that was turned away while the call was recorded comes too late.
+        let lately = |at: &Timestamp| now < *at + HEARD_AGAIN && *at + RECORDED < now;
+        let deaf = plan.evidence == Evidence::NodeReport && self.refused.iter().any(lately);
+        assert!(!deaf, "rule 8: {node:?} is cycled for its silence while reports were turned away");
         let cycles = self.silent_cycles.entry(uid.clone()).or_default();
         cycles.push((node, now));
         let together = cycles.iter().filter(|(_, at)| now.since(*at) < window / 2).map(|(node, _)| node).collect::<BTreeSet<_>>().len();
@@ -332,7 +404,7 @@ impl Checker {
 
     /// The operator was told that this was tried.
     pub(crate) fn tried(&mut self, id: &Arc<str>, site: &Site) {
-        let limit = self.scenario.options.retry_policy;
+        let limit = self.most_attempts();
         for ((_, node), sent) in &mut self.sent {
             if sent.task.as_ref() == Some(id) && !untouched(site, id, *node) && matches!(sent.last, Some((PowerAction::On, _))) {
                 sent.tried_on += 1;
@@ -345,7 +417,7 @@ impl Checker {
     pub(crate) fn switching(&mut self, node: NodeId, on: bool, by: &By, site: &Site, _now: Timestamp) {
         let By::Session(uid) = by else { return };
         if !on && site.node(node).on {
-            let limit = self.scenario.options.retry_policy;
+            let limit = self.most_attempts();
             let person = self.by_person.contains_key(&node);
             let sent = self.sent(uid, node);
             sent.switched_off += 1;
@@ -396,6 +468,8 @@ impl Checker {
         for slot in &run.slots {
             let Some(end) = &slot.end else { panic!("{:?} has no end", slot.node) };
             self.ends.insert((uid.clone(), slot.node), end.kind);
+            let refused = *end.reason == *reasons::BOOT_PARAMETERS_REFUSED;
+            assert!(!refused || site.node(slot.node).quirk == Quirk::RefusedByBss, "rule 13: {:?} fails with another node", slot.node);
             let newer = world.node(slot.node).and_then(|node| node.drive.as_ref()).is_some() || self.plans.len() > 1;
             if end.kind != EndKind::Succeeded || newer || self.by_person.contains_key(&slot.node) {
                 continue;

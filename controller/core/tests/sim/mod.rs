@@ -1,8 +1,13 @@
 //! A deterministic simulation in virtual time: the whole core, driven as the engine drives it, against a site that fails.
 
+pub(crate) mod cells;
 pub(crate) mod check;
+pub(crate) mod coverage;
+pub(crate) mod crowd;
 pub(crate) mod fixture;
+pub(crate) mod hsm;
 pub(crate) mod operator;
+pub(crate) mod people;
 pub(crate) mod restart;
 pub(crate) mod rng;
 pub(crate) mod scenario;

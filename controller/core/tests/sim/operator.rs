@@ -9,17 +9,21 @@ use bos_core::batch::{BatchId, Outcome, Progress};
 use bos_core::fold::Fault;
 use bos_core::health::Service;
 use bos_core::journal;
-use bos_core::model::{ConfigRecord, NodeId, Power, Reported, SessionUid, World};
+use bos_core::model::{ConfigRecord, Identity, NodeId, Power, Reported, SessionUid, World};
+use bos_core::options::Options;
 use bos_core::pass;
+use bos_core::resolve::Facts;
 use bos_core::running::Dispatch;
 use bos_core::session::{SessionSeen, Stage};
-use bos_core::session_setup::{SetupFault, SetupRead};
 use bos_core::time::Timestamp;
 use bos_core::want;
+use bos_core::xname::Xname;
 use bos_crds::SessionSpec;
 
 use super::check::Checker;
-use super::fixture::{START, at, digest, seen, snapshot, uid, xname};
+use super::coverage::Coverage;
+use super::fixture::{START, at, digest, seen, uid, xname};
+use super::hsm::fault;
 use super::rng::Rng;
 use super::scenario::{Before, Command, Scenario};
 use super::site::{Effect, Site, known_token};
@@ -80,6 +84,8 @@ pub(crate) struct Sim {
     pub(crate) world: Option<World>,
     pub(crate) life: u32,
     pass_due: bool,
+    /// When the last pass was.
+    pub(crate) passed: Timestamp,
     /// Prints every event: BOS_SIM_TRACE, together with BOS_SIM_SEED.
     traced: bool,
     pub(crate) crashes_left: u32,
@@ -88,7 +94,26 @@ pub(crate) struct Sim {
     pub(crate) plans: BTreeMap<SessionUid, Vec<u8>>,
     pub(crate) journals: BTreeMap<SessionUid, Vec<u8>>,
     pub(crate) statuses: Vec<Option<Reported>>,
+    /// And what its inventory told of the node in its place.
+    pub(crate) identities: Vec<Identity>,
     pub(crate) stop: bool,
+    /// Nodes that a person holds, and options as they were edited.
+    pub(crate) held: BTreeSet<NodeId>,
+    pub(crate) options: Options,
+    /// Reports are refused.
+    pub(crate) deaf: bool,
+    /// Nodes that HSM does not list for the time being.
+    pub(crate) unlisted: BTreeMap<Xname, Facts>,
+    /// Places passed where a crash hurts, and crashes.
+    places: u32,
+    pub(crate) crashes: u32,
+    /// Outages in which something was asked of the service.
+    pub(crate) met: BTreeSet<usize>,
+    /// A session took nodes on which the other one was at work.
+    pub(crate) overlapped: bool,
+    pub(crate) coverage: Coverage,
+    /// Length of every journal that was written.
+    pub(crate) written: Vec<usize>,
     /// In memory only: writes under way and what the next ones carry.
     pub(crate) writing: BTreeMap<SessionUid, Write>,
     waiting_batches: BTreeMap<SessionUid, Vec<BatchId>>,
@@ -112,13 +137,25 @@ impl Sim {
             world: None,
             life: 0,
             pass_due: false,
+            passed: START,
             traced: std::env::var_os("BOS_SIM_TRACE").is_some(),
             crashes_left: scenario.crashes,
             objects: BTreeMap::new(),
             plans: BTreeMap::new(),
             journals: BTreeMap::new(),
             statuses: scenario.before.iter().map(|before| recorded(*before)).collect(),
+            identities: super::hsm::identities(&site.inventory),
             stop: false,
+            held: BTreeSet::new(),
+            options: scenario.options.clone(),
+            deaf: false,
+            unlisted: BTreeMap::new(),
+            places: 0,
+            crashes: 0,
+            met: BTreeSet::new(),
+            overlapped: false,
+            coverage: Coverage::default(),
+            written: Vec::new(),
             writing: BTreeMap::new(),
             waiting_batches: BTreeMap::new(),
             waiting_reports: BTreeMap::new(),
@@ -178,15 +215,21 @@ impl Sim {
 
     /// A place where a crash hurts. True when it happened: what was under way in memory is gone.
     pub(crate) fn crash_here(&mut self) -> bool {
-        let crash = self.world.is_some() && self.crashes_left > 0 && self.rng.chance(self.scenario.crash_per_mille);
+        if self.world.is_none() {
+            return false;
+        }
+        self.places += 1;
+        let by_chance = self.crashes_left > 0 && self.rng.chance(self.scenario.crash_per_mille);
+        self.crashes_left -= u32::from(by_chance);
+        let crash = by_chance || self.scenario.crash_at == Some(self.places);
         if crash {
-            self.crashes_left -= 1;
             self.crash();
         }
         crash
     }
 
     fn happen(&mut self, event: Event) {
+        self.note_event(&event);
         if self.traced && !matches!(event, Event::Tick(_) | Event::Pass(_) | Event::Flush(_)) {
             println!("{:>9} ms  {event:?}", self.now.as_millis() - START.as_millis());
         }
@@ -202,7 +245,7 @@ impl Sim {
             Event::Restart => self.start(),
             Event::Appear(index) => self.appear(index),
             Event::Command(command) => self.command(command),
-            Event::Inventory(life) => self.inventory(life),
+            Event::Inventory(life) => self.read_inventory(life),
             Event::SetUp(life, uid) => self.set_up(life, &uid),
             Event::PlanWritten(life, uid) => self.plan_written(life, &uid),
             Event::JournalWritten(life, uid) => self.journal_written(life, &uid),
@@ -255,8 +298,11 @@ impl Sim {
     fn pass(&mut self) {
         self.pass_due = false;
         let Some(world) = &mut self.world else { return };
+        let before = super::coverage::before_pass(world, self.passed, self.now);
         let effects = pass::run(world, self.now);
         self.check.after_pass(world, &self.site, self.now);
+        self.passed = self.now;
+        self.note_pass(before);
         for effect in effects {
             self.effect(effect);
         }
@@ -272,7 +318,7 @@ impl Sim {
                 let service = self.scenario.power.service();
                 let read = match self.fails(service) {
                     Some(_) => Err(fault(service)),
-                    None => Ok(nodes.iter().map(|id| (*id, self.site.power(*id, now), "".into())).collect()),
+                    None => Ok(self.power_of(&nodes)),
                 };
                 self.after(5, 2000, Event::Power(life, nodes, now, read));
             }
@@ -310,6 +356,18 @@ impl Sim {
         }
     }
 
+    /// What the power service answers; now and then it leaves a node out.
+    fn power_of(&mut self, nodes: &[NodeId]) -> Vec<(NodeId, Power, Arc<str>)> {
+        let omissions = if self.now < self.scenario.calm_from { self.scenario.omissions } else { 0 };
+        let mut read = Vec::new();
+        for id in nodes {
+            if omissions == 0 || !self.rng.chance(omissions) {
+                read.push((*id, self.site.power(*id, self.now), "".into()));
+            }
+        }
+        read
+    }
+
     fn look(&mut self, batch: BatchId) -> Option<Progress> {
         let open = self.world.as_ref()?.batches.get(&batch)?;
         let bos_core::batch::BatchState::Following { transition, .. } = open.state.clone() else { return None };
@@ -317,6 +375,9 @@ impl Sim {
             return Some(Progress::Unavailable { detail: "503".into() });
         }
         let (done, tasks) = self.site.progress(&transition, self.now);
+        if done && self.scenario.forgotten > 0 && self.rng.chance(self.scenario.forgotten) {
+            return Some(Progress::Gone);
+        }
         Some(Progress::Tasks { done, tasks })
     }
 
@@ -352,6 +413,7 @@ impl Sim {
         }
         let Some(write) = self.writing.remove(uid) else { return };
         if !write.bytes.is_empty() {
+            self.written.push(write.bytes.len());
             self.journals.insert(uid.clone(), write.bytes);
         }
         if let Some(world) = &self.world {
@@ -394,7 +456,9 @@ impl Sim {
         let Some(world) = &mut self.world else { return };
         for id in std::mem::take(&mut world.touched) {
             if let Some(status) = self.statuses.get_mut(id.0 as usize) {
-                status.clone_from(&world.nodes[id.0 as usize].reported);
+                let node = &world.nodes[id.0 as usize];
+                status.clone_from(&node.reported);
+                self.identities[id.0 as usize] = super::hsm::identity(node);
             }
         }
         for pending in std::mem::take(&mut self.waiting_statuses) {
@@ -410,6 +474,10 @@ impl Sim {
         if self.now < self.scenario.calm_from && self.rng.chance(self.scenario.report_loss) {
             return;
         }
+        if self.refused(node) {
+            return;
+        }
+        self.note_report(node, &token);
         let Some(world) = &mut self.world else { return };
         let driver = world.nodes[node.0 as usize].drive.as_ref().map(|drive| drive.session.clone());
         let needs = world.fold_report(xname(node.0 as usize).as_str(), &token, self.now);
@@ -447,67 +515,6 @@ impl Sim {
         self.fold(self.life, |world, now| world.fold_session(object, now));
     }
 
-    fn command(&mut self, command: Command) {
-        match command {
-            Command::Stop(stop) => {
-                self.stop = stop;
-                self.fold(self.life, |world, _| world.emergency_stop = stop);
-            }
-            Command::Cancel(index) => self.edit(index, |spec| spec.cancel = true),
-            Command::Suspend(index, suspend) => self.edit(index, |spec| spec.suspend = suspend),
-            Command::Delete(index) => self.delete(index),
-            Command::Button(index, on) => self.button(NodeId(u32::try_from(index).unwrap()), on),
-        }
-    }
-
-    fn edit(&mut self, index: usize, edit: impl FnOnce(&mut SessionSpec)) {
-        let Some(object) = self.objects.get_mut(&uid(index)) else { return };
-        edit(&mut object.spec);
-        object.generation += 1;
-        let object = object.clone();
-        self.fold(self.life, |world, now| world.fold_session(object, now));
-    }
-
-    fn delete(&mut self, index: usize) {
-        let uid = uid(index);
-        if self.objects.get(&uid).is_none_or(|object| object.complete.is_some()) {
-            return;
-        }
-        self.check.deleted.insert(uid.clone());
-        self.fold(self.life, |world, _| world.fold_session_gone(&uid));
-        // A session that never began is forgotten at once; of a running one the journal ends.
-        let gone = self.world.as_ref().is_none_or(|world| !world.sessions.contains_key(&uid)) && !self.plans.contains_key(&uid);
-        if let Some(object) = self.objects.get_mut(&uid).filter(|_| gone) {
-            object.complete = Some(self.now);
-        }
-    }
-
-    fn inventory(&mut self, life: u32) {
-        let failed = self.fails(Service::Hsm).is_some();
-        let count = self.scenario.quirks.len();
-        self.fold(life, |world, now| {
-            let read = if failed { Err(fault(Service::Hsm)) } else { Ok(snapshot(count)) };
-            for id in world.fold_inventory(read, now) {
-                world.nodes[id.0 as usize].recorded = true;
-            }
-        });
-    }
-
-    fn set_up(&mut self, life: u32, uid: &SessionUid) {
-        let failed = [Service::Hsm, Service::S3].into_iter().find(|service| self.fails(*service).is_some());
-        let wanted = self.scenario.sessions.iter().zip(0..).find(|(_, index)| self::uid(*index) == *uid).unwrap().0;
-        let read: Result<SetupRead, SetupFault> = match failed {
-            Some(service) => Err(SetupFault::Unavailable(fault(service))),
-            None => Ok(super::fixture::setup(self.scenario.quirks.len(), wanted.image, wanted.configuration, &wanted.nodes)),
-        };
-        let mut planned = None;
-        self.fold(life, |world, now| planned = world.fold_setup(uid, read, now));
-        if let Some(uid) = planned {
-            self.plan_writing.insert(uid.clone());
-            self.after(5, 300, Event::PlanWritten(life, uid));
-        }
-    }
-
     fn plan_written(&mut self, life: u32, uid: &SessionUid) {
         if life != self.life || self.crash_here() {
             return;
@@ -517,6 +524,7 @@ impl Sim {
         if self.crash_here() {
             return;
         }
+        self.note_taking(uid);
         self.fold(life, |world, now| world.start_session(uid, now));
     }
 
@@ -527,10 +535,6 @@ impl Sim {
             self.check.planned(uid, &recording.plan, self.now);
         }
     }
-}
-
-pub(crate) fn fault(service: Service) -> Fault {
-    Fault { service, detail: "503".into() }
 }
 
 /// What the record of a node says of its image when the history begins.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bos_core::journal::Journal;
-use bos_core::model::Reported;
+use bos_core::model::{Reported, World};
 use bos_core::resume::{Stored, StoredJournal};
 
-use super::fixture::world;
+use super::fixture::xname;
 use super::operator::{Event, Sim};
 
 impl Sim {
@@ -24,6 +24,8 @@ impl Sim {
                 self.journals.insert(uid, write.bytes);
             }
         }
+        self.note_crash();
+        self.crashes += 1;
         self.forget_process();
         self.check.crashed();
         let away = self.rng.pick(&[1, 20, 200]);
@@ -32,9 +34,7 @@ impl Sim {
 
     /// The process starts, for the first time or again.
     pub(crate) fn start(&mut self) {
-        let count = self.scenario.quirks.len();
-        let mut world = world(count, self.now);
-        world.options = self.scenario.options.clone();
+        let mut world = self.known_nodes();
         world.emergency_stop = self.stop;
         world.power_service = self.scenario.power;
         world.power_rest = super::site::REST;
@@ -64,6 +64,21 @@ impl Sim {
         }
         self.check.restarted(&world, &self.site);
         self.world = Some(world);
+        self.note_start();
         self.schedule(self.now, Event::Tick(self.life));
+    }
+
+    /// The nodes as their objects tell of them, and the first inventory if it is one to believe.
+    fn known_nodes(&self) -> World {
+        let mut world = World { install_namespace: "bos".into(), ..World::default() };
+        for (index, identity) in self.identities.iter().enumerate() {
+            let id = world.intern(&xname(index));
+            let node = &mut world.nodes[id.0 as usize];
+            (node.recorded, node.before, node.suspended) = (true, *identity, self.held.contains(&id));
+        }
+        world.options = self.options.clone();
+        world.fold_inventory(Ok(self.site.inventory.clone()), self.now);
+        world.reports.listening_since = Some(self.now);
+        world
     }
 }

@@ -33,6 +33,8 @@ pub(crate) enum Quirk {
     NotInCfs(Timestamp),
     /// CFS gives up on it.
     ConfigFails,
+    /// BSS refuses every call that names it.
+    RefusedByBss,
 }
 
 /// A node at the beginning.
@@ -73,6 +75,22 @@ pub(crate) enum Command {
     Stop(bool),
     /// Switches a node on or off at its own button.
     Button(usize, bool),
+    /// Holds a node by its BootComponent, or lets it go on.
+    Hold(usize, bool),
+    /// Locks a node in HSM, or unlocks it.
+    Lock(usize, bool),
+    /// Disables a node in HSM, or enables it.
+    Disable(usize, bool),
+    /// Takes a node out of its slot, or puts it back.
+    Empty(usize, bool),
+    /// HSM forgets a node, or lists it again.
+    Unlist(usize, bool),
+    /// Puts another node into the slot; it is off.
+    Replace(usize),
+    /// The operator refuses reports, as it does when it cannot keep them.
+    Deaf(bool),
+    /// Edits the options: attempts, and all deadlines in percent of what they were at first.
+    Retune(u16, u32),
 }
 
 #[derive(Debug, Clone)]
@@ -104,6 +122,12 @@ pub(crate) struct Scenario {
     pub(crate) crashes: u32,
     /// Chance of a crash at each place where one hurts.
     pub(crate) crash_per_mille: u64,
+    /// The operator dies at that place where it hurts, in any case.
+    pub(crate) crash_at: Option<u32>,
+    /// The power service leaves a node out of its answer in so many of a thousand cases, until [`Scenario::calm_from`].
+    pub(crate) omissions: u64,
+    /// PCS has forgotten a transition that is over in so many of a thousand looks.
+    pub(crate) forgotten: u64,
     /// How long the power service goes on saying what it saw before.
     pub(crate) sampling: Duration,
     /// From then on nothing new goes wrong.
@@ -148,6 +172,9 @@ impl Scenario {
             commands: Vec::new(),
             crashes: 0,
             crash_per_mille: 0,
+            crash_at: None,
+            omissions: 0,
+            forgotten: 0,
             sampling: Duration::ZERO,
             calm_from: at(900),
         }
@@ -210,7 +237,7 @@ impl Scenario {
     }
 }
 
-fn quirk(rng: &mut Rng) -> Quirk {
+pub(super) fn quirk(rng: &mut Rng) -> Quirk {
     let until = at(rng.pick(&[30, 200, 100_000]));
     rng.pick(&[
         Quirk::NeverReports,
@@ -226,7 +253,7 @@ fn quirk(rng: &mut Rng) -> Quirk {
     ])
 }
 
-fn wanted(rng: &mut Rng, count: usize, at: Timestamp) -> Wanted {
+pub(super) fn wanted(rng: &mut Rng, count: usize, at: Timestamp) -> Wanted {
     let all = rng.chance(600);
     let operation = rng.pick(&[
         Operation::Boot,
@@ -253,7 +280,7 @@ fn wanted(rng: &mut Rng, count: usize, at: Timestamp) -> Wanted {
 }
 
 /// One thing that people do, and for what holds others up, that they undo it.
-fn people(rng: &mut Rng, scenario: &mut Scenario, count: usize) {
+pub(super) fn people(rng: &mut Rng, scenario: &mut Scenario, count: usize) {
     let session = usize::try_from(rng.between(0, scenario.sessions.len() as u64 - 1)).unwrap();
     let node = usize::try_from(rng.between(0, count as u64 - 1)).unwrap();
     let (first, then) = (at(rng.between(2, 300)), at(rng.between(300, 600)));

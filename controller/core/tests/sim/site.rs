@@ -7,6 +7,7 @@ use std::time::Duration;
 use bos_core::batch::Task;
 use bos_core::health::PowerService;
 use bos_core::model::{ConfigRecord, ConfigStatus, Digest, NodeId, Power, PowerAction, SessionUid, Token};
+use bos_core::resolve::Snapshot;
 use bos_core::time::Timestamp;
 
 use super::fixture::{START, digest};
@@ -110,6 +111,8 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) nodes: Vec<Hardware>,
+    /// What HSM says.
+    pub(crate) inventory: Snapshot,
     /// The artifacts each token stands for.
     pub(crate) tokens: BTreeMap<Token, Digest>,
     pub(crate) transitions: BTreeMap<Arc<str>, Transition>,
@@ -132,6 +135,7 @@ impl Site {
         Self {
             reserved: vec![START; nodes.len()],
             reserves: scenario.power == PowerService::Pcs,
+            inventory: super::hsm::inventory(nodes.len()),
             nodes,
             tokens: tokens.into(),
             transitions: BTreeMap::new(),
@@ -239,7 +243,7 @@ impl Site {
     }
 
     fn part(&mut self, id: NodeId, action: PowerAction, now: Timestamp, rng: &mut Rng) -> (Part, Option<Timestamp>) {
-        let reserved = self.reserved[id.0 as usize] > now;
+        let reserved = self.reserved[id.0 as usize] > now || self.locked(id);
         let confirm = self.sampling.as_secs().max(15);
         let node = &mut self.nodes[id.0 as usize];
         let part = |after: u64, result| Part { node: id, done_at: now + Duration::from_secs(after), result };
@@ -255,7 +259,13 @@ impl Site {
             (_, Quirk::PowerUnknown(until)) if now < until => (part(60, failed("BMC unreachable")), None),
             (PowerAction::On, Quirk::NeverPowersOn) => (part(60, failed("still off")), None),
             (PowerAction::SoftOff, Quirk::IgnoresSoftOff) => (part(90, failed("still on")), None),
-            // PCS confirms from what it samples, so never before its own status says the same.
+            // PCS confirms from what it samples, so never before its own status says the same. Of a node that is off already, though it
+            // still says that it is on, it knows with its next sample.
+            (PowerAction::SoftOff | PowerAction::ForceOff, _) if !node.on => {
+                let sampled = (node.last_change() + self.sampling).since(now).as_secs() + 5;
+                let longest = if action == PowerAction::SoftOff { (5, 20) } else { (1, 5) };
+                (part(sampled, Task::Succeeded), Some(now + Duration::from_secs(rng.between(longest.0, longest.1))))
+            }
             (PowerAction::SoftOff, _) => (part(20 + confirm, Task::Succeeded), Some(now + Duration::from_secs(rng.between(5, 20)))),
             _ => (part(5 + confirm, Task::Succeeded), Some(now + Duration::from_secs(rng.between(1, 5)))),
         }

@@ -18,7 +18,12 @@ impl Sim {
         let now = self.now;
         // An outage of PCS is one of what switches power.
         let service = if service == Service::Capmc { Service::Pcs } else { service };
-        let outage = self.scenario.outages.iter().find(|outage| outage.service == service && outage.from <= now && now < outage.to);
+        let outages = self.scenario.outages.iter().enumerate();
+        let outage = { outages }.find(|(_, outage)| outage.service == service && outage.from <= now && now < outage.to);
+        let outage = outage.map(|(index, outage)| {
+            self.met.insert(index);
+            outage
+        });
         let noise = now < self.scenario.calm_from && self.rng.chance(self.scenario.noise);
         outage.map(|outage| outage.way).or_else(|| noise.then(|| self.rng.pick(&[Way::NotSent, Way::UnknownBefore, Way::UnknownAfter])))
     }
@@ -46,6 +51,9 @@ impl Sim {
     pub(crate) fn arrive(&mut self, life: u32, dispatch: &Dispatch, lost: Option<Outcome>) {
         let nodes: Vec<NodeId> = dispatch.nodes.iter().map(|(node, _)| *node).collect();
         let outcome = match &dispatch.order {
+            Order::BootParameters { .. } if nodes.iter().any(|node| self.site.node(*node).quirk == Quirk::RefusedByBss) => {
+                Outcome::Rejected { detail: "400".into() }
+            }
             Order::BootParameters { artifacts } => {
                 let token = self.site.store(&nodes, artifacts);
                 self.check.stored(dispatch, &token);
@@ -112,6 +120,7 @@ impl Sim {
         if life != self.life {
             return;
         }
+        self.note_outcome(batch, &outcome);
         self.check.answered(batch);
         if let Outcome::Accepted { transition } = &outcome {
             self.check.accepted(transition, &self.site);
@@ -133,7 +142,7 @@ impl Sim {
         self.switch(node, on, By::Person);
     }
 
-    fn switch(&mut self, node: NodeId, on: bool, by: By) {
+    pub(crate) fn switch(&mut self, node: NodeId, on: bool, by: By) {
         self.check.switching(node, on, &by, &self.site, self.now);
         if !self.site.switch(node, on, by, self.now) || !on {
             return;

@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 
 use bos_core::images::ImageRules;
+use bos_core::tenants::{Tenant, Tenants};
 
 use super::*;
 use crate::boot_set::LookRules;
+use crate::clients::CALL_TIMEOUT;
 
 impl Task {
     /// A template was seen.
@@ -32,6 +34,12 @@ impl Task {
             Seen::Invalid(bad) => tracing::error!(template = bad.name, error = bad.error, "a SessionTemplate cannot be read"),
             Seen::InvalidDeleted(_) => {}
         }
+    }
+
+    /// The tenants, as read just now.
+    pub fn set_tenants(&mut self, all: Vec<Tenant>) {
+        // They were asked for a little before: nobody is refused for that.
+        self.world.tenants = Tenants::new(all, self.clock.now() - CALL_TIMEOUT);
     }
 
     /// The options object, or the defaults where there is none.

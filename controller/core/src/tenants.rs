@@ -1,0 +1,62 @@
+//! Tenants of the machine, as TAPMS knows them: Sessions in a tenant's namespaces act on the tenant's nodes alone.
+//!
+//! BOS asks TAPMS at each request and trusts a header for the name of the tenant (BOS behaviour §16). Here the namespace is the
+//! tenant, so who may create objects in it is the API server's business.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::time::Timestamp;
+use crate::xname::Xname;
+
+/// One tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tenant {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its namespaces: `status.childnamespaces`.
+    pub namespaces: Vec<Arc<str>>,
+    /// Its nodes: `status.tenantresources[].xnames`.
+    pub nodes: BTreeSet<Xname>,
+}
+
+/// All tenants, as last read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tenants {
+    /// By namespace. One that two tenants claim is nobody's.
+    by_namespace: BTreeMap<Arc<str>, Option<Arc<Tenant>>>,
+    /// When they were asked for last.
+    asked: Option<Timestamp>,
+}
+
+impl Tenants {
+    /// All there are, asked for at this time.
+    #[must_use]
+    pub fn new(all: Vec<Tenant>, asked: Timestamp) -> Self {
+        let mut tenants = Self { asked: Some(asked), ..Self::default() };
+        for tenant in all.into_iter().map(Arc::new) {
+            for namespace in &tenant.namespaces {
+                tenants.by_namespace.entry(namespace.clone()).and_modify(|known| *known = None).or_insert_with(|| Some(tenant.clone()));
+            }
+        }
+        tenants
+    }
+
+    /// The tenant that a namespace belongs to.
+    #[must_use]
+    pub fn of(&self, namespace: &str) -> Option<&Arc<Tenant>> {
+        self.by_namespace.get(namespace)?.as_ref()
+    }
+
+    /// Whether more than one tenant claims a namespace.
+    #[must_use]
+    pub fn disputed(&self, namespace: &str) -> bool {
+        matches!(self.by_namespace.get(namespace), Some(None))
+    }
+
+    /// Whether a tenant that came up since then may be missing.
+    #[must_use]
+    pub fn may_lack(&self, since: Timestamp) -> bool {
+        self.asked.is_some_and(|asked| asked <= since)
+    }
+}
