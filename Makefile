@@ -8,6 +8,9 @@ BIN := $(CARGO_TARGET_DIR)/debug
 # Built here, so that tests and demo start these and build nothing themselves.
 demo bench test verify: export BOS_OPERATOR_BIN := $(BIN)/bos-operator
 demo bench test verify: export BOS_SITE_BIN := $(BIN)/bos-site
+# What a run of all tests leaves for hack/conformance.sh: its output, and which cases within tests were ok.
+TEST_OUTPUT := $(CARGO_TARGET_DIR)/test-output.txt
+test verify: export BOS_CASES := $(CARGO_TARGET_DIR)/test-cases.txt
 
 # Options of `make demo`; empty means the default of the program (see `make demo-help`).
 NODES ?=
@@ -52,13 +55,16 @@ demo-help: ## Say what the options of the demo mean (builds the demo first; some
 bench: control-plane build ## Measure a boot: NODES, OPERATION, POWER, JSON=file, HARDWARE_SECONDS
 	@exec $(BIN)/bench $(BENCH_ARGS)
 
-test: control-plane mutants-check ## Build everything and run all tests
+test: control-plane mutants-check ## Build everything, run all tests, and check that docs/conformance.md names them
 	@echo "== building the programs and tests in $(CARGO_TARGET_DIR) (some minutes the first time)"
 	@cargo test --workspace --no-run
 	@test -x $(BIN)/bos-operator -a -x $(BIN)/bos-site
+	@hack/conformance.sh self-test
 	@echo "== testing"
-	@cargo test --workspace
-	@echo "== all tests passed"
+	@: > "$(BOS_CASES)"
+	@bash -o pipefail -c 'cargo test --workspace 2>&1 | tee "$$1"' tests "$(TEST_OUTPUT)"
+	@echo "== all tests passed; docs/conformance.md"
+	@hack/conformance.sh check docs/conformance.md "$(TEST_OUTPUT)" "$(BOS_CASES)"
 
 verify: fmt-check clippy crds-check manifests-check test histories ## Everything that must hold before a change goes in
 

@@ -51,8 +51,8 @@ pub const MANAGERS: &[&str] = &[MANAGER_OPERATOR, MANAGER_STATUS, MANAGER_TEMPLA
 pub const EMERGENCY_STOP: &str = "bos-emergency-stop";
 /// Lease of the leader.
 pub const LEASE: &str = "bos-operator";
-/// Journal of nodes that are driven by hand, without a Session.
-pub const HAND_JOURNAL: &str = "bos-journal-by-hand";
+/// Journal without content that carries the epoch of the last leader, also while there is no Session.
+pub const EPOCH_JOURNAL: &str = "bos-journal-epoch";
 /// ConfigMap with the names of Sessions that ran.
 pub const SESSION_NAMES: &str = "bos-session-names";
 

@@ -274,4 +274,11 @@ mod tests {
         assert_eq!(read.actual_state_ttl, Duration::from_secs(7200));
         assert_eq!(problems.len(), 1);
     }
+
+    #[test]
+    fn units_of_ages_are_read_in_either_case() {
+        for (text, hours) in [("4h", 4), ("4H", 4), ("2d", 48), ("2D", 48), ("1W", 168)] {
+            assert_eq!(age(text), Some(Duration::from_secs(hours * 3600)), "{text}");
+        }
+    }
 }

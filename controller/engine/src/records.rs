@@ -178,14 +178,6 @@ impl Records {
         self.write_fenced(&Record::Journal { uid, key: Some(key), epoch: self.epoch }, journal).await
     }
 
-    /// Writes the operator-wide journal (nodes driven by hand, reports outside any Session).
-    ///
-    /// # Errors
-    /// As [`Records::write_journal`].
-    pub async fn write_operator_journal(&self, journal: &[u8]) -> Result<(), RecordError> {
-        self.write_fenced(&Record::OperatorJournal { epoch: self.epoch }, journal).await
-    }
-
     /// Removes a Session's journal and then its plan. Both gone already is a success.
     ///
     /// # Errors

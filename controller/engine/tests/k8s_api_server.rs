@@ -206,7 +206,11 @@ async fn what_happens_is_seen() {
     for _ in 0..5 {
         news.recv().await.unwrap();
     }
-    assert!(health.is_synced() && health.stale(Duration::from_secs(60)).is_empty());
+    // A watch says so only after what it tells has been taken.
+    while !health.is_synced() {
+        tokio::task::yield_now().await;
+    }
+    assert!(health.stale(Duration::from_secs(60)).is_empty());
 
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "watched");
     let named =

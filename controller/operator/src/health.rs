@@ -56,7 +56,10 @@ fn router(telemetry: Arc<Telemetry>, metrics: Arc<Metrics>) -> Router {
 }
 
 async fn livez(State(health): State<Health>) -> Response {
-    let silent = health.telemetry.silent_for_millis();
+    liveness(health.telemetry.silent_for_millis())
+}
+
+fn liveness(silent: u64) -> Response {
     if silent <= LONGEST_SILENCE_MILLIS {
         return (StatusCode::OK, "ok\n").into_response();
     }
@@ -104,6 +107,15 @@ mod tests {
         assert_eq!(get(&router, "/readyz").await, (StatusCode::OK, "ok: standing by\n".to_owned()));
         telemetry.leading.store(true, Ordering::Relaxed);
         assert_eq!(get(&router, "/readyz").await.1, "ok: leading\n");
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_goes_round_no_more_is_dead() {
+        assert_eq!(liveness(LONGEST_SILENCE_MILLIS).status(), StatusCode::OK);
+        let dead = liveness(LONGEST_SILENCE_MILLIS + 1);
+        assert_eq!(dead.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let said = to_bytes(dead.into_body(), 1 << 20).await.unwrap();
+        assert_eq!(said, "the engine has been silent for 30 s\n");
     }
 
     #[tokio::test]

@@ -159,6 +159,26 @@ mod rule_11_ownership {
     }
 
     #[test]
+    fn a_recorded_power_on_of_a_session_that_has_lost_the_node_does_not_leave() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let call = desk.one();
+        desk.answer(call.id, Outcome::Stored { token: token() });
+        let _ = desk.pass();
+        desk.wait(SECOND);
+        let second = run_plan(&mut desk.world, "second", plan(PlannedOperation::Boot, 1, "newer", ""), desk.now);
+        let mut left = Vec::new();
+        for _ in 0..3 {
+            left.extend(desk.leaves());
+            desk.wait(MINUTE);
+            desk.power(0, Power::Off);
+        }
+        assert!(left.len() == 1 && left[0].session == second, "{left:?}");
+        assert!(matches!(left[0].order, Order::BootParameters { .. }), "{left:?}");
+    }
+
+    #[test]
     fn a_new_operation_waits_for_the_end_of_the_old_transition() {
         let mut desk = boot(1);
         let _ = desk.pass();
@@ -475,6 +495,23 @@ mod rule_16_no_needless_work {
         desk.world.journal_due.clear();
         assert_eq!(desk.pass(), []);
         assert!(desk.world.touched.is_empty() && desk.world.touched_sessions.is_empty() && desk.world.journal_due.is_empty());
+    }
+
+    #[test]
+    fn what_an_idle_operator_asks_for_does_not_grow_with_its_nodes() {
+        let asked = |count| {
+            let mut desk = boot(1);
+            desk.world = crate::fixture::world(count, desk.now);
+            let mut effects = Vec::new();
+            for _ in 0..60 {
+                desk.wait(MINUTE);
+                effects.extend(desk.pass());
+            }
+            effects
+        };
+        let few = asked(1);
+        assert!(!few.is_empty(), "it asks for the inventory");
+        assert_eq!(few, asked(1000));
     }
 
     #[test]

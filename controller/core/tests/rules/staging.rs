@@ -84,6 +84,35 @@ fn each_node_goes_when_it_is_applied_and_the_session_ends_with_the_last() {
 }
 
 #[test]
+fn every_operation_that_can_be_staged_is_carried_out_by_its_session() {
+    for (operation, power, first) in [
+        (PlannedOperation::Boot, Power::Off, PowerAction::On),
+        (PlannedOperation::Reboot, Power::On, PowerAction::SoftOff),
+        (PlannedOperation::Shutdown, Power::On, PowerAction::SoftOff),
+    ] {
+        let image = if operation == PlannedOperation::Shutdown { "" } else { "new" };
+        let mut planned = plan(operation, 1, image, "");
+        planned.staged = true;
+        let mut desk = Desk::new(1, planned);
+        let uid = desk.uid.clone();
+        assert_eq!(desk.world.nodes[0].staged, Some((uid.clone(), 0)), "{operation:?}");
+        assert_eq!(apply(&mut desk, &[0], "one"), begun(&uid, &[0]), "{operation:?}");
+        desk.power(0, power);
+        let call = if first == PowerAction::On { desk.prepared() } else { desk.one() };
+        assert_eq!(call.order, Order::Power(first), "{operation:?}");
+        desk.carried_out(&call);
+        if operation == PlannedOperation::Shutdown {
+            desk.wait(MINUTE);
+            desk.power(0, Power::Off);
+            let _ = desk.pass();
+            assert_eq!(desk.end(0).unwrap().0, EndKind::Succeeded);
+        } else {
+            assert_eq!(desk.end(0), None, "{operation:?}");
+        }
+    }
+}
+
+#[test]
 fn a_node_without_staged_state_is_ignored() {
     let mut desk = crate::boot(1);
     assert_eq!(apply(&mut desk, &[0], "one"), Applied { ignored: vec![NodeId(0)], ..Applied::default() });

@@ -333,6 +333,19 @@ fn nodes_that_two_boot_sets_fit_and_a_provider_without_passthrough_are_warned_of
 }
 
 #[test]
+fn nodes_that_are_left_out_are_counted_by_reason_and_named() {
+    let desk = boot_with(1, |plan| {
+        plan.excluded.insert("LockedInHSM".into(), vec![xname(1), xname(2)]);
+        plan.excluded.insert("ArchMismatch".into(), vec![xname(3)]);
+    });
+    let status = shown(&desk);
+    assert_eq!((status.counts.nodes, status.counts.excluded), (1, 3));
+    let mut said: Vec<_> = status.excluded.iter().map(|group| (group.reason.as_str(), group.count, group.sample.is_empty())).collect();
+    said.sort_unstable();
+    assert_eq!(said, [("ArchMismatch", 1, false), ("LockedInHSM", 2, false)]);
+}
+
+#[test]
 fn a_retry_of_a_session_that_nobody_knows_says_so() {
     let mut desk = boot(1);
     let spec = SessionSpec { retry_of: Some("boot-x1".into()), ..SessionSpec::new(Operation::Boot, "template") };

@@ -25,7 +25,7 @@ pub const MAX_RECORD_BYTES: usize = 1000 * 1024;
 pub(super) enum Record<'a> {
     Plan { uid: &'a str, key: &'a SessionKey, index: usize, chunks: usize },
     Journal { uid: &'a str, key: Option<&'a SessionKey>, epoch: i64 },
-    OperatorJournal { epoch: i64 },
+    Epoch { epoch: i64 },
     Artifacts { digest: &'a str },
     Ledger { shard: usize, epoch: i64 },
 }
@@ -35,7 +35,7 @@ impl Record<'_> {
         match self {
             Self::Plan { uid, index, .. } => labels::plan_name(uid, *index),
             Self::Journal { uid, .. } => labels::journal_name(uid),
-            Self::OperatorJournal { .. } => labels::HAND_JOURNAL.to_owned(),
+            Self::Epoch { .. } => labels::EPOCH_JOURNAL.to_owned(),
             Self::Artifacts { digest } => labels::artifacts_name(&digest.to_lowercase()),
             Self::Ledger { shard, .. } => format!("{}-{shard}", labels::SESSION_NAMES),
         }
@@ -45,7 +45,7 @@ impl Record<'_> {
     fn kind(&self) -> &'static str {
         match self {
             Self::Plan { .. } => labels::RECORD_PLAN,
-            Self::Journal { .. } | Self::OperatorJournal { .. } => labels::RECORD_JOURNAL,
+            Self::Journal { .. } | Self::Epoch { .. } => labels::RECORD_JOURNAL,
             Self::Artifacts { .. } => labels::RECORD_ARTIFACTS,
             Self::Ledger { .. } => labels::RECORD_SESSION_NAMES,
         }
@@ -60,7 +60,7 @@ impl Record<'_> {
         match self {
             Self::Plan { key, uid, .. } => format!("Session {key} (uid {uid})"),
             Self::Journal { uid, .. } => format!("Session uid {uid}"),
-            Self::OperatorJournal { .. } => "the operator".to_owned(),
+            Self::Epoch { .. } => "the leader".to_owned(),
             Self::Artifacts { digest } => format!("artifact set {digest}"),
             Self::Ledger { shard, .. } => format!("ledger {shard}"),
         }
@@ -68,7 +68,7 @@ impl Record<'_> {
 
     fn epoch(&self) -> Option<i64> {
         match self {
-            Self::Journal { epoch, .. } | Self::OperatorJournal { epoch } | Self::Ledger { epoch, .. } => Some(*epoch),
+            Self::Journal { epoch, .. } | Self::Epoch { epoch } | Self::Ledger { epoch, .. } => Some(*epoch),
             Self::Plan { .. } | Self::Artifacts { .. } => None,
         }
     }
@@ -91,7 +91,7 @@ impl Record<'_> {
             Self::Artifacts { digest } => {
                 put(labels::ARTIFACTS, labels::digest_label(digest));
             }
-            Self::OperatorJournal { .. } | Self::Ledger { .. } => {}
+            Self::Epoch { .. } | Self::Ledger { .. } => {}
         }
         all
     }
@@ -111,7 +111,7 @@ impl Record<'_> {
             Self::Artifacts { digest } => {
                 data.insert(DIGEST.to_owned(), (*digest).to_owned());
             }
-            Self::Journal { key: None, .. } | Self::OperatorJournal { .. } | Self::Ledger { .. } => {}
+            Self::Journal { key: None, .. } | Self::Epoch { .. } | Self::Ledger { .. } => {}
         }
         data
     }

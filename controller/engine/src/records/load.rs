@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::content;
+use super::content::{self, Record};
 use super::store::Store;
 use super::{RecordError, Records, SessionKey};
 
@@ -46,8 +46,6 @@ pub struct Loaded {
     pub sessions: Vec<StoredSession>,
     /// Artifact sets: digest and content.
     pub artifacts: Vec<(String, Vec<u8>)>,
-    /// The operator-wide journal.
-    pub operator_journal: Option<Vec<u8>>,
     /// Uids of Sessions whose plan had missing parts and whose journal is empty. It counts as never written and was removed: no
     /// effect can have left.
     pub incomplete: Vec<String>,
@@ -63,7 +61,7 @@ pub struct Loaded {
 struct Listed {
     plans: BTreeMap<String, Vec<ConfigMap>>,
     journals: BTreeMap<String, ConfigMap>,
-    operator: Option<ConfigMap>,
+    epoch: Option<ConfigMap>,
     artifacts: Vec<ConfigMap>,
     ledger: Vec<ConfigMap>,
 }
@@ -84,7 +82,7 @@ pub(super) async fn load_all(records: &Records) -> Result<Loaded, RecordError> {
     let mut loaded = Loaded::default();
     load_ledger(records, listed.ledger).await?;
     loaded.remembered = records.ledger.len();
-    loaded.operator_journal = take_operator_journal(records, listed.operator).await?;
+    keep_epoch(records, listed.epoch).await?;
     for object in listed.artifacts {
         if let (Some(digest), Some(bytes)) = (content::digest(&object), content::content(&object)) {
             loaded.artifacts.push((digest.to_owned(), bytes.to_vec()));
@@ -104,7 +102,7 @@ fn sort(objects: Vec<ConfigMap>) -> Listed {
             (labels::RECORD_JOURNAL, Some(uid)) => {
                 listed.journals.insert(uid, object);
             }
-            (labels::RECORD_JOURNAL, None) => listed.operator = Some(object),
+            (labels::RECORD_JOURNAL, None) => listed.epoch = Some(object),
             (labels::RECORD_ARTIFACTS, _) => listed.artifacts.push(object),
             (labels::RECORD_SESSION_NAMES, _) => listed.ledger.push(object),
             (kind, _) => tracing::warn!(record = content::name(&object), kind, "not a record of ours; left alone"),
@@ -128,16 +126,17 @@ async fn load_ledger(records: &Records, shards: Vec<ConfigMap>) -> Result<(), Re
     Ok(())
 }
 
-/// The operator's journal always exists under a leader, so that an earlier one cannot create it later.
-async fn take_operator_journal(records: &Records, found: Option<ConfigMap>) -> Result<Option<Vec<u8>>, RecordError> {
+/// A record of the leader's epoch exists under every leader: if the lease is deleted while there is no Session, it alone tells the next
+/// leader that there was an earlier one.
+async fn keep_epoch(records: &Records, found: Option<ConfigMap>) -> Result<(), RecordError> {
     let claimed = match found {
         Some(object) => records.claim(object).await?,
         None => None,
     };
-    if claimed.is_none() {
-        records.write_operator_journal(&[]).await?;
+    match claimed {
+        Some(_) => Ok(()),
+        None => records.write_fenced(&Record::Epoch { epoch: records.epoch() }, &[]).await,
     }
-    Ok(claimed.as_ref().and_then(written_content))
 }
 
 /// An empty journal is one that was created only to keep an earlier leader out.
@@ -236,7 +235,6 @@ pub(super) async fn remove_plan(store: &Store, uid: &str) -> Result<(), RecordEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::content::Record;
 
     fn part(index: usize, chunks: usize, bytes: &[u8]) -> ConfigMap {
         let key = SessionKey::new("bos", "boot-1");

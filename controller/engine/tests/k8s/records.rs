@@ -43,7 +43,6 @@ async fn a_new_leader_reads_what_the_last_one_wrote() {
     first.write_journal("u-1", &key(), b"one").await.unwrap();
     first.write_journal("u-1", &key(), b"two").await.unwrap();
     first.create_plan("u-2", &SessionKey::new("tenant", "other"), &[0xFF, 0x00]).await.unwrap();
-    first.write_operator_journal(b"hand").await.unwrap();
     first.put_artifacts("sha256:abc", b"kernel").await.unwrap();
     first.remember(&key(), "u-1", "2026-11-23T14:00:00Z").await.unwrap();
     assert_eq!(highest_epoch(api.client(), "bos", CancellationToken::new()).await, Ok(1));
@@ -54,7 +53,6 @@ async fn a_new_leader_reads_what_the_last_one_wrote() {
     let written = JournalBytes::Written(b"two".to_vec());
     assert_eq!(sessions, [("u-1", &b"plan"[..], &written), ("u-2", &[0xFF, 0x00][..], &JournalBytes::Empty)]);
     assert_eq!(loaded.sessions[1].key, SessionKey::new("tenant", "other"));
-    assert_eq!(loaded.operator_journal.as_deref(), Some(&b"hand"[..]));
     assert_eq!(loaded.artifacts, [("sha256:abc".to_owned(), b"kernel".to_vec())]);
     assert_eq!(loaded.remembered, 1);
     assert_eq!(second.ran(&key()).as_deref(), Some("u-1"));
@@ -72,14 +70,23 @@ async fn a_deposed_leader_can_change_nothing() {
 
     let deposed = |name: &str| RecordError::Deposed { name: name.to_owned(), epoch: 2 };
     assert_eq!(first.write_journal("u-1", &key(), b"late").await, Err(deposed("bos-journal-u-1")));
-    // The journal it never wrote is closed to it as well, so is that of the operator, and so are removals.
+    // The journal it never wrote is closed to it as well, and so are removals.
     assert_eq!(first.write_journal("u-2", &SessionKey::new("bos", "boot-2"), b"late").await, Err(deposed("bos-journal-u-2")));
-    assert_eq!(first.write_operator_journal(b"late").await, Err(deposed("bos-journal-by-hand")));
     assert_eq!(first.remove_session("u-1").await, Err(deposed("bos-journal-u-1")));
     assert_eq!(journal(&api), "one");
     second.write_journal("u-1", &key(), b"two").await.unwrap();
     assert_eq!(journal(&api), "two");
     assert!(matches!(first.load_all().await, Err(RecordError::Deposed { epoch: 2, .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_epoch_of_a_leader_is_remembered_though_it_has_done_nothing() {
+    let api = FakeApi::default();
+    let first = new_leader(&api, 3).await;
+    assert_eq!(highest_epoch(api.client(), "bos", CancellationToken::new()).await, Ok(3));
+    let _second = new_leader(&api, 4).await;
+    assert_eq!(highest_epoch(api.client(), "bos", CancellationToken::new()).await, Ok(4));
+    assert_eq!(first.load_all().await, Err(RecordError::Deposed { name: "bos-journal-epoch".to_owned(), epoch: 4 }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +134,7 @@ async fn the_end_of_leadership_ends_the_wait() {
     assert_eq!(written, Err(RecordError::Cancelled { name: "bos-journal-u-1".to_owned() }));
     api.no_faults();
     let calls = api.calls().len();
-    assert_eq!(records.write_operator_journal(b"x").await, Err(RecordError::Cancelled { name: "bos-journal-by-hand".to_owned() }));
+    assert_eq!(records.write_journal("u-2", &key, b"x").await, Err(RecordError::Cancelled { name: "bos-journal-u-2".to_owned() }));
     assert_eq!(api.calls().len(), calls, "nothing leaves after the leadership ended");
 }
 
@@ -245,7 +252,7 @@ async fn removing_what_is_gone_is_no_error() {
         records.remove_session("u-1").await.unwrap();
         records.remove_artifacts("sha256:abc").await.unwrap();
     }
-    assert_eq!(api.paths(&path("bos-")), [path("bos-journal-by-hand")]);
+    assert_eq!(api.paths(&path("bos-")), [path("bos-journal-epoch")]);
     // The journal goes first: a plan without a journal is a Session that has done nothing.
     let deleted: Vec<_> = api.calls().into_iter().filter(|call| call.method == Method::DELETE).map(|call| call.path).collect();
     assert_eq!(deleted[..2], [path("bos-journal-u-1"), path("bos-plan-u-1-0")]);
