@@ -178,6 +178,15 @@ impl Records {
         self.write_fenced(&Record::Journal { uid, key: Some(key), epoch: self.epoch }, journal).await
     }
 
+    /// Writes to the record that every leader keeps. After a plan with a name of its own, which no other leader knows and whose
+    /// creation therefore never conflicts, it says whether we lead still; `what` it is written for stays in it.
+    ///
+    /// # Errors
+    /// [`RecordError::Deposed`] when a later leader has taken the records over; see [`RecordError`].
+    pub async fn fence(&self, what: &str) -> Result<(), RecordError> {
+        self.write_fenced(&Record::Epoch { epoch: self.epoch }, what.as_bytes()).await
+    }
+
     /// Removes a Session's journal and then its plan. Both gone already is a success.
     ///
     /// # Errors

@@ -502,7 +502,7 @@ impl Task {
         let records = Arc::clone(&self.records);
         self.spawn(async move {
             let written = match records.create_plan(&uid.0, &key, &plan).await {
-                Ok(()) => records.write_operator_journal(uid.0.as_bytes()).await,
+                Ok(()) => records.fence(&uid.0).await,
                 Err(error) => Err(error),
             };
             Done::Planned(uid, written)

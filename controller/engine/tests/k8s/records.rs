@@ -73,6 +73,7 @@ async fn a_deposed_leader_can_change_nothing() {
     // The journal it never wrote is closed to it as well, and so are removals.
     assert_eq!(first.write_journal("u-2", &SessionKey::new("bos", "boot-2"), b"late").await, Err(deposed("bos-journal-u-2")));
     assert_eq!(first.remove_session("u-1").await, Err(deposed("bos-journal-u-1")));
+    assert_eq!(first.fence("hand-1").await, Err(deposed("bos-journal-epoch")), "a plan that nobody else knows is not acted on");
     assert_eq!(journal(&api), "one");
     second.write_journal("u-1", &key(), b"two").await.unwrap();
     assert_eq!(journal(&api), "two");
