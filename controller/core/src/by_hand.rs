@@ -21,6 +21,9 @@ use crate::want::Want;
 /// Changes of many BootComponents that come together become one run.
 const GATHERED: Duration = Duration::from_secs(1);
 
+/// Said of a run that an object had from the beginning.
+const NOT_NEW: &str = "spec.run was there when this object was made or restored, so it asks for nothing. A new text there drives the node.";
+
 /// What a node is to run, or, without artifacts, to be off.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Goal {
@@ -174,7 +177,11 @@ impl World {
     pub fn load_asked(&mut self, id: NodeId, shown: Option<Asked>, wish: &Wish) {
         let Some(node) = self.nodes.get_mut(id.0 as usize) else { return };
         let nothing_new = || Asked { taken: wish.run.clone(), applied: wish.apply.clone(), ..Asked::default() };
+        let asks = Asked { wish: wish.clone(), ..Asked::default() }.new_run().is_some() && shown.is_none();
         node.asked = shown.unwrap_or_else(nothing_new);
+        if asks {
+            node.asked.refused = NOT_NEW.into();
+        }
         if let Some(drive) = &node.drive {
             // What drives it is newer than whatever its new object says.
             node.asked.overwritten.clone_from(&wish.run);
@@ -190,7 +197,6 @@ impl World {
         }
         if (&node.asked.wish.run, &node.asked.wish.apply, &node.asked.wish.session) != (&wish.run, &wish.apply, &wish.session) {
             node.asked.since = now;
-            node.asked.refused = "".into();
         }
         if node.asked.overwritten != wish.run {
             node.asked.overwritten = None;
@@ -200,6 +206,9 @@ impl World {
         self.touched.insert(id);
         self.note_asked(id);
         if self.asked.contains(&id) {
+            if let Some(node) = self.nodes.get_mut(id.0 as usize) {
+                node.asked.refused = "".into();
+            }
             self.discovery.due = self.discovery.due.min(now);
         }
     }

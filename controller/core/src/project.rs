@@ -74,7 +74,10 @@ pub fn component(world: &World, id: NodeId, before: &BootComponentStatus, genera
     status.reason = shown.reason.into_owned();
     status.message = bounded(&shown.message, COMPONENT_MESSAGE_MAX);
     if node.drive.is_some() {
-        status.next = bounded(&shown.next, COMPONENT_MESSAGE_MAX);
+        // What was asked meanwhile and is not done comes first.
+        let parts = [&*node.asked.refused, &shown.next];
+        let next = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        status.next = bounded(&next, COMPONENT_MESSAGE_MAX);
     }
     status
 }

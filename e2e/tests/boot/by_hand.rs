@@ -51,9 +51,10 @@ pub async fn driven_by_hand(bench: &Bench, range: Range<usize>) -> Result {
     bench.assert_commands(&mark, &nodes[..1], Commands { soft_off: 1, ..Commands::NONE });
     // With the state of before it is booted; nobody else is touched.
     patch(bench, node, &json!({"run": "on", "desiredState": desired})).await?;
+    let asked = bench.components(&nodes[..1]).await?[0].metadata.generation.unwrap_or_default();
     let on = wait_run(bench, node, "on").await?;
     assert_eq!(on.status.unwrap().status, Some(NodeStatus::Stable));
-    assert_eq!(on.spec.run.as_deref(), Some("on"), "the operator writes nothing into a spec that a person wrote");
+    assert_eq!(on.metadata.generation, Some(asked), "the operator writes nothing into a spec that a person wrote");
     bench.assert_commands(&mark, &nodes[..1], Commands::ONE_CYCLE);
     bench.assert_commands(&mark, &nodes[1..], Commands::NONE);
     assert!(bench.site.node(node).unwrap().up);
@@ -62,6 +63,20 @@ pub async fn driven_by_hand(bench: &Bench, range: Range<usize>) -> Result {
     wait_next(bench, node, "No artifact set").await?;
     let records = bench.rig.kubectl(&["-n", "bos", "get", "configmaps", "-o", "name"]).await?;
     assert!(!records.contains("hand-"), "{records}");
+    restored_by_somebody(bench, node, &desired).await
+}
+
+/// A backup brings a BootComponent back, with a run that was asked for long ago, while the operator runs (rule 5).
+async fn restored_by_somebody(bench: &Bench, node: &str, desired: &Value) -> Result {
+    let mark = bench.mark();
+    bench.rig.kubectl(&["delete", "bootcomponent", node]).await?;
+    let mut off = desired.clone();
+    off["artifacts"] = Value::Null;
+    let spec = json!({"run": "of-long-ago", "desiredState": off});
+    let object = json!({"apiVersion": bos_crds::API_VERSION, "kind": "BootComponent", "metadata": {"name": node}, "spec": spec});
+    bench.rig.apply(&object.to_string()).await?;
+    wait_next(bench, node, "asks for nothing").await?;
+    bench.assert_commands(&mark, &[node.to_owned()], Commands::NONE);
     Ok(())
 }
 

@@ -114,12 +114,13 @@ impl View<'_> {
             let follows = if on < limit { format!("; power-on {} of {limit} follows", on + 1) } else { String::new() };
             return format!("{}{follows}", self.drive.cause);
         }
+        let by = if self.session.by_hand { "a change made by hand" } else { "the Session" };
         match run.plan.operation {
-            PlannedOperation::Shutdown => "the Session shuts it down".to_owned(),
-            PlannedOperation::Reboot => "the Session reboots it".to_owned(),
+            PlannedOperation::Shutdown => format!("{by} shuts it down"),
+            PlannedOperation::Reboot => format!("{by} reboots it"),
             PlannedOperation::Boot | PlannedOperation::Configure => {
                 let image = run.plan.boot_set(self.drive.boot_set).map_or("", |set| &set.image);
-                format!("the Session boots it with {image}")
+                format!("{by} boots it with {image}")
             }
         }
     }

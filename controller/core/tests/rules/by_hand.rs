@@ -142,7 +142,9 @@ fn an_object_without_status_asks_for_nothing() {
     let wish = Wish { run: Some("restored".into()), goal: Some(goal("new")), ..Wish::default() };
     desk.world.load_asked(NodeId(0), None, &wish);
     desk.world.fold_wish(NodeId(0), wish, desk.now);
-    assert_eq!(refused(&mut desk, 0), "");
+    read_anew(&mut desk);
+    let why = refused(&mut desk, 0);
+    assert!(why.contains("asks for nothing"), "{why}");
 }
 
 mod is_refused_in_words {
