@@ -77,11 +77,11 @@ words! {
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Limit", type_ = "string", json_path = ".spec.limit", priority = 1),
     printcolumn(name = "Excluded", type_ = "integer", json_path = ".status.counts.excluded", description = "Nodes of the template that are not acted on; empty for none", priority = 1),
     printcolumn(name = "Superseded", type_ = "integer", json_path = ".status.counts.superseded", description = "Nodes taken over by newer Sessions; empty for none", priority = 1),
     printcolumn(name = "PowerCycled", type_ = "integer", json_path = ".status.counts.powerCycled", description = "Nodes powered off in order to power them on again; empty for none", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
-    printcolumn(name = "Limit", type_ = "string", json_path = ".spec.limit", description = "Last, as it may be long", priority = 1),
 )]
 #[x_kube(
     validation = schema::unchanged("mode", true),

@@ -94,7 +94,7 @@ spec: {}
     control_plane.apply(manifest).await?.ok()?;
     let columns = ["NAME", "OPERATION", "TEMPLATE", "PHASE", "OUTCOME", "NODES", "DONE", "FAILED", "PROGRESS", "AGE"];
     assert_eq!(header(&kubectl("get sessions columns").await?), columns);
-    let wide = ["EXCLUDED", "SUPERSEDED", "POWERCYCLED", "MESSAGE", "LIMIT"];
+    let wide = ["LIMIT", "EXCLUDED", "SUPERSEDED", "POWERCYCLED", "MESSAGE"];
     assert_eq!(header(&kubectl("get bs columns -o wide").await?), [&columns[..], &wide[..]].concat());
     let columns = ["NAME", "STATUS", "PHASE", "SESSION", "POWER", "LAST ACTION", "TRIES", "SINCE", "REASON"];
     assert_eq!(header(&kubectl("get bootcomponents x9000c0s0b0n0").await?), columns);
