@@ -152,7 +152,7 @@ fn columns(wanted: &str) -> [String; 2] {
 fn columns_are_the_agreed_ones() {
     assert_eq!(
         columns("Session"),
-        ["OPERATION,TEMPLATE,PHASE,OUTCOME,NODES,DONE,FAILED,PROGRESS,AGE", "EXCLUDED,SUPERSEDED,POWERCYCLED,MESSAGE,LIMIT"]
+        ["OPERATION,TEMPLATE,PHASE,OUTCOME,NODES,DONE,FAILED,PROGRESS,AGE", "LIMIT,EXCLUDED,SUPERSEDED,POWERCYCLED,MESSAGE"]
     );
     assert_eq!(
         columns("BootComponent"),
