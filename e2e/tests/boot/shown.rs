@@ -27,7 +27,7 @@ async fn columns(bench: &Bench) -> Result {
     assert_eq!(header, "NAME OPERATION TEMPLATE PHASE OUTCOME NODES DONE FAILED PROGRESS AGE");
     assert!(row.starts_with("boot-1 Boot cos-3.3.12 Complete Succeeded 32 32 0 100% "), "{row}");
     let (header, _) = head(&bench.rig.kubectl(&["get", "sessions", "-o", "wide"]).await?);
-    assert!(header.ends_with("AGE EXCLUDED SUPERSEDED POWERCYCLED MESSAGE LIMIT"), "{header}");
+    assert!(header.ends_with("AGE LIMIT EXCLUDED SUPERSEDED POWERCYCLED MESSAGE"), "{header}");
     let (header, row) = head(&bench.rig.kubectl(&["get", "bootcomponents"]).await?);
     assert_eq!(header, "NAME STATUS PHASE SESSION POWER LAST ACTION TRIES SINCE REASON");
     assert!(row.starts_with("x1000c0s0b0n0 Stable boot-1 On PoweringOn 1/3 "), "{row}");
