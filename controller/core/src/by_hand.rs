@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bos_crds::{Operation, SessionSpec};
+use bos_crds::SessionSpec;
 
 use crate::health::Service;
 use crate::model::{Attempts, Digest, Node, NodeId, SessionUid, World};
@@ -111,6 +111,12 @@ impl Asked {
     fn is_open(&self) -> bool {
         self.new_run().is_some() || self.new_application().is_some()
     }
+}
+
+/// A digest as specs may write it, without the name of the algorithm.
+#[must_use]
+pub fn bare(digest: &str) -> &str {
+    digest.strip_prefix("sha256:").unwrap_or(digest)
 }
 
 /// Nodes that get the same run.
@@ -304,7 +310,7 @@ impl World {
 
     /// The artifact set that a spec names by its digest, short or whole, with or without the name of the algorithm.
     fn artifacts_named(&self, digest: &str) -> Option<Digest> {
-        let digest = digest.strip_prefix("sha256:").unwrap_or(digest);
+        let digest = bare(digest);
         let means = |known: &&Digest| digest.starts_with(&*known.0) || known.0.starts_with(digest);
         let mut found = self.artifacts.keys().filter(means);
         found.next().filter(|_| found.next().is_none()).cloned()
@@ -345,10 +351,7 @@ impl World {
             by_hand: Some(ByHand { since_ms: since.as_millis(), runs, applied: group.applied }),
             boot_sets: vec![set],
         };
-        self.fold_by_hand(&uid, &plan, now);
-        if let Some(session) = self.sessions.get_mut(&uid) {
-            session.stage = Stage::Recording(Recording { plan: Arc::new(plan), since: now });
-        }
+        self.fold_by_hand(&uid, Arc::new(plan), now);
         for (id, _, run) in names {
             if let Some(node) = self.node_mut(id) {
                 node.asked.planning = Some((run, uid.clone()));
@@ -367,13 +370,7 @@ impl World {
     }
 
     /// A run without a Session object, new or as its plan says.
-    pub(crate) fn fold_by_hand(&mut self, uid: &SessionUid, plan: &Plan, now: Timestamp) {
-        let operation = match plan.operation {
-            PlannedOperation::Boot => Operation::Boot,
-            PlannedOperation::Reboot => Operation::Reboot,
-            PlannedOperation::Shutdown => Operation::Shutdown,
-            PlannedOperation::Configure => Operation::Configure,
-        };
+    pub(crate) fn fold_by_hand(&mut self, uid: &SessionUid, plan: Arc<Plan>, now: Timestamp) {
         let created = plan.by_hand.as_ref().map_or(now, |by_hand| Timestamp::from_millis(by_hand.since_ms));
         let session = Session {
             uid: uid.clone(),
@@ -382,11 +379,11 @@ impl World {
             created,
             sequence: plan.sequence,
             generation: 0,
-            spec: SessionSpec::new(operation, ""),
+            spec: SessionSpec::new(plan.operation.into(), ""),
             tracked: false,
             by_hand: true,
             deleted: false,
-            stage: Stage::Recording(Recording { plan: Arc::new(plan.clone()), since: now }),
+            stage: Stage::Recording(Recording { plan, since: now }),
         };
         self.sessions.insert(uid.clone(), session);
     }

@@ -438,7 +438,8 @@ impl World {
     /// Whether a session drives a node now.
     #[must_use]
     pub fn drives(&self, uid: &SessionUid) -> bool {
-        self.nodes.iter().any(|node| node.drive.as_ref().is_some_and(|drive| drive.session == *uid))
+        let run = self.sessions.get(uid).and_then(Session::running);
+        run.is_some_and(|run| run.slots.iter().any(|slot| slot.taken && slot.end.is_none()))
     }
 
     /// Attempts allowed for a node.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bos_crds::Operation;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Digest;
@@ -79,6 +80,28 @@ pub enum PlannedOperation {
     Shutdown,
     /// Give nodes that are on another configuration; their power is never touched.
     Configure,
+}
+
+impl From<Operation> for PlannedOperation {
+    fn from(operation: Operation) -> Self {
+        match operation {
+            Operation::Boot => Self::Boot,
+            Operation::Reboot => Self::Reboot,
+            Operation::Shutdown => Self::Shutdown,
+            Operation::Configure => Self::Configure,
+        }
+    }
+}
+
+impl From<PlannedOperation> for Operation {
+    fn from(operation: PlannedOperation) -> Self {
+        match operation {
+            PlannedOperation::Boot => Self::Boot,
+            PlannedOperation::Reboot => Self::Reboot,
+            PlannedOperation::Shutdown => Self::Shutdown,
+            PlannedOperation::Configure => Self::Configure,
+        }
+    }
 }
 
 /// What proves that a node has booted (rule 3); fixed when the session starts.

@@ -82,7 +82,7 @@ impl World {
                     }
                     StoredJournal::Written(_) => {}
                 }
-                self.fold_by_hand(&stored.uid, &stored.plan, now);
+                self.fold_by_hand(&stored.uid, stored.plan.clone(), now);
                 there.insert(stored.uid.clone());
             } else if !self.sessions.contains_key(&stored.uid) {
                 if matches!(stored.journal, StoredJournal::Lost) && !there.contains(&stored.uid) {

@@ -14,7 +14,7 @@ use crate::hostlist;
 use crate::limit::Limit;
 use crate::model::{Digest, Node, SessionUid, World};
 use crate::options::Options;
-use crate::plan::{PLAN_VERSION, Plan, PlannedBootSet, PlannedOperation, RunningPolicy};
+use crate::plan::{PLAN_VERSION, Plan, PlannedBootSet, RunningPolicy};
 use crate::resolve::{Rules, Snapshot, TemplateResolution, resolve_template};
 use crate::session::{Pending, Recording, Session, SessionEnd, SessionOutcome, Stage};
 use crate::tenants::Tenant;
@@ -299,7 +299,7 @@ pub fn plan(
     Ok(Plan {
         version: PLAN_VERSION,
         sequence: session.sequence,
-        operation: operation(session.spec.operation),
+        operation: session.spec.operation.into(),
         namespace: session.namespace.clone(),
         name: session.name.clone(),
         template_generation: read.template_generation,
@@ -337,15 +337,6 @@ fn warnings(session: &Session, read: &SetupRead, resolved: &TemplateResolution) 
         found.push(format!("{} more warnings.", more + 1));
     }
     found.iter().map(|text| bounded(text, WARNING_CHARS).into()).collect()
-}
-
-const fn operation(operation: Operation) -> PlannedOperation {
-    match operation {
-        Operation::Boot => PlannedOperation::Boot,
-        Operation::Reboot => PlannedOperation::Reboot,
-        Operation::Shutdown => PlannedOperation::Shutdown,
-        Operation::Configure => PlannedOperation::Configure,
-    }
 }
 
 /// Whether an operation boots nodes, and so needs an image.

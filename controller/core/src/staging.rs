@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bos_crds::reasons;
 
-use crate::by_hand::{Goal, Group, Parked};
+use crate::by_hand::{Goal, Group, Parked, bare};
 use crate::model::{EndKind, NodeId, Owner, SessionUid, World};
 use crate::plan::PlannedOperation;
 use crate::session::{Run, Session, Stage};
@@ -212,7 +212,7 @@ impl World {
         let set = plan.boot_set(drive.boot_set)?;
         // Emptied when it was applied.
         let Some(parked) = parked else { return Some(session.uid.clone()) };
-        let named = parked.goal.artifacts.as_deref().map(|digest| digest.strip_prefix("sha256:").unwrap_or(digest));
+        let named = parked.goal.artifacts.as_deref().map(bare);
         let same = named == set.artifacts.as_ref().map(|digest| &*digest.0) && parked.goal.configuration == set.configuration;
         (same && plan.operation == parked.operation).then(|| session.uid.clone())
     }

@@ -32,6 +32,7 @@ mod words;
 
 use std::time::Duration;
 
+use bos_core::model::Power;
 use bos_core::plan::{Plan, PlannedOperation};
 use desk::Desk;
 use fixture::plan;
@@ -48,4 +49,13 @@ fn boot_with(count: usize, change: impl FnOnce(&mut Plan)) -> Desk {
     let mut plan = plan(PlannedOperation::Boot, count, "new", "");
     change(&mut plan);
     Desk::new(count, plan)
+}
+
+/// Powered on long enough ago, and seen on just now.
+fn silent(count: usize) -> Desk {
+    let mut desk = boot(count);
+    desk.powered_on();
+    desk.wait(desk.world.options.max_boot_wait);
+    desk.power_of_all(Power::On);
+    desk
 }

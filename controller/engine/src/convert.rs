@@ -6,12 +6,12 @@ use std::time::Duration;
 use bos_core::by_hand::{Asked, Goal, Parked, Wish};
 use bos_core::model::{Digest, Identity, NodeId, Owner, PowerSeen, Reported, SessionUid, Token, World};
 use bos_core::options::Options;
-use bos_core::plan::{Evidence, PlannedOperation};
+use bos_core::plan::Evidence;
 use bos_core::project::LAST_FAILED;
 use bos_core::session::SessionSeen;
 use bos_core::time::Timestamp;
 use bos_core::xname::Xname;
-use bos_crds::{BootComponent, BootEvidence, BootOptionsSpec, Operation, PowerState, Session, SessionPhase, SessionStatus, reasons};
+use bos_crds::{BootComponent, BootEvidence, BootOptionsSpec, PowerState, Session, SessionPhase, SessionStatus, reasons};
 use kube::ResourceExt;
 
 /// Labels and annotations by which GitOps tools mark what they track.
@@ -96,12 +96,7 @@ pub fn wish(object: &BootComponent) -> Wish {
         configuration: text(configuration).unwrap_or_default(),
     };
     let parked = spec.staged_state.as_ref().map(|staged| Parked {
-        operation: match staged.operation {
-            Operation::Boot => PlannedOperation::Boot,
-            Operation::Reboot => PlannedOperation::Reboot,
-            Operation::Shutdown => PlannedOperation::Shutdown,
-            Operation::Configure => PlannedOperation::Configure,
-        },
+        operation: staged.operation.into(),
         goal: goal(&staged.artifacts, &staged.image, &staged.configuration),
         session: SessionUid(staged.session.uid.as_str().into()),
     });

@@ -6,7 +6,7 @@ use bos_crds::{BootComponent, Session};
 use bos_e2e::rig::template;
 use bos_e2e::site::{Faults, Held, Match, Service, When};
 
-use crate::bench::{Bench, Commands, LIMIT, Result, outcome};
+use crate::bench::{Bench, Commands, LIMIT, Mark, Result, outcome};
 
 /// Holds the first call of this path that names this node.
 async fn held(bench: &Bench, path: &str, node: &str, begin: impl Future<Output = Result>) -> Result<Held> {
@@ -79,35 +79,31 @@ pub async fn operation(bench: &Bench, operation: &str, range: Range<usize>) -> R
     Ok(())
 }
 
-/// CAPMC 3 says that one of four failed, and not which. The others come up; that one is found by looking.
-pub async fn not_named(bench: &Bench, range: Range<usize>) -> Result {
-    let nodes = bench.nodes(range);
+/// The power-on of the first of these nodes fails; the others come up. What is said of that one begins with `words`.
+async fn first_fails(bench: &Bench, nodes: &[String], name: &str, words: &str) -> Result<Mark> {
     bench.site.set_faults(&nodes[..1], &Faults { power_on_error: Some("BMC says no".into()), ..Faults::default() });
-    bench.template("not-named", &nodes, |_| {}).await?;
+    bench.template(name, nodes, |_| {}).await?;
     let mark = bench.mark();
-    let ended = bench.boot("not-named", "not-named").await?;
+    let ended = bench.boot(name, name).await?;
     let failures = failures(&ended);
     let [(reason, who, message)] = failures.as_slice() else { panic!("{failures:?}") };
     assert_eq!((reason.as_str(), who), ("PowerOnTimeout", &nodes[0]), "{failures:?}");
-    assert!(message.starts_with("2 power-ons without effect: Errors encountered with 1/"), "{message}");
-    bench.assert_commands(&mark, &nodes[..1], Commands::NONE);
+    assert!(message.starts_with(words), "{message}");
     bench.assert_commands(&mark, &nodes[1..], Commands::ONE_ON);
+    Ok(mark)
+}
+
+/// CAPMC 3 says that one of four failed, and not which. The others come up; that one is found by looking.
+pub async fn not_named(bench: &Bench, range: Range<usize>) -> Result {
+    let nodes = bench.nodes(range);
+    let mark = first_fails(bench, &nodes, "not-named", "2 power-ons without effect: Errors encountered with 1/").await?;
+    bench.assert_commands(&mark, &nodes[..1], Commands::NONE);
     Ok(())
 }
 
 /// An older CAPMC says which.
 pub async fn named(bench: &Bench, range: Range<usize>) -> Result {
-    let nodes = bench.nodes(range);
-    bench.site.set_faults(&nodes[..1], &Faults { power_on_error: Some("BMC says no".into()), ..Faults::default() });
-    bench.template("named", &nodes, |_| {}).await?;
-    let mark = bench.mark();
-    let ended = bench.boot("named", "named").await?;
-    let failures = failures(&ended);
-    let [(reason, who, message)] = failures.as_slice() else { panic!("{failures:?}") };
-    assert_eq!((reason.as_str(), who), ("PowerOnTimeout", &nodes[0]), "{failures:?}");
-    assert!(message.starts_with("2 power-ons without effect: BMC says no."), "{message}");
-    bench.assert_commands(&mark, &nodes[1..], Commands::ONE_ON);
-    Ok(())
+    first_fails(bench, &bench.nodes(range), "named", "2 power-ons without effect: BMC says no.").await.map(drop)
 }
 
 /// A node that CAPMC refuses to speak of is unknown, and the others are looked at all the same.

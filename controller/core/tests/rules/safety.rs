@@ -17,6 +17,7 @@ use crate::fixture::seen;
 use crate::fixture::setup;
 use crate::fixture::snapshot as inventory;
 use crate::fixture::world;
+use crate::silent;
 use bos_core::batch::Outcome;
 use bos_core::batch::Task;
 use bos_core::fold::ReportNeeds;
@@ -174,10 +175,7 @@ mod rule_07_no_second_power_cycle {
     #[test]
     fn nor_is_one_powered_on_that_somebody_switches_on_meanwhile() {
         let mut desk = boot(1);
-        let _ = desk.pass();
-        desk.power(0, Power::Off);
-        let call = desk.one();
-        desk.answer(call.id, Outcome::Stored { token: token() });
+        desk.parameters_stored();
         let effects = desk.pass();
         let Some(Effect::Record(batch)) = effects.last().cloned() else { panic!("{effects:?}") };
         desk.wait(SECOND);
@@ -248,14 +246,6 @@ mod rule_07_no_second_power_cycle {
 
 mod rule_08_silence {
     use super::*;
-
-    fn silent(count: usize) -> Desk {
-        let mut desk = boot(count);
-        desk.powered_on();
-        desk.wait(desk.world.options.max_boot_wait);
-        desk.power_of_all(Power::On);
-        desk
-    }
 
     #[test]
     fn a_few_silent_nodes_are_cycled() {
@@ -438,10 +428,7 @@ mod rule_10_stopping {
     /// A power-on is recorded; then somebody says stop; nothing leaves.
     fn nothing_leaves_after(stop: impl FnOnce(&mut Desk)) -> Desk {
         let mut desk = boot(1);
-        let _ = desk.pass();
-        desk.power(0, Power::Off);
-        let call = desk.one();
-        desk.answer(call.id, Outcome::Stored { token: token() });
+        desk.parameters_stored();
         let _ = desk.pass();
         stop(&mut desk);
         assert!(desk.leaves().is_empty());

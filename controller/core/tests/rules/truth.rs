@@ -274,10 +274,7 @@ mod rule_04_deadlines {
     #[test]
     fn the_time_until_a_call_may_leave_does_not_count() {
         let mut desk = boot(1);
-        let _ = desk.pass();
-        desk.power(0, Power::Off);
-        let call = desk.one();
-        desk.answer(call.id, Outcome::Stored { token: token() });
+        desk.parameters_stored();
         let _ = desk.pass();
         desk.wait(MINUTE);
         assert!(is_power(&desk.one()));
@@ -338,10 +335,7 @@ mod rule_04_deadlines {
     #[test]
     fn a_power_action_whose_look_grew_old_while_it_was_recorded_is_withdrawn() {
         let mut desk = boot(1);
-        let _ = desk.pass();
-        desk.power(0, Power::Off);
-        let call = desk.one();
-        desk.answer(call.id, Outcome::Stored { token: token() });
+        desk.parameters_stored();
         let effects = desk.pass();
         let Some(Effect::Record(batch)) = effects.last().cloned() else { panic!("{effects:?}") };
         desk.wait(POWER_FRESH + SECOND);

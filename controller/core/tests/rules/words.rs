@@ -2,6 +2,7 @@
 
 use crate::desk::{Desk, is_power};
 use crate::fixture::{START, plan, run_plan, seen, setup, snapshot, xname};
+use crate::silent;
 use crate::{MINUTE, SECOND, boot, boot_with};
 use bos_core::batch::Outcome;
 use bos_core::health::Service;
@@ -24,15 +25,6 @@ fn condition(status: &SessionStatus, type_: &str) -> Condition {
 
 fn node(desk: &Desk, index: u32) -> BootComponentStatus {
     component(&desk.world, NodeId(index), &BootComponentStatus::default(), 1, desk.now)
-}
-
-/// Powered on long enough ago, and seen on just now.
-fn silent(count: usize) -> Desk {
-    let mut desk = boot(count);
-    desk.powered_on();
-    desk.wait(desk.world.options.max_boot_wait);
-    desk.power_of_all(Power::On);
-    desk
 }
 
 mod why_it_is_cycled {

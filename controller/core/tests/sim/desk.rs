@@ -107,6 +107,14 @@ impl Desk {
         }
     }
 
+    /// The first node is off, and BSS has its boot parameters.
+    pub(crate) fn parameters_stored(&mut self) {
+        let _ = self.pass();
+        self.power(0, Power::Off);
+        let call = self.one();
+        self.answer(call.id, Outcome::Stored { token: token() });
+    }
+
     /// PCS accepts a call, and its transition ends well.
     pub(crate) fn carried_out(&mut self, call: &Dispatch) {
         self.answer(call.id, Outcome::Accepted { transition: "transition".into() });

@@ -13,7 +13,7 @@ use bos_core::session::SessionSeen;
 use bos_core::session_setup::SetupRead;
 use bos_core::time::Timestamp;
 use bos_core::xname::Xname;
-use bos_crds::{BootSet, CfsSpec, Operation, SessionSpec, SessionTemplateSpec};
+use bos_crds::{BootSet, CfsSpec, SessionSpec, SessionTemplateSpec};
 
 /// The instant at which every test begins.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_795_000_000_000);
@@ -138,14 +138,8 @@ pub(crate) fn plan(operation: PlannedOperation, count: usize, image: &str, confi
 
 /// Puts a session straight to work on a plan.
 pub(crate) fn run_plan(world: &mut World, uid: &str, plan: Plan, now: Timestamp) -> SessionUid {
-    let operation = match plan.operation {
-        PlannedOperation::Boot => Operation::Boot,
-        PlannedOperation::Reboot => Operation::Reboot,
-        PlannedOperation::Shutdown => Operation::Shutdown,
-        PlannedOperation::Configure => Operation::Configure,
-    };
     let uid: SessionUid = uid.into();
-    world.fold_session(seen(&uid.0, now, SessionSpec::new(operation, "template")), now);
+    world.fold_session(seen(&uid.0, now, SessionSpec::new(plan.operation.into(), "template")), now);
     world.restore(&uid, Arc::new(plan), None, now);
     uid
 }

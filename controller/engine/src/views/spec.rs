@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bos_core::by_hand::bare;
 use bos_core::model::{NodeId, SessionUid, World};
 use bos_core::plan::{PlannedBootSet, PlannedOperation};
 use bos_core::session::Session;
@@ -97,5 +98,5 @@ fn staged(world: &World, uid: &SessionUid, index: u32) -> Value {
 pub(super) fn digests(spec: &BootComponentSpec) -> Vec<String> {
     let desired = spec.desired_state.as_ref().and_then(|desired| desired.artifacts.clone());
     let staged = spec.staged_state.as_ref().and_then(|staged| staged.artifacts.clone());
-    desired.into_iter().chain(staged).map(|digest| digest.trim_start_matches("sha256:").to_owned()).collect()
+    desired.into_iter().chain(staged).map(|digest| bare(&digest).to_owned()).collect()
 }
