@@ -256,6 +256,23 @@ impl SiteHandle {
         lock(&self.core.world).node(xname).map(|n| n.history.records().to_vec()).unwrap_or_default()
     }
 
+    /// The token of the last report of a node that was answered 200.
+    pub fn acknowledged(&self, xname: &str) -> Option<String> {
+        self.history(xname).into_iter().rev().find_map(|record| match record.event {
+            PowerEvent::ReportAcknowledged { token } => Some(token),
+            _ => None,
+        })
+    }
+
+    /// Whether what these nodes run was reported and the report answered 200. An operator answers only after the status that
+    /// tells of the report was written, so whoever saw that status may be here before the answer.
+    pub fn all_acknowledged<S: AsRef<str>>(&self, xnames: &[S]) -> bool {
+        xnames.iter().map(AsRef::as_ref).all(|xname| {
+            let token = self.node(xname).and_then(|node| node.token);
+            token.is_some() && token == self.acknowledged(xname)
+        })
+    }
+
     /// How often a node lost power and got it back.
     pub fn power_cycles(&self, xname: &str) -> usize {
         lock(&self.core.world).node(xname).map_or(0, |n| n.history.power_cycles())

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bos_e2e::site::PowerEvent;
 use kube::ResourceExt as _;
 use serde_json::json;
 
-use crate::bench::{Bench, Problems, Run, Verdicts};
+use crate::bench::{Bench, Problems, Verdicts, within};
 use crate::{check, turn};
 
 const NODES: usize = 40;
@@ -47,24 +46,23 @@ async fn case(bench: &Bench, name: &str) -> anyhow::Result<Problems> {
     bench.rig.start_operator().await?;
     let session = bench.ended(&run).await?;
     let mut problems = check::booted(bench, &run, &session).await?;
-    problems.extend(answered_reports_are_known(bench, &run).await?);
+    problems.extend(answered_reports_are_known(bench).await?);
     Ok(problems)
 }
 
 /// A report that was answered 200 is not repeated, so it must not be lost.
-async fn answered_reports_are_known(bench: &Bench, run: &Run) -> anyhow::Result<Problems> {
+async fn answered_reports_are_known(bench: &Bench) -> anyhow::Result<Problems> {
+    let xnames = bench.site.xnames();
+    within("the reports are answered 200", bench.site.wait_until(|site| site.all_acknowledged(&xnames))).await?;
     let components = bench.rig.components().await?;
     let shown: BTreeMap<String, Option<String>> = components
         .into_iter()
         .map(|component| (component.name_any(), component.status.and_then(|status| status.actual_state?.bss_token)))
         .collect();
     let mut problems = Problems::new();
-    for xname in bench.site.xnames() {
-        let answered = check::events(bench, run, &xname).into_iter().rev().find_map(|event| match event {
-            PowerEvent::ReportAcknowledged { token } => Some(token),
-            _ => None,
-        });
-        if answered.is_none() || shown.get(&xname) != Some(&answered) {
+    for xname in xnames {
+        let answered = bench.site.acknowledged(&xname);
+        if shown.get(&xname) != Some(&answered) {
             problems.push(format!("{xname}: answered 200 to {answered:?}, shown {:?}", shown.get(&xname)));
         }
     }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bos_e2e::proxy::Outage;
 use bos_e2e::rig::{RigConfig, template};
-use bos_e2e::site::PowerEvent;
 use serde_json::json;
 
 use crate::bench::{Bench, Cases, Commands, Result, outcome};
@@ -70,14 +69,11 @@ async fn one(bench: &Bench, name: &str, kind: Outage, moment: Moment, nodes: &[S
     let counts = ended.status.unwrap().counts;
     assert_eq!((counts.succeeded, counts.power_cycled), (i32::try_from(NODES)?, 0));
     bench.assert_commands(&mark, nodes, Commands::ONE_ON);
+    bench.at_site("the reports are answered 200", |site| site.all_acknowledged(nodes)).await?;
     for component in bench.components(nodes).await? {
         let (xname, status) = (component.metadata.name.unwrap_or_default(), json!(component.status));
         assert_eq!((&status["attempts"]["powerOn"], &status["status"]), (&json!(1), &json!("Stable")), "{xname}: {status}");
-        let history = bench.site.history(&xname);
-        let acknowledged = history.iter().rev().find_map(|record| match &record.event {
-            PowerEvent::ReportAcknowledged { token } => Some(token.clone()),
-            _ => None,
-        });
+        let acknowledged = bench.site.acknowledged(&xname);
         assert_eq!(status["actualState"]["bssToken"].as_str(), acknowledged.as_deref(), "{xname}: a report answered 200 was lost");
     }
     Ok(())
