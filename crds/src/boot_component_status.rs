@@ -170,6 +170,12 @@ pub struct BootComponentStatus {
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub last_session: Option<LastSession>,
 
+    /// The run without a Session that drives the node or drove it last: somebody set spec.run, or applied staged state whose Session
+    /// was over. Sessions created before it leave the node alone. Empty where a Session was the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
+    pub by_hand: Option<RunByHand>,
+
     /// Node id from HSM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
@@ -218,6 +224,7 @@ impl Default for BootComponentStatus {
             tries: String::new(),
             transitions: Vec::new(),
             last_session: None,
+            by_hand: None,
             nid: None,
             macs: Vec::new(),
             arch: None,
@@ -354,6 +361,18 @@ pub struct LastSession {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub outcome: String,
+}
+
+/// A run without a Session.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunByHand {
+    /// Its name, which the log and its records bear.
+    #[schemars(length(max = 64))]
+    pub name: String,
+
+    /// Its place among the Sessions: those created up to then are older.
+    pub created_at: Time,
 }
 
 /// `None` in the column PHASE would look like a word to read; an empty cell does not.

@@ -23,7 +23,7 @@ mod wire;
 
 pub use boot_component::{BootComponent, BootComponentSpec, DesiredState, SessionRef, StagedState};
 pub use boot_component_status::{
-    ActualState, Attempts, BootComponentStatus, LastAction, LastSession, NodePhase, NodeStatus, PowerState, Transition,
+    ActualState, Attempts, BootComponentStatus, LastAction, LastSession, NodePhase, NodeStatus, PowerState, RunByHand, Transition,
 };
 pub use boot_options::{BootEvidence, BootOptions, BootOptionsSpec, BootOptionsStatus, LoggingLevel};
 pub use conditions::{ConditionStatus, NewCondition, set_condition};

@@ -44,6 +44,8 @@ pub struct Parked {
     pub goal: Goal,
     /// The session that staged it.
     pub session: SessionUid,
+    /// Its namespace.
+    pub namespace: Arc<str>,
 }
 
 /// The part of a BootComponent's spec by which people ask for something.
@@ -325,7 +327,7 @@ impl World {
         }
         self.last_sequence += 1;
         let since = self.newest();
-        let uid = SessionUid(format!("hand-{}-{}", now.as_millis(), self.last_sequence).into());
+        let uid = SessionUid(format!("{}{}-{}", SessionUid::BY_HAND, now.as_millis(), self.last_sequence).into());
         let set = PlannedBootSet {
             name: "by-hand".into(),
             artifacts: artifacts.flatten(),

@@ -33,6 +33,17 @@ impl fmt::Display for SessionUid {
     }
 }
 
+impl SessionUid {
+    /// What the names of runs without a Session begin with: nothing that Kubernetes gives as a uid does.
+    pub const BY_HAND: &str = "hand-";
+
+    /// It is the name of a run without a Session.
+    #[must_use]
+    pub fn is_by_hand(&self) -> bool {
+        self.0.starts_with(Self::BY_HAND)
+    }
+}
+
 impl From<&str> for SessionUid {
     fn from(uid: &str) -> Self {
         Self(uid.into())

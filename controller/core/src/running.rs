@@ -106,11 +106,14 @@ impl World {
         let Some(node) = self.node(id) else { return };
         let driver = node.drive.as_ref().map(|drive| drive.session.clone()).filter(|driver| driver != uid);
         let newer = node.owner.clone().filter(|owner| self.order_of(owner) > self.order_of(&ours));
-        let title =
-            |uid: &SessionUid| self.sessions.get(uid).map_or_else(|| format!("the Session with uid {uid}"), |session| session.title());
+        let title = |uid: &SessionUid| match self.sessions.get(uid) {
+            Some(session) => session.title(),
+            None if uid.is_by_hand() => crate::session::BY_HAND.to_owned(),
+            None => format!("the Session with uid {uid}"),
+        };
         if let Some(owner) = newer {
             // A node never moves to an older session: this one loses it before it began.
-            let message = format!("Owned by {}, a newer session.", title(&owner.uid));
+            let message = format!("Taken over by {}, which is newer.", title(&owner.uid));
             return self.never_taken(uid, index, EndKind::Superseded, bos_crds::reasons::SUPERSEDED, &message, now);
         }
         if stopping && driver.is_some() {

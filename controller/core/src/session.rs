@@ -8,6 +8,9 @@ use crate::model::{End, EndKind, NodeId, Owner, SessionUid, Token, World};
 use crate::plan::Plan;
 use crate::time::Timestamp;
 
+/// What a run without a Session is called where people look for the name of one.
+pub(crate) const BY_HAND: &str = "a change made by hand";
+
 /// One Session.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -254,7 +257,7 @@ impl Session {
     /// `namespace/name`.
     #[must_use]
     pub fn title(&self) -> String {
-        if self.by_hand { "a change made by hand".to_owned() } else { format!("{}/{}", self.namespace, self.name) }
+        if self.by_hand { BY_HAND.to_owned() } else { format!("{}/{}", self.namespace, self.name) }
     }
 
     /// The session as owner of the node in this place of its plan.
@@ -372,10 +375,15 @@ impl World {
     }
 
     /// The place of a session in the order of sessions: creation, then appearance, for creation times have whole seconds (BOS
-    /// takes hash order, §21.2 no. 13). Sessions that are not known any more were over before any that is.
+    /// takes hash order, §21.2 no. 13). Sessions that are not known any more were over before any that is. A run
+    /// by hand was asked for when all those of its second were known.
     #[must_use]
     pub fn order_of(&self, owner: &Owner) -> (Timestamp, u64, SessionUid) {
-        let sequence = self.sessions.get(&owner.uid).map_or(0, |session| session.sequence);
+        let sequence = match self.sessions.get(&owner.uid) {
+            Some(session) => session.sequence,
+            None if owner.uid.is_by_hand() => u64::MAX,
+            None => 0,
+        };
         (owner.created, sequence, owner.uid.clone())
     }
 

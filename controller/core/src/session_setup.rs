@@ -118,11 +118,8 @@ fn waits_for(world: &World, session: &Session) -> Option<String> {
 /// Why a Session must not start at all.
 fn refusal(world: &World, session: &Session, now: Timestamp) -> Option<(&'static str, String)> {
     let spec = &session.spec;
-    let allowed = &world.options.session_namespaces;
-    let home = allowed.is_empty() && session.namespace == world.install_namespace;
-    let (owned, disputed) = (world.tenants.of(&session.namespace).is_some(), world.tenants.disputed(&session.namespace));
-    if disputed || (!home && !owned && !allowed.contains(&session.namespace)) {
-        let why = if disputed { " More than one tenant claims it." } else { "" };
+    if !world.acts_in(&session.namespace) {
+        let why = if world.tenants.disputed(&session.namespace) { " More than one tenant claims it." } else { "" };
         let message = format!(
             "Sessions in namespace {} are not acted on.{why} Create it in namespace {}, or list the namespace in BootOptions sessionNamespaces.",
             session.namespace, world.install_namespace

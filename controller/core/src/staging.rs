@@ -174,9 +174,12 @@ impl World {
             let why = if session.stopping() { "cancelled" } else { "suspended" };
             return Err(format!("Session {} is {why}.", session.title()));
         }
-        let Some(set) = session.running().and_then(|run| run.plan.member(index)).map(|(set, _)| set) else {
+        let Some((set, xname)) = session.running().and_then(|run| run.plan.member(index)) else {
             return Err(format!("Session {} is over.", session.title()));
         };
+        if let Some(foreign) = self.not_of_namespace(&session.namespace, xname) {
+            return Err(foreign);
+        }
         let slot = self.sessions.get_mut(uid).and_then(Session::running_mut).and_then(|run| run.slots.get_mut(index as usize));
         if let Some(slot) = slot {
             slot.run = Some(token.clone());
@@ -227,6 +230,7 @@ impl World {
         if !fits {
             return Some("its artifacts do not fit its operation.".to_owned());
         }
-        self.not_to_be_driven(node).or_else(|| self.not_bootable(&parked.goal))
+        let foreign = self.not_of_namespace(&parked.namespace, &node.xname);
+        foreign.or_else(|| self.not_to_be_driven(node)).or_else(|| self.not_bootable(&parked.goal))
     }
 }

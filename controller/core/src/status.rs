@@ -5,7 +5,7 @@ mod looks;
 mod silence;
 
 use looks::Looks;
-use silence::silent_nodes;
+pub use silence::Silence;
 
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ pub struct Case<'a> {
     pub node: &'a Node,
     /// Its drive.
     pub drive: &'a Drive,
-    /// Nodes of the session that are silent past their deadline, with those cycled for it lately (rule 8).
-    pub silent: usize,
+    /// How many nodes are silent together (rule 8).
+    pub silence: Silence,
     /// Running nodes that the session has decided to power-cycle in order to boot another image.
     pub cycled: usize,
     /// Now.
@@ -47,11 +47,12 @@ pub struct Case<'a> {
 pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
     let mut wants = Vec::new();
     let mut looks = Looks::default();
+    let by_hand = Silence::by_hand(world, now);
     for session in world.sessions.values() {
         let Some(run) = session.running() else { continue };
-        let silent = silent_nodes(world, session, run, now);
+        let silence = if session.by_hand { by_hand } else { Silence::of(world, session, run, now) };
         let mut cycled = run.slots.iter().filter(|slot| slot.power_cycled).count();
-        if run.mass_timeout.is_none() && silent > world.options.mass_timeout_limit(run.taken()) {
+        if run.mass_timeout.is_none() && silence.is_of_many(&world.options) {
             wants.push(Want::MassTimeout(session.uid.clone()));
         }
         for id in run.open() {
@@ -60,7 +61,7 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
             if drive.session != session.uid {
                 continue;
             }
-            let case = Case { world, session, run, boot_set, node, drive, silent, cycled, now };
+            let case = Case { world, session, run, boot_set, node, drive, silence, cycled, now };
             if let Some(decision) = case.judge() {
                 cycled += usize::from(decision == Decision::Cycle);
                 wants.push(Want::Decide(id, decision));

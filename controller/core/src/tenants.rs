@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::model::World;
 use crate::time::Timestamp;
 use crate::xname::Xname;
 
@@ -58,5 +59,23 @@ impl Tenants {
     #[must_use]
     pub fn may_lack(&self, since: Timestamp) -> bool {
         self.asked.is_some_and(|asked| asked <= since)
+    }
+}
+
+impl World {
+    /// Whether Sessions in a namespace are acted on.
+    pub(crate) fn acts_in(&self, namespace: &Arc<str>) -> bool {
+        let allowed = &self.options.session_namespaces;
+        let home = allowed.is_empty() && *namespace == self.install_namespace;
+        !self.tenants.disputed(namespace) && (home || self.tenants.of(namespace).is_some() || allowed.contains(namespace))
+    }
+
+    /// Why what a Session of this namespace once staged at a node is not for it any more.
+    pub(crate) fn not_of_namespace(&self, namespace: &Arc<str>, node: &Xname) -> Option<String> {
+        if !self.acts_in(namespace) {
+            return Some(format!("it was staged in namespace {namespace}, where Sessions are not acted on any more."));
+        }
+        let tenant = self.tenants.of(namespace).filter(|tenant| !tenant.nodes.contains(node))?;
+        Some(format!("it was staged in namespace {namespace} of tenant {}, which does not own the node any more.", tenant.name))
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bos_core::health::Services;
 use bos_core::model::{ConfigRecord, ConfigSeen, ConfigStatus, Issued, Phase, Power, PowerAction, PowerSeen, Reported, Script, Token};
 use bos_core::plan::{PlannedOperation, RunningPolicy};
-use bos_core::status::Case;
+use bos_core::status::{Case, Silence};
 use bos_core::time::Timestamp;
 use bos_core::want::Decision;
 use desk::{Desk, token};
@@ -150,8 +150,8 @@ impl Scene {
         let run = session.running().unwrap();
         let node = &world.nodes[0];
         let drive = node.drive.as_ref().unwrap();
-        let case =
-            Case { world, session, run, boot_set: &run.plan.boot_sets[0], node, drive, silent: self.silent, cycled: 0, now: self.desk.now };
+        let silence = Silence { silent: self.silent, among: run.taken() };
+        let case = Case { world, session, run, boot_set: &run.plan.boot_sets[0], node, drive, silence, cycled: 0, now: self.desk.now };
         words(case.judge())
     }
 }

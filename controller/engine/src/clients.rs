@@ -1,4 +1,4 @@
-//! The four connections to the API server, and what a failed call means.
+//! The five connections to the API server, and what a failed call means.
 //!
 //! Lease and journal must stay quick while thousands of statuses are written, so each purpose has a
 //! client, and with it a connection pool, of its own. kube's built-in retry would outlive a lease
@@ -23,6 +23,8 @@ pub struct Clients {
     pub writer: Client,
     /// Plans, journals, artifact sets and the ledger.
     pub journal: Client,
+    /// Questions about who may do what, which workload managers wait for.
+    pub review: Client,
     /// The leader lease and nothing else.
     pub lease: Client,
 }
@@ -42,7 +44,8 @@ impl Clients {
         Ok(Self {
             watch: Client::try_from(watch)?,
             writer: Client::try_from(calls.clone())?,
-            journal: Client::try_from(calls)?,
+            journal: Client::try_from(calls.clone())?,
+            review: Client::try_from(calls)?,
             lease: Client::try_from(lease)?,
         })
     }

@@ -50,17 +50,16 @@ pub fn component(world: &mut World, object: &BootComponent, loading: bool, now: 
     let id = world.intern(&xname);
     let suspended = object.spec.suspend;
     let retry_policy = object.spec.retry_policy.and_then(|limit| u16::try_from(limit).ok());
-    let owner = object.spec.session.as_ref().map(|owner| {
-        let owner = Owner { created: Timestamp::from(owner.created_at.0), uid: SessionUid(owner.uid.as_str().into()) };
-        world.newer(owner, world.node(id).and_then(|node| node.owner.clone()))
-    });
+    for owner in owners(world, object, loading, now) {
+        let owner = world.newer(owner, world.node(id).and_then(|node| node.owner.clone()));
+        world.nodes.get_mut(id.0 as usize)?.owner = Some(owner);
+    }
     if loading {
         world.load_asked(id, asked(object), &wish(object));
     }
     let node = world.nodes.get_mut(id.0 as usize)?;
     let changed = !node.recorded || node.suspended != suspended || node.retry_policy != retry_policy;
     node.recorded = true;
-    node.owner = owner.or(node.owner.take());
     node.suspended = suspended;
     node.retry_policy = retry_policy;
     if loading {
@@ -70,6 +69,23 @@ pub fn component(world: &mut World, object: &BootComponent, loading: bool, now: 
         world.touched.insert(id);
     }
     Some(id)
+}
+
+/// Whom the node belongs to: the Session that its spec names, and while `loading` the run by hand that its status names.
+fn owners(world: &World, object: &BootComponent, loading: bool, now: Timestamp) -> Vec<Owner> {
+    let session = object.spec.session.as_ref().map(|session| {
+        let (uid, created) = (SessionUid(session.uid.as_str().into()), Timestamp::from(session.created_at.0));
+        // Nobody whom we do not know is newer than all that is to come, whatever somebody wrote there.
+        let created = if world.sessions.contains_key(&uid) { created } else { created.min(now) };
+        Owner { created, uid }
+    });
+    let by_hand = object
+        .status
+        .as_ref()
+        .filter(|_| loading)
+        .and_then(|status| status.by_hand.as_ref())
+        .map(|run| Owner { created: Timestamp::from(run.created_at.0), uid: SessionUid(run.name.as_str().into()) });
+    session.into_iter().chain(by_hand.filter(|owner| owner.uid.is_by_hand())).collect()
 }
 
 /// What was answered of what a BootComponent asks for; None where its status was never written.
@@ -99,6 +115,7 @@ pub fn wish(object: &BootComponent) -> Wish {
         operation: staged.operation.into(),
         goal: goal(&staged.artifacts, &staged.image, &staged.configuration),
         session: SessionUid(staged.session.uid.as_str().into()),
+        namespace: staged.session.namespace.as_str().into(),
     });
     Wish {
         run: text(&spec.run),
@@ -259,6 +276,40 @@ mod tests {
                 "discoveryFrequencySeconds 0 reads the whole inventory of HSM every 1 s"
             ]
         );
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// A node whose spec names a Session that was created at one time, and its status a run by hand of another.
+    fn owned(session: Timestamp, by_hand: Option<Timestamp>) -> BootComponent {
+        let by_hand = by_hand.map(|at| serde_json::json!({"name": "hand-1-1", "createdAt": at.wall().to_string()}));
+        let owner = serde_json::json!({"namespace": "bos", "name": "boot", "uid": "u-1", "createdAt": session.wall().to_string()});
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "metadata": {"name": "x1000c0s0b0n0"},
+            "spec": {"session": owner}, "status": {"observedGeneration": 1, "byHand": by_hand}
+        }))
+        .unwrap()
+    }
+
+    fn owner(object: &BootComponent, loading: bool, now: Timestamp) -> Owner {
+        let mut world = World::default();
+        let id = component(&mut world, object, loading, now).unwrap();
+        world.node(id).unwrap().owner.clone().unwrap()
+    }
+
+    #[test]
+    fn a_run_by_hand_that_was_shown_owns_its_node_after_a_restart() {
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        let object = owned(now - 2 * HOUR, Some(now - HOUR));
+        assert_eq!(owner(&object, true, now), Owner { created: now - HOUR, uid: "hand-1-1".into() });
+        assert_eq!(owner(&object, false, now).uid, "u-1".into(), "afterwards the status is no input");
+        assert_eq!(owner(&owned(now, Some(now - HOUR)), true, now).uid, "u-1".into(), "a newer Session took it");
+    }
+
+    #[test]
+    fn nobody_owns_a_node_for_all_time_to_come() {
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        assert_eq!(owner(&owned(now + 1000 * HOUR, None), true, now).created, now);
     }
 
     #[test]

@@ -142,7 +142,7 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
     let (queue, reports) = mpsc::channel(reports::QUEUE);
     let (requests, applications) = mpsc::channel(apply::QUEUE);
     let router = reports::router(queue, Arc::clone(&telemetry), Arc::clone(&metrics));
-    let router = router.merge(apply::router(requests, Arc::clone(&telemetry), clients.writer.clone()));
+    let router = router.merge(apply::router(requests, Arc::clone(&telemetry), clients.review.clone()));
     serve_nodes(&config, router, &cancel, failed.0.clone())?;
 
     let work = async {

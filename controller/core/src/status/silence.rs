@@ -6,6 +6,7 @@ use bos_crds::reasons;
 
 use crate::health::Service;
 use crate::model::{EndKind, HoldReason, Issued, PowerAction, Script, World};
+use crate::options::Options;
 use crate::plan::Evidence;
 use crate::session::{Run, Session};
 use crate::status::{Case, unknown_image_up};
@@ -15,20 +16,42 @@ use crate::want::Decision;
 /// After we begin to listen, a live node is heard within this time: bos-reporter retries at least every 30 s.
 const REPORT_RETRY: Duration = Duration::from_secs(60);
 
-/// Nodes of a session that are silent past their deadline, with those that were cycled for it lately.
-pub(super) fn silent_nodes(world: &World, session: &Session, run: &Run, now: Timestamp) -> usize {
-    let overdue = run
-        .open()
-        .filter_map(|id| world.node(id)?.drive.as_ref())
-        .filter(|drive| {
-            drive.session == session.uid
-                && drive.booted.is_none()
-                && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && now >= issued.boot_by)
-        })
-        .count();
-    let cycled: u32 =
-        run.timeout_cycles.iter().filter(|(at, _)| now.since(*at) < world.options.max_boot_wait).map(|(_, nodes)| *nodes).sum();
-    overdue + cycled as usize
+/// Nodes whose silence is judged together: those of a session, or of all runs by hand, as one person's loop over a machine makes
+/// as many of these as there are nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Silence {
+    /// Nodes that are silent past their deadline, with those that were cycled for it lately.
+    pub silent: usize,
+    /// Of so many.
+    pub among: usize,
+}
+
+impl Silence {
+    pub(super) fn of(world: &World, session: &Session, run: &Run, now: Timestamp) -> Self {
+        let overdue = run
+            .open()
+            .filter_map(|id| world.node(id)?.drive.as_ref())
+            .filter(|drive| {
+                drive.session == session.uid
+                    && drive.booted.is_none()
+                    && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && now >= issued.boot_by)
+            })
+            .count();
+        let cycled: u32 =
+            run.timeout_cycles.iter().filter(|(at, _)| now.since(*at) < world.options.max_boot_wait).map(|(_, nodes)| *nodes).sum();
+        Self { silent: overdue + cycled as usize, among: run.taken() }
+    }
+
+    pub(super) fn by_hand(world: &World, now: Timestamp) -> Self {
+        let runs = world.sessions.values().filter(|session| session.by_hand).filter_map(|session| Some((session, session.running()?)));
+        let each = runs.map(|(session, run)| Self::of(world, session, run, now));
+        each.fold(Self::default(), |all, one| Self { silent: all.silent + one.silent, among: all.among + one.among })
+    }
+
+    /// So many that something else is at fault than the nodes.
+    pub(super) fn is_of_many(self, options: &Options) -> bool {
+        self.silent > options.mass_timeout_limit(self.among)
+    }
 }
 
 impl Case<'_> {
@@ -41,7 +64,7 @@ impl Case<'_> {
         if !self.can_be_heard(issued) {
             return self.wait_for_the_path();
         }
-        if self.run.mass_timeout.is_some() || self.silent > options.mass_timeout_limit(self.run.taken()) {
+        if self.run.mass_timeout.is_some() || self.silence.is_of_many(options) {
             return self.hold_or_fail(HoldReason::MassBootTimeout, options.max_boot_wait);
         }
         if self.drive.script == Script::NotAsked && self.world.services.down(Service::Bss).is_none() {

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bos_core::by_hand::{Goal, Wish};
-use bos_core::model::{EndKind, NodeId, Phase, Power, PowerAction, SessionUid};
+use bos_core::model::{EndKind, HoldReason, NodeId, Phase, Power, PowerAction, SessionUid};
 use bos_core::plan::PlannedOperation;
+use bos_core::project::component;
 use bos_core::running::Order;
 use bos_core::session::Stage;
-use bos_crds::reasons;
+use bos_core::time::Timestamp;
+use bos_crds::{BootComponentStatus, Operation, SessionSpec, reasons};
 
 use crate::desk::{Desk, token};
 use crate::fixture::{artifacts, digest, plan, run_plan};
@@ -127,6 +129,45 @@ fn a_session_created_later_takes_the_node_back() {
     assert_eq!(desk.world.sessions[&by_hand].run().unwrap().slots[0].end.as_ref().unwrap().kind, EndKind::Superseded);
     desk.wait(SECOND);
     assert_eq!(plans(&mut desk), Vec::new(), "the older request is over");
+}
+
+/// A Session that waited all the while, or is set up after a restart.
+#[test]
+fn a_session_created_before_does_not_take_it_back_when_the_run_is_over() {
+    let mut desk = idle(1);
+    let older = crate::fixture::seen("older", desk.now, SessionSpec::new(Operation::Boot, "template"));
+    desk.world.fold_session(older, desk.now);
+    ask(&mut desk, 0, "now", "", None);
+    let by_hand = begun(&mut desk);
+    desk.power(0, Power::Off);
+    let _ = desk.pass();
+    let _ = desk.pass();
+    desk.world.settle(&by_hand);
+    let shown = component(&desk.world, NodeId(0), &BootComponentStatus::default(), 1, desk.now).by_hand.unwrap();
+    assert_eq!((&*shown.name, Timestamp::from(shown.created_at.0)), (&*by_hand.0, desk.world.sessions[&"older".into()].created));
+    desk.world.restore(&"older".into(), Arc::new(plan(PlannedOperation::Boot, 1, "new", "")), None, desk.now);
+    assert!(desk.world.nodes[0].drive.is_none());
+    let end = desk.world.sessions[&"older".into()].run().unwrap().slots[0].end.clone().unwrap();
+    assert_eq!((end.kind, &*end.message), (EndKind::Superseded, "Taken over by a change made by hand, which is newer."));
+    desk.wait(SECOND);
+    run_plan(&mut desk.world, "later", plan(PlannedOperation::Boot, 1, "new", ""), desk.now);
+    assert!(desk.world.nodes[0].drive.is_some(), "one that comes later does");
+    assert_eq!(component(&desk.world, NodeId(0), &BootComponentStatus::default(), 1, desk.now).by_hand, None);
+}
+
+/// A loop over a machine makes a run for each node.
+#[test]
+fn many_runs_that_are_silent_together_cycle_none() {
+    let mut desk = idle(9);
+    for index in 0..9 {
+        ask(&mut desk, index, "now", "new", None);
+        begun(&mut desk);
+        desk.powered_on();
+    }
+    desk.wait(desk.world.options.max_boot_wait);
+    desk.power_of_all(Power::On);
+    assert_eq!(desk.leaves(), Vec::new());
+    assert!((0..9).all(|index| desk.drive(index).hold.map(|hold| hold.reason) == Some(HoldReason::MassBootTimeout)));
 }
 
 #[test]

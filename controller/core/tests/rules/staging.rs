@@ -8,9 +8,11 @@ use bos_core::plan::PlannedOperation;
 use bos_core::running::Order;
 use bos_core::session::Stage;
 use bos_core::staging::Applied;
+use bos_core::tenants::{Tenant, Tenants};
+use bos_core::time::Timestamp;
 
 use crate::desk::{Desk, token};
-use crate::fixture::{artifacts, digest, plan, run_plan};
+use crate::fixture::{artifacts, digest, plan, run_plan, xname};
 use crate::{MINUTE, SECOND, boot_with};
 
 /// A staged reboot of the first `count` nodes.
@@ -36,9 +38,15 @@ fn begun(uid: &SessionUid, nodes: &[u32]) -> Applied {
 fn show_parked(desk: &mut Desk, index: u32, operation: PlannedOperation) {
     let artifacts = (operation != PlannedOperation::Shutdown).then(|| digest("new").0);
     let goal = Goal { artifacts, image: "new".into(), configuration: "".into() };
-    let parked = Some(Parked { operation, goal, session: desk.uid.clone() });
+    let parked = Some(Parked { operation, goal, session: desk.uid.clone(), namespace: "bos".into() });
     let wish = Wish { parked, ..desk.world.nodes[index as usize].asked.wish.clone() };
     desk.world.fold_wish(NodeId(index), wish, desk.now);
+}
+
+/// The namespace of these Sessions is a tenant's, who owns one node.
+fn owner_of_bos(index: usize, now: Timestamp) -> Tenants {
+    let nodes = std::iter::once(xname(index)).collect();
+    Tenants::new(vec![Tenant { name: "blue".into(), namespaces: vec!["bos".into()], nodes }], now)
 }
 
 fn finish(desk: &mut Desk, index: u32) {
@@ -65,6 +73,17 @@ fn nothing_happens_before_it_is_applied() {
     }
     assert!(desk.world.nodes.iter().all(|node| node.drive.is_none() && node.staged.is_some()));
     assert!(matches!(desk.world.sessions[&desk.uid].stage, Stage::Running(_)));
+}
+
+#[test]
+fn it_stays_where_it_is_at_a_node_that_its_tenant_does_not_own_any_more() {
+    let mut desk = staged(2);
+    desk.world.tenants = owner_of_bos(1, desk.now);
+    let uid = desk.uid.clone();
+    let applied = apply(&mut desk, &[0, 1], "go");
+    assert_eq!(applied.begun, begun(&uid, &[1]).begun);
+    assert!(applied.failed[0].1.contains("does not own the node any more"), "{applied:?}");
+    assert!(desk.world.nodes[0].drive.is_none() && desk.world.nodes[0].staged.is_some());
 }
 
 #[test]
@@ -242,6 +261,22 @@ mod when_its_session_is_over {
         assert_eq!((&*desk.drive(0).run, desk.drive(0).applied), ("two", true));
         finish(&mut desk, 0);
         assert_eq!(desk.world.nodes[0].last.as_ref().unwrap().end.kind, EndKind::Succeeded);
+    }
+
+    #[test]
+    fn but_not_at_a_node_that_its_tenant_does_not_own_any_more() {
+        let mut desk = over();
+        desk.world.tenants = owner_of_bos(1, desk.now);
+        let applied = apply(&mut desk, &[0], "two");
+        assert!(applied.failed[0].1.contains("of tenant blue, which does not own the node any more"), "{applied:?}");
+    }
+
+    #[test]
+    fn nor_where_sessions_are_not_acted_on_any_more() {
+        let mut desk = over();
+        desk.world.options.session_namespaces = vec!["others".into()];
+        let applied = apply(&mut desk, &[0], "two");
+        assert!(applied.failed[0].1.contains("are not acted on any more"), "{applied:?}");
     }
 
     #[test]
