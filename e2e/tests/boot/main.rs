@@ -41,6 +41,7 @@ async fn a_site_is_booted_and_nothing_is_started_again() -> Result {
     cases.run("the same image again", story::same_image(&bench)).await;
     cases.run("another image", story::another_image(&bench)).await;
     cases.run("reboot, configure, shutdown", story::other_operations(&bench)).await;
+    cases.run("artifacts that nothing names any more", story::unused_artifacts(&bench)).await;
     cases.run("applied twice, deleted and created again", story::created_again(&bench)).await;
     cases.run("ended long ago", story::ended_long_ago(&bench)).await;
     cases.run("restored without status", story::restored(&bench)).await;

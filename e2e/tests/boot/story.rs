@@ -1,8 +1,11 @@
 //! The life of a site: boot, boot again, another image, and all the ways in which something must not start.
 
-use bos_crds::BootComponent;
-use bos_e2e::rig::template;
+use bos_crds::{BootComponent, labels};
+use bos_e2e::rig::{NAMESPACE, template};
 use bos_e2e::site::ImageSpec;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, Commands, LIMIT, Result, outcome};
@@ -118,6 +121,32 @@ pub async fn other_operations(bench: &Bench) -> Result {
     bench.assert_commands(&mark, &bench.site.xnames(), Commands::NONE);
     // Up again for those who come after.
     assert_eq!(outcome(&run("boot-4", "Boot").await?), "Succeeded/Succeeded");
+    Ok(())
+}
+
+/// A stored artifact set is kept while a node runs or wants it, and removed after that.
+pub async fn unused_artifacts(bench: &Bench) -> Result {
+    let node = &bench.nodes(0..1)[0];
+    bench
+        .template("of-one", std::slice::from_ref(node), |object| object["spec"]["bootSets"][0]["kernelParameters"] = json!("of-one=1"))
+        .await?;
+    assert_eq!(outcome(&bench.boot("boot-of-one", "of-one").await?), "Succeeded/Succeeded");
+    let digest = async || -> Result<String> {
+        let components = bench.components(std::slice::from_ref(node)).await?;
+        let actual = components.into_iter().find_map(|component| component.status?.actual_state);
+        Ok(actual.and_then(|actual| actual.artifacts).unwrap_or_default())
+    };
+    let maps: Api<ConfigMap> = Api::namespaced(bench.rig.client(), NAMESPACE);
+    let first = labels::artifacts_name(&digest().await?);
+    assert!(maps.get_opt(&first).await?.is_some(), "{first}");
+
+    let spec = json!({"operation": "Boot", "templateName": "cos-3.3.13", "limit": node});
+    bench.rig.apply(&template::session_with("boot-as-the-others", &spec)).await?;
+    assert_eq!(outcome(&bench.ended("boot-as-the-others").await?), "Succeeded/Succeeded");
+    let gone = await_condition(maps.clone(), &first, |object: Option<&ConfigMap>| object.is_none());
+    tokio::time::timeout(LIMIT, gone).await.map_err(|_| anyhow::anyhow!("{first} is still there"))??;
+    let others = labels::artifacts_name(&digest().await?);
+    assert!(maps.get_opt(&others).await?.is_some(), "{others} is what the nodes run");
     Ok(())
 }
 
