@@ -1,6 +1,6 @@
 //! Status of a BootComponent: what the node does and why.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -371,8 +371,8 @@ pub struct RunByHand {
     #[schemars(length(max = 64))]
     pub name: String,
 
-    /// Its place among the Sessions: those created up to then are older.
-    pub created_at: Time,
+    /// Its place among the Sessions: those created before are older.
+    pub created_at: MicroTime,
 }
 
 /// `None` in the column PHASE would look like a word to read; an empty cell does not.

@@ -27,7 +27,7 @@ pub use boot_component_status::{
 };
 pub use boot_options::{BootEvidence, BootOptions, BootOptionsSpec, BootOptionsStatus, LoggingLevel};
 pub use conditions::{ConditionStatus, NewCondition, set_condition};
-pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 pub use manifests::all_crds;
 pub use schema::{bounded, merge_diff};
 pub use session::{Mode, Operation, RunningNodes, Session, SessionSpec};

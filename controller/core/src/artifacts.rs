@@ -57,7 +57,7 @@ impl ArtifactSet {
     /// What a boot set gives its nodes, and what a person should know about its kernel parameters.
     ///
     /// `image_parameters` is the text of the image's boot-parameters object, where the manifest names one; `update_frequency` is the option
-    /// `componentActualStateTTL` as it is written.
+    /// `componentActualStateTtl` as it is written.
     ///
     /// # Errors
     /// When the root file system provider is not supported, or needs a root file system the image does not have.

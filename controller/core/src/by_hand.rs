@@ -110,7 +110,7 @@ impl Asked {
         }
     }
 
-    fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.new_run().is_some() || self.new_application().is_some()
     }
 }
@@ -137,10 +137,10 @@ pub struct Group {
 /// Answers what BootComponents ask for.
 #[must_use]
 pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
-    let asking = || world.asked.iter().filter_map(|id| Some((*id, world.node(*id)?)));
-    let due = asking().any(|(_, node)| now >= node.asked.since + GATHERED);
     // Locks and roles are read afresh, as for a Session (rule 9).
-    if !due || !world.discovery.complete || asking().any(|(_, node)| world.discovery.accepted < node.asked.since) {
+    let fresh = |node: &&Node| world.discovery.complete && world.discovery.accepted >= node.asked.since;
+    let asking = || world.asked.iter().filter_map(|id| Some((*id, world.node(*id).filter(fresh)?)));
+    if !asking().any(|(_, node)| now >= node.asked.since + GATHERED) {
         return Vec::new();
     }
     let mut wants = Vec::new();
@@ -221,14 +221,15 @@ impl World {
         }
     }
 
-    /// A node is driven with this run from now on: whoever asked for it is answered.
-    pub(crate) fn answer_asked(&mut self, id: NodeId, session: &SessionUid, run: &Arc<str>) {
-        let known = self.sessions.get(session);
-        let (by_hand, created) = known.map_or((true, Timestamp::default()), |session| (session.by_hand, session.created));
+    /// A node is driven with this run from now on, by an owner as new as that: whoever asked for it is answered.
+    pub(crate) fn answer_asked(&mut self, id: NodeId, session: &SessionUid, run: &Arc<str>, owned: Timestamp) {
+        const OVERTAKEN: &str = "Its staged state was not applied: a newer Session has the node.";
+        let by_hand = self.sessions.get(session).is_none_or(|session| session.by_hand);
         let Some(node) = self.nodes.get_mut(id.0 as usize) else { return };
         let asked = &mut node.asked;
-        // What was asked after a Session came is newer than that, and stays.
-        let newer = asked.new_run().is_some_and(|asking| asking != run) && (by_hand || asked.since > created + Duration::from_secs(1));
+        // What was asked after a Session came, or after staged state was applied, is newer than that, and stays.
+        let later = by_hand || asked.since > owned + Duration::from_secs(1);
+        let newer = later && asked.new_run().is_some_and(|asking| asking != run);
         asked.taken = Some(run.clone());
         asked.overwritten = asked.wish.run.clone().filter(|written| !newer && written != run);
         asked.planning = asked.planning.take().filter(|(planned, _)| planned != run);
@@ -236,6 +237,36 @@ impl World {
             asked.refused = "".into();
         }
         asked.note_applied();
+        if let (false, Some(token)) = (later, asked.new_application().cloned()) {
+            asked.applied = Some(token);
+            asked.refused = OVERTAKEN.into();
+        }
+        self.note_asked(id);
+    }
+
+    /// What drives a node was taken up from its records. Whether what its spec asks for came before or after that nobody knows any
+    /// more, so it is not done (rule 5).
+    pub(crate) fn drop_asked(&mut self, id: NodeId) {
+        const OF_BEFORE: &str = "What spec.run or spec.applyStaged asks for was not done: when the operator started again the node was being driven. To ask again, write a new text there.";
+        let Some(node) = self.nodes.get_mut(id.0 as usize).filter(|node| node.drive.is_some()) else { return };
+        let asked = &mut node.asked;
+        if let Some(run) = asked.new_run().cloned() {
+            asked.overwritten = Some(run);
+            asked.refused = OF_BEFORE.into();
+        }
+        if let Some(token) = asked.new_application().cloned() {
+            asked.applied = Some(token);
+            asked.refused = OF_BEFORE.into();
+        }
+        self.note_asked(id);
+    }
+
+    /// The BootComponent of a node is gone, and with it whatever it asked for.
+    pub fn component_gone(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(id.0 as usize) {
+            node.recorded = false;
+            node.asked.wish = Wish::default();
+        }
         self.note_asked(id);
     }
 
@@ -279,6 +310,9 @@ impl World {
         let ours = self.order_of(&session.as_owner(index));
         if node.owner.as_ref().is_some_and(|owner| self.order_of(owner) > ours) {
             return Some(format!("spec.run is new, but Session {} lost this node to a newer one. {INSTEAD}", session.title()));
+        }
+        if session.stopping() {
+            return Some(format!("spec.run is new, but Session {} is being cancelled. {INSTEAD}", session.title()));
         }
         let waits = slot.applied.is_none() && session.running().is_some_and(|run| run.plan.staged);
         waits.then(|| format!("spec.run is new, but what Session {} staged has not been applied. Set spec.applyStaged.", session.title()))
@@ -326,7 +360,8 @@ impl World {
             return None;
         }
         self.last_sequence += 1;
-        let since = self.newest();
+        // Sessions are created in whole seconds: newer than all that are known, and older than the next.
+        let since = self.newest() + Duration::from_millis(1);
         let uid = SessionUid(format!("{}{}-{}", SessionUid::BY_HAND, now.as_millis(), self.last_sequence).into());
         let set = PlannedBootSet {
             name: "by-hand".into(),
@@ -421,7 +456,7 @@ impl World {
         if let Some(drive) = driven {
             drive.run = run.clone();
             (drive.attempts, drive.refunds) = (Attempts::default(), 0);
-            return self.answer_asked(id, &uid, &run);
+            return self.answer_asked(id, &uid, &run, now);
         }
         self.claim(&uid, place, boot_set, id, false, now);
     }

@@ -41,6 +41,9 @@ pub enum ReportNeeds {
 /// PCS ends every transition some minutes after its deadline.
 const ENDLESS: Duration = Duration::from_secs(600);
 
+/// An answer of the power service that is no older shows that it answers.
+const LATELY: Duration = Duration::from_secs(120);
+
 /// A node CFS does not know may be added by its hardware sync, which runs every ten seconds.
 const UNKNOWN_TO_CFS_PAUSE: Duration = Duration::from_secs(10);
 
@@ -151,11 +154,14 @@ impl World {
     pub fn fold_progress(&mut self, id: BatchId, asked: Timestamp, progress: Progress, now: Timestamp) {
         let Some(batch) = self.batches.get_mut(&id) else { return };
         let opened = batch.opened;
+        let endless = now.since(opened) > self.options.max_power_off_wait.max(self.options.max_power_on_wait) + ENDLESS;
         if let BatchState::Following { next, reading, .. } = &mut batch.state {
             *reading = false;
             *next = now + follow_pause(now.since(opened));
         }
         match progress {
+            // It tells of its nodes, and of this one transition never: a look at the nodes has to do.
+            Progress::Unavailable { .. } if endless && self.is_told_of(id, now) => self.over(id),
             Progress::Unavailable { detail } => self.fold_fault(&Fault { service: self.power_service.service(), detail }, now),
             // PCS forgot it: it is over, and only a look at the nodes says what it did.
             Progress::Gone => self.over(id),
@@ -166,11 +172,18 @@ impl World {
                 }
                 // A node the transition does not name is looked at, like one whose task is open in a finished transition; and so
                 // are all of them when a transition goes on for longer than PCS keeps any.
-                if done || now.since(opened) > self.options.max_power_off_wait.max(self.options.max_power_on_wait) + ENDLESS {
+                if done || endless {
                     self.over(id);
                 }
             }
         }
+    }
+
+    /// The power service told lately of a node of this operation.
+    fn is_told_of(&self, id: BatchId, now: Timestamp) -> bool {
+        let mut nodes = self.batches.get(&id).into_iter().flat_map(|batch| &batch.nodes);
+        let seen = |member: &Member| self.node(member.node)?.power.as_ref().map(|seen| seen.at);
+        nodes.any(|member| seen(member).is_some_and(|at| now.since(at) < LATELY))
     }
 
     fn fold_task(&mut self, id: BatchId, node: NodeId, task: Task, asked: Timestamp, now: Timestamp) {

@@ -133,8 +133,8 @@ pub(crate) struct NodeEndRecord {
     pub(crate) age_ms: i64,
 }
 
-/// A run, when staged state was applied with it, when it began (both by the wall clock, in milliseconds), and its nodes. A tuple,
-/// for ten thousand nodes may have one each.
+/// A run; when staged state was applied with it, in milliseconds after the session started; when it began, in milliseconds after
+/// that; and its nodes. A tuple of small numbers, for ten thousand nodes may have one each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunRecord(pub(crate) Arc<str>, pub(crate) Option<i64>, pub(crate) Option<i64>, pub(crate) String);
 
@@ -216,11 +216,27 @@ fn run_records(run: &Run) -> Vec<RunRecord> {
     let mut records: BTreeMap<Key, Vec<u32>> = BTreeMap::new();
     for (index, slot) in (0_u32..).zip(&run.slots).filter(|_| run.plan.by_hand.is_none()) {
         if let Some(token) = &slot.run {
-            let key = (token.clone(), slot.applied.map(Timestamp::as_millis), slot.since.map(Timestamp::as_millis));
-            records.entry(key).or_default().push(index);
+            let base = slot.applied.unwrap_or(run.started);
+            let after = |at: Timestamp, base: Timestamp| at.as_millis().saturating_sub(base.as_millis());
+            let (applied, since) = (slot.applied.map(|at| after(at, run.started)), slot.since.map(|at| after(at, base)));
+            records.entry((token.clone(), applied, since)).or_default().push(index);
         }
     }
     records.into_iter().map(|((run, applied, since), nodes)| RunRecord(run, applied, since, ranges::encode(&nodes))).collect()
+}
+
+impl Run {
+    /// Whether the journal still has room for one more run that names a node by itself.
+    pub(crate) fn has_room_for_run(&self) -> bool {
+        /// What stands around the text of a run.
+        const FRAME: usize = 32;
+        /// The rest of the journal fits beside that.
+        const RUNS_MAX: usize = 800_000;
+        let mut runs: Vec<&Arc<str>> = self.slots.iter().filter_map(|slot| slot.run.as_ref()).collect();
+        // Nodes that are applied together share an entry.
+        runs.dedup();
+        runs.iter().map(|run| run.len() + FRAME).sum::<usize>() < RUNS_MAX
+    }
 }
 
 impl Journal {
@@ -278,8 +294,11 @@ impl Journal {
     /// Gives the places of a plan their runs back.
     pub(crate) fn restore_runs(&self, slots: &mut [Slot]) {
         let bound = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        let started = self.started_at_ms.unwrap_or_default();
         for record in &self.runs {
             let RunRecord(run, applied, since, nodes) = record;
+            let applied = applied.map(|after| started.saturating_add(after));
+            let since = since.map(|after| applied.unwrap_or(started).saturating_add(after));
             for index in ranges::decode(nodes, bound).unwrap_or_default() {
                 if let Some(slot) = slots.get_mut(index as usize) {
                     slot.run = Some(run.clone());
@@ -338,7 +357,8 @@ impl Clock {
         Issued {
             action: record.action,
             at: self.past(record.age_ms),
-            decided: record.wall_ms.map_or_else(|| self.past(record.age_ms), Timestamp::from_millis),
+            // Whatever is said from now on is newer, also by a clock that was put back meanwhile.
+            decided: record.wall_ms.map_or_else(|| self.past(record.age_ms), Timestamp::from_millis).min(self.0),
             power_by: self.future(record.power_in_ms),
             boot_by: self.future(record.boot_in_ms),
             accepted: record.accepted,

@@ -91,7 +91,7 @@ pub struct Inputs<'a> {
     pub rootfs_provider: Option<&'a str>,
     /// `rootfsProviderPassthrough` of the boot set.
     pub rootfs_provider_passthrough: Option<&'a str>,
-    /// How often nodes report: the option `componentActualStateTTL` as it is written, for example `4h`.
+    /// How often nodes report: the option `componentActualStateTtl` as it is written, for example `4h`.
     pub update_frequency: &'a str,
 }
 

@@ -291,8 +291,10 @@ impl World {
         let known = self.sessions.get(session);
         applied |= known.and_then(Session::run).and_then(|run| run.plan.by_hand.as_ref()).is_some_and(|by_hand| by_hand.applied);
         let before = self.node(id).and_then(|node| node.owner.clone());
-        let owner = known.map(|known| self.newer(known.as_owner(index), before));
-        self.answer_asked(id, session, &run);
+        let ours = known.map(|known| known.as_owner(index));
+        let owned = ours.as_ref().map_or_else(Timestamp::default, |ours| ours.created);
+        let owner = ours.map(|ours| self.newer(ours, before));
+        self.answer_asked(id, session, &run, owned);
         let Some(node) = self.node_mut(id) else { return };
         node.config = None;
         node.failed_in = None;

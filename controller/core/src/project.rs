@@ -6,8 +6,8 @@ use std::borrow::Cow;
 
 use bos_crds::conditions::{self, ConditionStatus, NewCondition, set_condition};
 use bos_crds::{
-    ActualState, Attempts, BootComponentStatus, LastAction, LastSession, NodePhase, NodeStatus, PowerState, RunByHand, Time, bounded,
-    reasons, schema::COMPONENT_MESSAGE_MAX,
+    ActualState, Attempts, BootComponentStatus, LastAction, LastSession, MicroTime, NodePhase, NodeStatus, PowerState, RunByHand, Time,
+    bounded, reasons, schema::COMPONENT_MESSAGE_MAX,
 };
 
 use crate::health::Service;
@@ -87,6 +87,10 @@ pub fn component(world: &World, id: NodeId, before: &BootComponentStatus, genera
 fn asked(world: &World, node: &Node) -> String {
     if !node.asked.refused.is_empty() {
         return node.asked.refused.to_string();
+    }
+    if node.asked.is_open() && world.discovery.accepted < node.asked.since {
+        let why = world.discovery.fault.as_deref().unwrap_or("HSM is being asked for its inventory first.");
+        return format!("What was asked of it begins when HSM has told of all nodes anew. {why}");
     }
     match node.staged.as_ref().and_then(|(uid, _)| world.sessions.get(uid)) {
         Some(session) => format!("{} as Session {} staged, once that is applied.", session.spec.operation.as_str(), session.title()),
@@ -208,7 +212,7 @@ fn last_session(uid: &str, namespace: &str, name: &str, outcome: &str) -> LastSe
 /// What keeps an older Session from the node after a restart: of a Session its spec says so, of a run by hand nothing else does.
 fn by_hand(node: &Node) -> Option<RunByHand> {
     let owner = node.owner.as_ref().filter(|owner| owner.uid.is_by_hand())?;
-    Some(RunByHand { name: owner.uid.0.to_string(), created_at: time(owner.created) })
+    Some(RunByHand { name: owner.uid.0.to_string(), created_at: MicroTime(owner.created.exact()) })
 }
 
 const fn last_action(action: PowerAction) -> LastAction {

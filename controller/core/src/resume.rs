@@ -128,6 +128,10 @@ impl World {
             self.ran.insert((session.namespace.clone(), session.name.clone()), uid.clone());
         }
         self.begin(uid, plan, before, now);
+        let driven: Vec<NodeId> = self.sessions.get(uid).and_then(Session::running).map(|run| run.open().collect()).unwrap_or_default();
+        for id in driven {
+            self.drop_asked(id);
+        }
     }
 
     /// Nobody knows what was sent for the nodes of a session: they are left as they are.
@@ -304,7 +308,7 @@ fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: 
     drive.phase = state.phase;
     drive.action = action;
     drive.attempts = state.attempts;
-    drive.last_on = record.last_on_ms.map(Timestamp::from_millis);
+    drive.last_on = record.last_on_ms.map(|at| Timestamp::from_millis(at).min(clock.0));
     drive.params = record.params;
     drive.config = record.config;
     drive.booted = record.booted_ms.map(|age| clock.past(age));

@@ -105,7 +105,7 @@ impl World {
         let (ours, stopping) = (session.as_owner(index), session.stopping() && !again);
         let Some(node) = self.node(id) else { return };
         let driver = node.drive.as_ref().map(|drive| drive.session.clone()).filter(|driver| driver != uid);
-        let newer = node.owner.clone().filter(|owner| self.order_of(owner) > self.order_of(&ours));
+        let newer = node.owner.clone().filter(|owner| owner.uid != *uid && self.order_of(owner) > self.order_of(&ours));
         let title = |uid: &SessionUid| match self.sessions.get(uid) {
             Some(session) => session.title(),
             None if uid.is_by_hand() => crate::session::BY_HAND.to_owned(),

@@ -375,15 +375,10 @@ impl World {
     }
 
     /// The place of a session in the order of sessions: creation, then appearance, for creation times have whole seconds (BOS
-    /// takes hash order, §21.2 no. 13). Sessions that are not known any more were over before any that is. A run
-    /// by hand was asked for when all those of its second were known.
+    /// takes hash order, §21.2 no. 13). Sessions that are not known any more were over before any that is.
     #[must_use]
     pub fn order_of(&self, owner: &Owner) -> (Timestamp, u64, SessionUid) {
-        let sequence = match self.sessions.get(&owner.uid) {
-            Some(session) => session.sequence,
-            None if owner.uid.is_by_hand() => u64::MAX,
-            None => 0,
-        };
+        let sequence = self.sessions.get(&owner.uid).map_or(0, |session| session.sequence);
         (owner.created, sequence, owner.uid.clone())
     }
 

@@ -81,11 +81,13 @@ fn step(world: &World, session: &Session, pending: &Pending, now: Timestamp) -> 
         let message = "The records of this Session were deleted, so nobody knows what was done. Its nodes are left as they are; look at them, then use a new Session.";
         return Some(Want::EndSession(uid, end(SessionOutcome::Failed, reasons::RECORDS_LOST, message, now)));
     }
-    if let Some((reason, message)) = refusal(world, session, now) {
-        if reason == reasons::NAMESPACE_NOT_ALLOWED && world.tenants.may_lack(pending.since) {
-            let text = format!("Waiting to hear whether namespace {} belongs to a tenant.", session.namespace);
-            return (*pending.waiting != *text).then(|| Want::Wait(uid, text.into()));
-        }
+    let refused = refusal(world, session, now);
+    let not_allowed = refused.as_ref().is_some_and(|(reason, _)| *reason == reasons::NAMESPACE_NOT_ALLOWED);
+    if world.is_waited_for(&session.namespace) || (not_allowed && world.tenants.may_lack(pending.since)) {
+        let text = format!("Waiting to hear whether namespace {} belongs to a tenant.", session.namespace);
+        return (*pending.waiting != *text).then(|| Want::Wait(uid, text.into()));
+    }
+    if let Some((reason, message)) = refused {
         return Some(Want::EndSession(uid, end(SessionOutcome::NotStarted, reason, &message, now)));
     }
     if pending.reading || now < pending.not_before {
@@ -162,7 +164,7 @@ impl World {
         let Stage::Pending(pending) = &session.stage else { return None };
         let waited = now.since(pending.since);
         // What may have changed while it was read, above all who owns the namespace, is judged again in the next pass.
-        if session.stopping() || refusal(self, session, now).is_some() {
+        if session.stopping() || self.is_waited_for(&session.namespace) || refusal(self, session, now).is_some() {
             if let Stage::Pending(pending) = &mut self.sessions.get_mut(uid)?.stage {
                 pending.reading = false;
             }
@@ -326,7 +328,7 @@ fn warnings(session: &Session, read: &SetupRead, resolved: &TemplateResolution) 
     }
     if !resolved.repeated.is_empty() {
         let nodes = hostlist::fold(&resolved.repeated, 120);
-        found.push(format!("More than one boot set fits {nodes}; the last one is used."));
+        found.push(format!("More than one boot set fits {nodes}; the last one is used, but one for arch Unknown before one for X86."));
     }
     let more = found.len().saturating_sub(WARNINGS_MAX);
     if more > 0 {

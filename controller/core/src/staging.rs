@@ -103,7 +103,7 @@ impl World {
             self.forget_staged(&uid, index, id, EndKind::Cancelled);
             self.touched_sessions.insert(uid.clone());
             self.journal_due.insert(uid);
-        } else if let Some(node) = self.node_mut(id).filter(|node| node.drive.is_none()) {
+        } else if let Some(node) = self.node_mut(id) {
             node.unstaged = parked.or_else(|| node.unstaged.take());
         }
     }
@@ -117,7 +117,9 @@ impl World {
         let since = (self.newest() + Duration::from_secs(1)).max(now.whole_seconds());
         for (id, token) in nodes {
             let Some(node) = self.node(*id) else { continue };
-            let (staged, parked) = (node.staged.clone(), node.asked.wish.parked.clone());
+            // What is about to be emptied is not there any more.
+            let left = |parked: &Parked| node.unstaged.as_ref() != Some(&parked.session);
+            let (staged, parked) = (node.staged.clone(), node.asked.wish.parked.clone().filter(left));
             match (staged, parked) {
                 (Some((uid, index)), _) => match self.apply_waiting(*id, (&uid, index), token, since, now) {
                     Ok(()) => applied.begun.push((*id, uid)),
@@ -177,6 +179,12 @@ impl World {
         let Some((set, xname)) = session.running().and_then(|run| run.plan.member(index)) else {
             return Err(format!("Session {} is over.", session.title()));
         };
+        if !session.running().is_some_and(Run::has_room_for_run) {
+            return Err(format!(
+                "too many nodes of Session {} were applied one by one; apply what is left with one token or call.",
+                session.title()
+            ));
+        }
         if let Some(foreign) = self.not_of_namespace(&session.namespace, xname) {
             return Err(foreign);
         }

@@ -34,8 +34,8 @@ pub struct Case<'a> {
     pub node: &'a Node,
     /// Its drive.
     pub drive: &'a Drive,
-    /// How many nodes are silent together (rule 8).
-    pub silence: Silence,
+    /// So many nodes are silent together that none is cycled for it (rule 8).
+    pub mass_silence: bool,
     /// Running nodes that the session has decided to power-cycle in order to boot another image.
     pub cycled: usize,
     /// Now.
@@ -50,9 +50,10 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
     let by_hand = Silence::by_hand(world, now);
     for session in world.sessions.values() {
         let Some(run) = session.running() else { continue };
-        let silence = if session.by_hand { by_hand } else { Silence::of(world, session, run, now) };
+        let others = session.by_hand && by_hand.is_of_many(&world.options);
+        let mass_silence = others || Silence::of(world, session, run, now).is_of_many(&world.options);
         let mut cycled = run.slots.iter().filter(|slot| slot.power_cycled).count();
-        if run.mass_timeout.is_none() && silence.is_of_many(&world.options) {
+        if run.mass_timeout.is_none() && mass_silence {
             wants.push(Want::MassTimeout(session.uid.clone()));
         }
         for id in run.open() {
@@ -61,7 +62,7 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
             if drive.session != session.uid {
                 continue;
             }
-            let case = Case { world, session, run, boot_set, node, drive, silence, cycled, now };
+            let case = Case { world, session, run, boot_set, node, drive, mass_silence, cycled, now };
             if let Some(decision) = case.judge() {
                 cycled += usize::from(decision == Decision::Cycle);
                 wants.push(Want::Decide(id, decision));

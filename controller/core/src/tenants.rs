@@ -55,6 +55,12 @@ impl Tenants {
         matches!(self.by_namespace.get(namespace), Some(None))
     }
 
+    /// Nobody can tell which tenants there are.
+    #[must_use]
+    pub fn unknown(&self) -> bool {
+        self.asked.is_some_and(|asked| asked == Timestamp::default())
+    }
+
     /// Whether a tenant that came up since then may be missing.
     #[must_use]
     pub fn may_lack(&self, since: Timestamp) -> bool {
@@ -70,8 +76,16 @@ impl World {
         !self.tenants.disputed(namespace) && (home || self.tenants.of(namespace).is_some() || allowed.contains(namespace))
     }
 
+    /// Whether it is still to be heard whose a namespace is. Until then its Sessions might act on anybody's nodes.
+    pub(crate) fn is_waited_for(&self, namespace: &Arc<str>) -> bool {
+        self.tenants.unknown() && *namespace != self.install_namespace
+    }
+
     /// Why what a Session of this namespace once staged at a node is not for it any more.
     pub(crate) fn not_of_namespace(&self, namespace: &Arc<str>, node: &Xname) -> Option<String> {
+        if self.is_waited_for(namespace) {
+            return Some(format!("whether namespace {namespace}, where it was staged, belongs to a tenant is not known at the moment."));
+        }
         if !self.acts_in(namespace) {
             return Some(format!("it was staged in namespace {namespace}, where Sessions are not acted on any more."));
         }

@@ -41,6 +41,12 @@ impl Timestamp {
         jiff::Timestamp::from_second(self.0.div_euclid(1000)).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
     }
 
+    /// The same instant for Kubernetes objects that need more than whole seconds.
+    #[must_use]
+    pub fn exact(self) -> jiff::Timestamp {
+        jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    }
+
     /// `14:03`, in UTC, for messages.
     #[must_use]
     pub fn clock(self) -> String {

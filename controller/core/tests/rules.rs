@@ -15,6 +15,8 @@ mod fixture;
 mod order;
 #[path = "rules/pure.rs"]
 mod pure;
+#[path = "rules/races.rs"]
+mod races;
 #[path = "rules/records.rs"]
 mod records;
 #[path = "rules/safety.rs"]

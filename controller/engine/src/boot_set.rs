@@ -19,7 +19,7 @@ const IMAGE_CHARS: usize = 256;
 /// What a look needs to know of the options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LookRules {
-    /// `componentActualStateTTL` as it is written: it is part of the kernel parameters.
+    /// `componentActualStateTtl` as it is written: it is part of the kernel parameters.
     pub update_frequency: String,
     /// What is asked of images in IMS.
     pub images: ImageRules,

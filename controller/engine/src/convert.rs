@@ -50,7 +50,7 @@ pub fn component(world: &mut World, object: &BootComponent, loading: bool, now: 
     let id = world.intern(&xname);
     let suspended = object.spec.suspend;
     let retry_policy = object.spec.retry_policy.and_then(|limit| u16::try_from(limit).ok());
-    for owner in owners(world, object, loading, now) {
+    for owner in owners(object, loading, now) {
         let owner = world.newer(owner, world.node(id).and_then(|node| node.owner.clone()));
         world.nodes.get_mut(id.0 as usize)?.owner = Some(owner);
     }
@@ -71,13 +71,15 @@ pub fn component(world: &mut World, object: &BootComponent, loading: bool, now: 
     Some(id)
 }
 
+/// The clock of the API server, which tells when a Session was created, may be ahead of ours by that.
+const SKEW: Duration = Duration::from_secs(60);
+
 /// Whom the node belongs to: the Session that its spec names, and while `loading` the run by hand that its status names.
-fn owners(world: &World, object: &BootComponent, loading: bool, now: Timestamp) -> Vec<Owner> {
+fn owners(object: &BootComponent, loading: bool, now: Timestamp) -> Vec<Owner> {
     let session = object.spec.session.as_ref().map(|session| {
-        let (uid, created) = (SessionUid(session.uid.as_str().into()), Timestamp::from(session.created_at.0));
-        // Nobody whom we do not know is newer than all that is to come, whatever somebody wrote there.
-        let created = if world.sessions.contains_key(&uid) { created } else { created.min(now) };
-        Owner { created, uid }
+        // Nobody is newer than all that is to come, whatever somebody wrote there.
+        let created = Timestamp::from(session.created_at.0).min(now + SKEW);
+        Owner { created, uid: SessionUid(session.uid.as_str().into()) }
     });
     let by_hand = object
         .status
@@ -168,7 +170,7 @@ pub fn options(spec: &BootOptionsSpec, last_good: &Options) -> (Options, Vec<Str
     let ttl = age(&spec.component_actual_state_ttl);
     if ttl.is_none() {
         problems.push(format!(
-            "componentActualStateTTL: {:?} is not an age such as 4h; {} stays in force",
+            "componentActualStateTtl: {:?} is not an age such as 4h; {} stays in force",
             spec.component_actual_state_ttl, last_good.actual_state_ttl_text
         ));
     }
@@ -309,7 +311,7 @@ mod tests {
     #[test]
     fn nobody_owns_a_node_for_all_time_to_come() {
         let now = Timestamp::from_millis(1_800_000_000_000);
-        assert_eq!(owner(&owned(now + 1000 * HOUR, None), true, now).created, now);
+        assert_eq!(owner(&owned(now + 1000 * HOUR, None), true, now).created, now + SKEW);
     }
 
     #[test]

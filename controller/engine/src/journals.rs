@@ -21,6 +21,9 @@ const GATHERED: Duration = Duration::from_secs(1);
 /// every deadline anew, so an operator that crashes again and again would never reach one.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
+/// With more journals than this they are written less often, so that thousands of runs by hand leave the API server to others.
+const CROWD: usize = 50;
+
 /// One session's journal.
 #[derive(Debug, Default)]
 struct State {
@@ -85,7 +88,8 @@ impl Journals {
     /// Sessions whose journal is to be written now; `drives` says whether a session drives nodes.
     #[must_use]
     pub fn due(&self, now: Instant, drives: impl Fn(&SessionUid) -> bool) -> Vec<SessionUid> {
-        let due = self.states.iter().filter(|(uid, state)| state.is_due(now) || (state.is_old(now) && drives(uid)));
+        let heartbeat = HEARTBEAT * u32::try_from(1 + self.states.len() / CROWD).unwrap_or(u32::MAX);
+        let due = self.states.iter().filter(|(uid, state)| state.is_due(now) || (state.is_old(now, heartbeat) && drives(uid)));
         due.map(|(uid, _)| uid.clone()).collect()
     }
 
@@ -134,8 +138,8 @@ impl State {
         allowed && (awaited || gathered)
     }
 
-    fn is_old(&self, now: Instant) -> bool {
-        self.underway.is_none() && self.begun.back().is_some_and(|last| now.duration_since(*last) >= HEARTBEAT)
+    fn is_old(&self, now: Instant, heartbeat: Duration) -> bool {
+        self.underway.is_none() && self.begun.back().is_some_and(|last| now.duration_since(*last) >= heartbeat)
     }
 }
 
@@ -182,6 +186,19 @@ mod tests {
         assert!(journals.due(now + HEARTBEAT / 2, |_| true).is_empty());
         assert!(journals.due(now + HEARTBEAT, |_| false).is_empty());
         assert_eq!(journals.due(now + HEARTBEAT, |_| true), vec![uid]);
+    }
+
+    #[test]
+    fn thousands_of_them_are_written_less_often() {
+        let (now, mut journals) = (Instant::now(), Journals::default());
+        for number in 0..20 * CROWD {
+            let uid = SessionUid::from(format!("hand-{number}").as_str());
+            journals.changed(&uid);
+            journals.begin(&uid, now);
+            journals.written(&uid);
+        }
+        assert!(journals.due(now + HEARTBEAT * 20, |_| true).is_empty());
+        assert_eq!(journals.due(now + HEARTBEAT * 21, |_| true).len(), 20 * CROWD);
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::want::Decision;
 /// After we begin to listen, a live node is heard within this time: bos-reporter retries at least every 30 s.
 const REPORT_RETRY: Duration = Duration::from_secs(60);
 
-/// Nodes whose silence is judged together: those of a session, or of all runs by hand, as one person's loop over a machine makes
-/// as many of these as there are nodes.
+/// Nodes whose silence is judged together: those of a session, and besides those of all runs by hand, as one person's loop over a
+/// machine makes as many of these as there are nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Silence {
     /// Nodes that are silent past their deadline, with those that were cycled for it lately.
@@ -49,7 +49,8 @@ impl Silence {
     }
 
     /// So many that something else is at fault than the nodes.
-    pub(super) fn is_of_many(self, options: &Options) -> bool {
+    #[must_use]
+    pub fn is_of_many(self, options: &Options) -> bool {
         self.silent > options.mass_timeout_limit(self.among)
     }
 }
@@ -64,7 +65,7 @@ impl Case<'_> {
         if !self.can_be_heard(issued) {
             return self.wait_for_the_path();
         }
-        if self.run.mass_timeout.is_some() || self.silence.is_of_many(options) {
+        if self.run.mass_timeout.is_some() || self.mass_silence {
             return self.hold_or_fail(HoldReason::MassBootTimeout, options.max_boot_wait);
         }
         if self.drive.script == Script::NotAsked && self.world.services.down(Service::Bss).is_none() {

@@ -144,7 +144,8 @@ fn a_session_created_before_does_not_take_it_back_when_the_run_is_over() {
     let _ = desk.pass();
     desk.world.settle(&by_hand);
     let shown = component(&desk.world, NodeId(0), &BootComponentStatus::default(), 1, desk.now).by_hand.unwrap();
-    assert_eq!((&*shown.name, Timestamp::from(shown.created_at.0)), (&*by_hand.0, desk.world.sessions[&"older".into()].created));
+    let created = desk.world.sessions[&"older".into()].created;
+    assert_eq!((&*shown.name, Timestamp::from(shown.created_at.0)), (&*by_hand.0, created + Duration::from_millis(1)));
     desk.world.restore(&"older".into(), Arc::new(plan(PlannedOperation::Boot, 1, "new", "")), None, desk.now);
     assert!(desk.world.nodes[0].drive.is_none());
     let end = desk.world.sessions[&"older".into()].run().unwrap().slots[0].end.clone().unwrap();
@@ -153,6 +154,33 @@ fn a_session_created_before_does_not_take_it_back_when_the_run_is_over() {
     run_plan(&mut desk.world, "later", plan(PlannedOperation::Boot, 1, "new", ""), desk.now);
     assert!(desk.world.nodes[0].drive.is_some(), "one that comes later does");
     assert_eq!(component(&desk.world, NodeId(0), &BootComponentStatus::default(), 1, desk.now).by_hand, None);
+}
+
+#[test]
+fn what_an_object_asked_for_goes_with_it() {
+    let mut desk = idle(1);
+    ask(&mut desk, 0, "now", "new", None);
+    desk.world.component_gone(NodeId(0));
+    desk.wait(SECOND);
+    assert_eq!(plans(&mut desk), Vec::new());
+}
+
+#[test]
+fn one_run_comes_after_another() {
+    let mut desk = idle(1);
+    for (run, power) in [("off", Power::Off), ("on", Power::Off), ("off again", Power::On)] {
+        let image = if run == "on" { "new" } else { "" };
+        ask(&mut desk, 0, run, image, None);
+        let uid = begun(&mut desk);
+        assert_eq!(&*desk.drive(0).run, run);
+        desk.power(0, power);
+        let _ = desk.pass();
+        if run == "off" {
+            let _ = desk.pass();
+            desk.world.settle(&uid);
+            assert!(desk.world.sessions.is_empty());
+        }
+    }
 }
 
 /// A loop over a machine makes a run for each node.

@@ -216,8 +216,6 @@ impl Task {
     /// its plan and journal are the record.
     fn component_gone(&mut self, id: NodeId) {
         self.views.component_gone(id);
-        if let Some(node) = self.world.nodes.get_mut(id.0 as usize) {
-            node.recorded = false;
-        }
+        self.world.component_gone(id);
     }
 }

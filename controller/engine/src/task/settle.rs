@@ -54,7 +54,9 @@ impl Task {
     fn settle_one(&mut self, uid: SessionUid, now: Timestamp) {
         let Some(session) = self.world.sessions.get(&uid) else { return };
         let Some(run) = session.run() else { return };
-        if !run.slots.iter().all(|slot| self.views.component_settled(slot.node)) {
+        // The status of a node that another session drives is that session's to complete.
+        let others = |id: NodeId| self.world.driver(id).is_some_and(|(driver, _)| driver.uid != uid);
+        if !run.slots.iter().all(|slot| self.views.component_settled(slot.node) || others(slot.node)) {
             return;
         }
         if !session.deleted {
@@ -87,7 +89,7 @@ impl Task {
         tokio::spawn(async move {
             let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
             match bounded(CALL_TIMEOUT, api.delete(&name, &params)).await {
-                Ok(_) => tracing::info!(session = title, "removed: it ended longer ago than cleanupCompletedSessionTTL"),
+                Ok(_) => tracing::info!(session = title, "removed: it ended longer ago than cleanupCompletedSessionTtl"),
                 Err(error) => tracing::warn!(session = title, error = error.message(), "a Session that ended long ago was not removed"),
             }
         });
