@@ -105,6 +105,10 @@ pub struct BootComponentStatus {
     #[schemars(length(max = 128))]
     pub applied_staged: Option<String>,
 
+    /// Only of a node whose last run was no Session's: Sessions that were created up to then are older than that run and do not take the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owned_since: Option<Time>,
+
     /// What is being done: PoweringOff, PoweringOn or Configuring; left out if nothing is.
     #[serde(default, skip_serializing_if = "no_phase")]
     pub phase: Option<NodePhase>,
@@ -204,6 +208,7 @@ impl Default for BootComponentStatus {
             enabled: false,
             run: None,
             applied_staged: None,
+            owned_since: None,
             phase: None,
             status: None,
             reason: String::new(),

@@ -11,7 +11,7 @@ use bos_crds::{
 };
 
 use crate::health::Service;
-use crate::model::{Drive, EndKind, Issued, LastRun, Node, NodeId, Phase, Power, PowerAction, Prepared, World};
+use crate::model::{Drive, EndKind, Issued, LastRun, Node, NodeId, Owner, Phase, Power, PowerAction, Prepared, World};
 use crate::plan::Evidence;
 use crate::session::Session;
 use crate::status::hold_reason;
@@ -59,8 +59,9 @@ pub fn component(world: &World, id: NodeId, before: &BootComponentStatus, genera
             show_rested(node, last)
         }),
     };
-    status.run = node.asked.taken.as_ref().map(ToString::to_string);
+    status.run = node.asked.answer().map(ToString::to_string);
     status.applied_staged = node.asked.applied.as_ref().map(ToString::to_string);
+    status.owned_since = node.owner.as_ref().and_then(Owner::since_by_hand).map(time);
     if node.drive.is_none() {
         status.next = bounded(&asked(world, node), COMPONENT_MESSAGE_MAX);
     }

@@ -105,12 +105,16 @@ impl World {
         let (ours, stopping) = (session.as_owner(index), session.stopping() && !again);
         let Some(node) = self.node(id) else { return };
         let driver = node.drive.as_ref().map(|drive| drive.session.clone()).filter(|driver| driver != uid);
-        let newer = node.owner.clone().filter(|owner| self.order_of(owner) > self.order_of(&ours));
+        // Of a Session that was deleted while we were away the age is not known; its own name at the node is no newer one.
+        let newer = node.owner.clone().filter(|owner| owner.uid != *uid && self.order_of(owner) > self.order_of(&ours));
         let title =
             |uid: &SessionUid| self.sessions.get(uid).map_or_else(|| format!("the Session with uid {uid}"), |session| session.title());
         if let Some(owner) = newer {
             // A node never moves to an older session: this one loses it before it began.
-            let message = format!("Owned by {}, a newer session.", title(&owner.uid));
+            let message = match owner.since_by_hand() {
+                Some(_) => "It was driven by hand since this session was created.".to_owned(),
+                None => format!("Owned by {}, a newer session.", title(&owner.uid)),
+            };
             return self.never_taken(uid, index, EndKind::Superseded, bos_crds::reasons::SUPERSEDED, &message, now);
         }
         if stopping && driver.is_some() {

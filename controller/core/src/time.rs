@@ -29,6 +29,12 @@ impl Timestamp {
         Self(self.0.div_euclid(1000) * 1000)
     }
 
+    /// The end of its second: after all objects that were created in it.
+    #[must_use]
+    pub const fn end_of_second(self) -> Self {
+        Self(self.whole_seconds().0.saturating_add(999))
+    }
+
     /// How long after `earlier` this instant is; zero when it is before.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

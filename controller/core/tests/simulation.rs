@@ -102,7 +102,7 @@ fn seeds(variable: &str, count: u64) -> Vec<u64> {
 
 #[test]
 fn random_histories_keep_the_rules() {
-    play(&seeds("BOS_SIM_SEED", 2000), Scenario::random);
+    play(&seeds("BOS_SIM_SEED", 2000), |seed| Scenario::random(seed).with_hands());
 }
 
 fn by_capmc(seed: u64) -> Scenario {
@@ -112,7 +112,7 @@ fn by_capmc(seed: u64) -> Scenario {
 /// The same with the power service that judges lists as a whole and tells no transition.
 #[test]
 fn random_histories_keep_the_rules_with_capmc() {
-    play(&seeds("BOS_SIM_CAPMC_SEED", 1000), by_capmc);
+    play(&seeds("BOS_SIM_CAPMC_SEED", 1000), |seed| by_capmc(seed).with_hands());
 }
 
 /// Crowded histories that CI plays. Of fewer it is not asked what they reach.
@@ -129,7 +129,7 @@ const LONG: u64 = 100_000;
 #[test]
 fn crowded_histories_keep_the_rules_and_reach_every_cell() {
     let seeds = seeds("BOS_SIM_CROWDED_SEED", CROWDED * SPARE.0 / SPARE.1);
-    let played = play(&seeds, Scenario::crowded);
+    let played = play(&seeds, |seed| Scenario::crowded(seed).with_hands());
     println!("{}", played.coverage.table());
     println!("{} histories, {} of them crowded, with {} faults and {} crashes", seeds.len(), played.crowded, played.faults, played.crashes);
     if seeds.len() as u64 >= CROWDED * SPARE.0 / SPARE.1 {

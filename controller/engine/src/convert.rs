@@ -51,16 +51,16 @@ pub fn component(world: &mut World, object: &BootComponent, loading: bool, now: 
     let suspended = object.spec.suspend;
     let retry_policy = object.spec.retry_policy.and_then(|limit| u16::try_from(limit).ok());
     let owner = object.spec.session.as_ref().map(|owner| {
-        let owner = Owner { created: Timestamp::from(owner.created_at.0), uid: SessionUid(owner.uid.as_str().into()) };
-        world.newer(owner, world.node(id).and_then(|node| node.owner.clone()))
+        Owner { created: Timestamp::from(owner.created_at.0), uid: SessionUid(owner.uid.as_str().into()) }
     });
+    let by_hand = object.status.as_ref().filter(|_| loading).and_then(|status| status.owned_since.as_ref());
+    world.fold_owner(id, owner, by_hand.map(|at| Timestamp::from(at.0)));
     if loading {
         world.load_asked(id, asked(object), &wish(object));
     }
     let node = world.nodes.get_mut(id.0 as usize)?;
     let changed = !node.recorded || node.suspended != suspended || node.retry_policy != retry_policy;
     node.recorded = true;
-    node.owner = owner.or(node.owner.take());
     node.suspended = suspended;
     node.retry_policy = retry_policy;
     if loading {
