@@ -288,6 +288,16 @@ impl World {
         self.note_asked(id);
     }
 
+    /// A plan or journal names the run of a node. If that was to apply the staged state it was answered, whoever has the node since.
+    pub(crate) fn note_begun(&mut self, id: NodeId, run: Option<&Arc<str>>) {
+        let Some(node) = self.nodes.get_mut(id.0 as usize).filter(|node| run.is_some() && node.asked.wish.apply.as_ref() == run) else {
+            return;
+        };
+        node.asked.applied = run.cloned();
+        self.touched.insert(id);
+        self.note_asked(id);
+    }
+
     fn note_asked(&mut self, id: NodeId) {
         if self.node(id).is_some_and(|node| node.asked.is_open()) {
             self.asked.insert(id);
@@ -389,6 +399,7 @@ impl World {
         let plan = Plan {
             version: PLAN_VERSION,
             sequence: self.last_sequence,
+            created_ms: 0,
             operation: group.operation,
             namespace: self.install_namespace.clone(),
             name: uid.0.clone(),

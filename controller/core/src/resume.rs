@@ -90,7 +90,7 @@ impl World {
                     continue;
                 }
                 // Deleted while we were away: its nodes are released as they are (rule 10).
-                self.fold_session(gone(&stored, self.created_by_its_nodes(&stored.uid)), now);
+                self.fold_session(gone(&stored), now);
             }
             let Some(session) = self.sessions.get_mut(&stored.uid) else { continue };
             if !matches!(session.stage, Stage::Ended(_)) {
@@ -119,12 +119,6 @@ impl World {
         }
         let up = self.sessions.values().filter(|session| session.run().is_some());
         Ok(up.map(|session| session.uid.clone()).collect())
-    }
-
-    /// When a Session was created that is not there any more: the nodes that it owns tell it.
-    fn created_by_its_nodes(&self, uid: &SessionUid) -> Option<Timestamp> {
-        let owners = self.nodes.iter().filter_map(|node| node.owner.as_ref());
-        owners.filter(|owner| owner.uid == *uid).map(|owner| owner.created).min()
     }
 
     /// Puts a session back as its plan says, with the nodes it had taken. Sessions are restored in their order, and resumed after
@@ -330,14 +324,14 @@ fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: 
     drive.error = record.error.clone();
 }
 
-/// A Session that is not there any more, or cannot be read. Where nobody knows how old it is, it is older than any that is: it takes
-/// no node from one (rule 11). It sends nothing.
-fn gone(stored: &Stored, created: Option<Timestamp>) -> SessionSeen {
+/// A Session that is not there any more, or cannot be read. It keeps its place in the order of Sessions, so that no older one gets a
+/// node back that it had taken (rule 11), and it sends nothing.
+fn gone(stored: &Stored) -> SessionSeen {
     SessionSeen {
         uid: stored.uid.clone(),
         namespace: stored.plan.namespace.clone(),
         name: stored.plan.name.clone(),
-        created: created.unwrap_or_default(),
+        created: Timestamp::from_millis(stored.plan.created_ms),
         generation: 0,
         tracked: false,
         spec: SessionSpec { suspend: true, ..SessionSpec::new(Operation::Boot, "") },

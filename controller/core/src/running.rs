@@ -85,6 +85,9 @@ impl World {
             journal.restore_runs(&mut slots);
         }
         let staged = plan.staged;
+        for slot in &slots {
+            self.note_begun(slot.node, slot.run.as_ref());
+        }
         let run = Run { plan, slots, started: now, tokens: Vec::new(), timeout_cycles: Vec::new(), mass_timeout: None, paced: Vec::new() };
         let Some(session) = self.sessions.get_mut(uid) else { return };
         session.stage = Stage::Running(Box::new(run));
@@ -105,7 +108,7 @@ impl World {
         let (ours, stopping) = (session.as_owner(index), session.stopping() && !again);
         let Some(node) = self.node(id) else { return };
         let driver = node.drive.as_ref().map(|drive| drive.session.clone()).filter(|driver| driver != uid);
-        // Of a Session that was deleted while we were away the age is not known; its own name at the node is no newer one.
+        // Its own name at the node is no newer Session, also where it is not known how old it is.
         let newer = node.owner.clone().filter(|owner| owner.uid != *uid && self.order_of(owner) > self.order_of(&ours));
         let title =
             |uid: &SessionUid| self.sessions.get(uid).map_or_else(|| format!("the Session with uid {uid}"), |session| session.title());

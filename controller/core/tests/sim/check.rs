@@ -13,7 +13,7 @@ use bos_core::time::Timestamp;
 use bos_crds::reasons;
 
 use super::fixture::START;
-use super::orders::Orders;
+use super::orders::{Orders, Part};
 use super::scenario::{Quirk, Scenario, Way};
 use super::site::{By, Site};
 
@@ -171,9 +171,9 @@ impl Checker {
     }
 
     /// Notes which nodes a session has taken; before that is in its journal it has done nothing.
-    pub(crate) fn taken(&mut self, world: &World, uid: &SessionUid) {
-        let driven = (0..).map(NodeId).zip(&world.nodes).filter(|(_, node)| node.drive.as_ref().is_some_and(|drive| drive.session == *uid));
-        self.took.extend(driven.map(|(id, _)| (uid.clone(), id)));
+    pub(crate) fn taken(&mut self, world: &World, uid: &SessionUid, parts: Vec<Part>) {
+        self.took.extend(parts.iter().map(|part| (uid.clone(), part.node)));
+        self.orders.recorded(uid, parts);
         for session in world.sessions.values() {
             let slots = session.run().into_iter().flat_map(|run| &run.slots);
             let lost = slots.filter(|slot| slot.end.as_ref().is_some_and(|end| end.kind == EndKind::Superseded));
@@ -229,15 +229,24 @@ impl Checker {
     fn new_run(&mut self, world: &World, id: NodeId, fresh: bool, now: Timestamp) {
         let Some(drive) = world.node(id).and_then(|node| node.drive.as_ref()) else { return };
         let (uid, run) = (&drive.session, drive.run.clone());
-        let known = self.sent.get(&(uid.clone(), id)).is_some_and(|sent| sent.run == run);
-        if known || run == uid.0 {
+        let Some(sent) = self.sent.get_mut(&(uid.clone(), id)).filter(|_| run == uid.0) else {
+            return self.other_run(world, (uid, id), run, fresh, now);
+        };
+        // A newer one was not durable yet when the operator died.
+        sent.run = run;
+    }
+
+    fn other_run(&mut self, world: &World, (uid, id): (&SessionUid, NodeId), run: Arc<str>, fresh: bool, now: Timestamp) {
+        if run == uid.0 || self.sent.get(&(uid.clone(), id)).is_some_and(|sent| sent.run == run) {
             return;
         }
+        // A call that was decided before is one of the attempts of before.
+        let open = world.node(id).is_some_and(|node| node.batch.is_some());
         let sent = self.sent(uid, id);
         if fresh {
             *sent = Sent { since: Some(now), ..Sent::default() };
         }
-        (sent.run, sent.tried_on, sent.forgotten, sent.switched_off) = (run, 0, 0, 0);
+        (sent.run, sent.tried_on, sent.forgotten, sent.switched_off) = (run, 0, u16::from(open), 0);
     }
 
     /// A call leaves the process, and if `way` says so is lost.

@@ -32,10 +32,10 @@ pub(crate) enum Hand {
 }
 
 impl Scenario {
-    /// The same history, in which people drive single nodes too. In one of eight they do not.
+    /// The same history, in which people drive single nodes too. In every other one they do not.
     pub(crate) fn with_hands(mut self) -> Self {
         let mut rng = Rng::new(self.seed ^ 0x4a5d);
-        if rng.chance(125) {
+        if rng.chance(500) {
             return self;
         }
         self.hands = true;
@@ -55,7 +55,7 @@ impl Scenario {
         // What is staged to the end is taken back.
         let last = self.commands.iter().map(|(when, _)| *when).max().unwrap_or_else(|| at(0));
         for (index, session) in self.sessions.iter().enumerate().filter(|(_, session)| session.stage) {
-            self.commands.push((last.max(session.at) + Duration::from_secs(rng.between(5, 400)), Command::Cancel(index)));
+            self.commands.push((last.max(session.at) + Duration::from_secs(rng.between(5, 100)), Command::Cancel(index)));
         }
         self.commands.sort_by_key(|(when, _)| *when);
         self
@@ -63,7 +63,7 @@ impl Scenario {
 
     /// One thing that people ask, now and then of several nodes, and now and then once more soon after.
     fn ask(&mut self, rng: &mut Rng, count: usize, staged: bool) {
-        let (least, most) = rng.pick(&[(1, 30), (10, 120), (60, 400), (300, 900)]);
+        let (least, most) = rng.pick(&[(1, 30), (10, 120), (60, 300), (200, 500)]);
         let when = at(rng.between(least, most)) + Duration::from_millis(rng.between(0, 999));
         let first = usize::try_from(rng.between(0, count as u64 - 1)).unwrap();
         let nodes = usize::try_from(rng.pick(&[1, 1, 2, 4])).unwrap();

@@ -454,10 +454,9 @@ impl Sim {
         if !write.bytes.is_empty() {
             self.written.push(write.bytes.len());
             self.journals.insert(uid.clone(), write.bytes);
-            self.check.orders.recorded(uid, write.parts);
         }
         if let Some(world) = &self.world {
-            self.check.taken(world, uid);
+            self.check.taken(world, uid, write.parts);
         }
         if write.ended {
             self.complete(uid);

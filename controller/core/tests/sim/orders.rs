@@ -24,7 +24,7 @@ struct Request {
 /// One node's part in a session, as its journal has it.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
-    node: NodeId,
+    pub(crate) node: NodeId,
     run: Run,
     over: bool,
 }
