@@ -50,9 +50,11 @@ pub fn component(world: &mut World, object: &BootComponent, loading: bool, now: 
     let id = world.intern(&xname);
     let suspended = object.spec.suspend;
     let retry_policy = object.spec.retry_policy.and_then(|limit| u16::try_from(limit).ok());
-    let owner = object.spec.session.as_ref().map(|owner| {
-        Owner { created: Timestamp::from(owner.created_at.0), uid: SessionUid(owner.uid.as_str().into()) }
-    });
+    let owner = object
+        .spec
+        .session
+        .as_ref()
+        .map(|owner| Owner { created: Timestamp::from(owner.created_at.0), uid: SessionUid(owner.uid.as_str().into()) });
     let by_hand = object.status.as_ref().filter(|_| loading).and_then(|status| status.owned_since.as_ref());
     world.fold_owner(id, owner, by_hand.map(|at| Timestamp::from(at.0)));
     if loading {

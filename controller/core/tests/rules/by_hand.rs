@@ -15,7 +15,7 @@ use crate::fixture::{artifacts, digest, plan, run_plan};
 use crate::{MINUTE, SECOND, boot};
 
 /// A site without Sessions that knows the image `new`.
-fn idle(count: usize) -> Desk {
+pub(crate) fn idle(count: usize) -> Desk {
     let mut desk = boot(count);
     desk.world.fold_session_gone(&desk.uid);
     let _ = desk.pass();
@@ -26,30 +26,30 @@ fn idle(count: usize) -> Desk {
     desk
 }
 
-fn goal(image: &str) -> Goal {
+pub(crate) fn goal(image: &str) -> Goal {
     let artifacts = (!image.is_empty()).then(|| digest(image).0);
     Goal { artifacts, image: image.into(), configuration: "".into() }
 }
 
-fn ask(desk: &mut Desk, index: u32, run: &str, image: &str, session: Option<&str>) {
+pub(crate) fn ask(desk: &mut Desk, index: u32, run: &str, image: &str, session: Option<&str>) {
     let wish = Wish { run: Some(run.into()), goal: Some(goal(image)), session: session.map(SessionUid::from), ..Wish::default() };
     desk.world.fold_wish(NodeId(index), wish, desk.now);
     read_anew(desk);
 }
 
 /// HSM was asked after what was asked last.
-fn read_anew(desk: &mut Desk) {
+pub(crate) fn read_anew(desk: &mut Desk) {
     (desk.world.discovery.complete, desk.world.discovery.accepted) = (true, desk.now);
 }
 
 /// The plans that are to be written.
-fn plans(desk: &mut Desk) -> Vec<SessionUid> {
+pub(crate) fn plans(desk: &mut Desk) -> Vec<SessionUid> {
     let _ = desk.pass();
     std::mem::take(&mut desk.world.plans_due).into_iter().collect()
 }
 
 /// What was asked a second ago begins.
-fn begun(desk: &mut Desk) -> SessionUid {
+pub(crate) fn begun(desk: &mut Desk) -> SessionUid {
     desk.wait(SECOND);
     let uids = plans(desk);
     assert_eq!(uids.len(), 1, "{uids:?}");

@@ -526,7 +526,11 @@ impl Checker {
             let newer = |other: &SessionUid| other != uid && !self.later(uid, other, slot.node);
             let lost = self.plans.iter().any(|(other, (plan, _))| newer(other) && has(plan, slot.node));
             // Of one that was deleted while the operator was away nobody may know how new it was.
-            assert!(end.kind != EndKind::Superseded || lost || self.deleted.contains(uid), "rule 11: {uid} lost {:?} to nothing that is newer: {end:?}", slot.node);
+            assert!(
+                end.kind != EndKind::Superseded || lost || self.deleted.contains(uid),
+                "rule 11: {uid} lost {:?} to nothing that is newer: {end:?}",
+                slot.node
+            );
             let refused = *end.reason == *reasons::BOOT_PARAMETERS_REFUSED;
             assert!(!refused || site.node(slot.node).quirk == Quirk::RefusedByBss, "rule 13: {:?} fails with another node", slot.node);
             let newer = world.node(slot.node).and_then(|node| node.drive.as_ref()).is_some() || self.plans.len() > 1;
