@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bos_core::by_hand::Goal;
-use bos_core::model::NodeId;
+use bos_core::model::{NodeId, SessionUid};
+use bos_core::session::Stage;
 use bos_crds::Operation;
 
 use super::components::Spec;
 use super::coverage::Input;
 use super::fixture::{at, digest};
-use super::operator::Sim;
+use super::operator::{Event, Sim};
 use super::rng::Rng;
 use super::scenario::{Command, Scenario, wanted};
 
@@ -151,5 +152,14 @@ impl Sim {
             world.asked.is_empty() && world.plans_due.is_empty() && !world.sessions.values().any(|session| session.by_hand)
         });
         !self.scenario.hands || (idle && self.hands_left == 0 && self.now >= self.quiet_from)
+    }
+
+    /// A run without a Session: its plan is written like any other.
+    pub(crate) fn plan_by_hand(&mut self, uid: SessionUid) {
+        let Some(world) = &self.world else { return };
+        let Some(Stage::Recording(recording)) = world.sessions.get(&uid).map(|session| &session.stage) else { return };
+        self.check.orders.planned(&uid, &recording.plan, world, self.now);
+        self.plan_writing.insert(uid.clone());
+        self.after(5, 300, Event::PlanWritten(self.life, uid));
     }
 }

@@ -23,12 +23,12 @@ use bos_crds::SessionSpec;
 use super::check::Checker;
 use super::components::{Component, Patch, Seen, View};
 use super::coverage::Coverage;
-use super::fixture::{START, at, digest, seen, uid, xname};
+use super::fixture::{START, at, seen, uid, xname};
 use super::hsm::fault;
 use super::orders::{Part, parts};
 use super::rng::Rng;
-use super::scenario::{Before, Command, Scenario};
-use super::site::{Effect, Site, known_token};
+use super::scenario::{Command, Scenario};
+use super::site::{Effect, Site};
 
 /// A report on its way to being durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +161,7 @@ impl Sim {
             objects: BTreeMap::new(),
             plans: BTreeMap::new(),
             journals: BTreeMap::new(),
-            statuses: scenario.before.iter().map(|before| recorded(*before)).collect(),
+            statuses: scenario.before.iter().map(|before| super::restart::recorded(*before)).collect(),
             identities: super::hsm::identities(&site.inventory),
             stop: false,
             held: BTreeSet::new(),
@@ -581,15 +581,6 @@ impl Sim {
         self.fold(life, |world, now| world.start_session(uid, now));
     }
 
-    /// A run without a Session: its plan is written like any other.
-    fn plan_by_hand(&mut self, uid: SessionUid) {
-        let Some(world) = &self.world else { return };
-        let Some(Stage::Recording(recording)) = world.sessions.get(&uid).map(|session| &session.stage) else { return };
-        self.check.orders.planned(&uid, &recording.plan, world, self.now);
-        self.plan_writing.insert(uid.clone());
-        self.after(5, 300, Event::PlanWritten(self.life, uid));
-    }
-
     pub(crate) fn store_plan(&mut self, uid: &SessionUid) {
         let session = self.world.as_ref().and_then(|world| world.sessions.get(uid));
         if let Some(Stage::Recording(recording)) = session.map(|session| &session.stage) {
@@ -597,13 +588,6 @@ impl Sim {
             self.check.planned(uid, &recording.plan, self.now);
         }
     }
-}
-
-/// What the record of a node says of its image when the history begins.
-fn recorded(before: Before) -> Option<Reported> {
-    let Before::Runs(image) = before else { return None };
-    let since = Timestamp::from_millis(START.as_millis() - 86_400_000);
-    Some(Reported { token: known_token(image), artifacts: Some(digest(image)), since, at: START, expired: false })
 }
 
 /// The latest instant at which a history may still go on.

@@ -6,10 +6,13 @@ use std::time::Duration;
 use bos_core::journal::Journal;
 use bos_core::model::{Reported, World};
 use bos_core::resume::{Stored, StoredJournal};
+use bos_core::time::Timestamp;
 
-use super::fixture::{artifacts, digest, xname};
+use super::fixture::{START, artifacts, digest, xname};
 use super::operator::{Event, Sim};
 use super::orders::parts;
+use super::scenario::Before;
+use super::site::known_token;
 
 impl Sim {
     /// The process dies. A write under way may have reached the API server or not.
@@ -99,4 +102,11 @@ impl Sim {
         world.reports.listening_since = Some(self.now);
         world
     }
+}
+
+/// What the record of a node says of its image when the history begins.
+pub(super) fn recorded(before: Before) -> Option<Reported> {
+    let Before::Runs(image) = before else { return None };
+    let since = Timestamp::from_millis(START.as_millis() - 86_400_000);
+    Some(Reported { token: known_token(image), artifacts: Some(digest(image)), since, at: START, expired: false })
 }
