@@ -1,6 +1,6 @@
 //! Status of a BootComponent: what the node does and why.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -105,6 +105,10 @@ pub struct BootComponentStatus {
     #[schemars(length(max = 128))]
     pub applied_staged: Option<String>,
 
+    /// Only of a node whose last run was no Session's: Sessions that were created up to then are older than that run and do not take the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owned_since: Option<Time>,
+
     /// What is being done: PoweringOff, PoweringOn or Configuring; left out if nothing is.
     #[serde(default, skip_serializing_if = "no_phase")]
     pub phase: Option<NodePhase>,
@@ -170,12 +174,6 @@ pub struct BootComponentStatus {
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub last_session: Option<LastSession>,
 
-    /// The run without a Session that drives the node or drove it last: somebody set spec.run, or applied staged state whose Session
-    /// was over. Sessions created before it leave the node alone. Empty where a Session was the last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(merge_strategy = MapMerge::Atomic)]
-    pub by_hand: Option<RunByHand>,
-
     /// Node id from HSM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
@@ -210,6 +208,7 @@ impl Default for BootComponentStatus {
             enabled: false,
             run: None,
             applied_staged: None,
+            owned_since: None,
             phase: None,
             status: None,
             reason: String::new(),
@@ -224,7 +223,6 @@ impl Default for BootComponentStatus {
             tries: String::new(),
             transitions: Vec::new(),
             last_session: None,
-            by_hand: None,
             nid: None,
             macs: Vec::new(),
             arch: None,
@@ -361,18 +359,6 @@ pub struct LastSession {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub outcome: String,
-}
-
-/// A run without a Session.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct RunByHand {
-    /// Its name, which the log and its records bear.
-    #[schemars(length(max = 64))]
-    pub name: String,
-
-    /// Its place among the Sessions: those created before are older.
-    pub created_at: MicroTime,
 }
 
 /// `None` in the column PHASE would look like a word to read; an empty cell does not.

@@ -23,11 +23,11 @@ mod wire;
 
 pub use boot_component::{BootComponent, BootComponentSpec, DesiredState, SessionRef, StagedState};
 pub use boot_component_status::{
-    ActualState, Attempts, BootComponentStatus, LastAction, LastSession, NodePhase, NodeStatus, PowerState, RunByHand, Transition,
+    ActualState, Attempts, BootComponentStatus, LastAction, LastSession, NodePhase, NodeStatus, PowerState, Transition,
 };
 pub use boot_options::{BootEvidence, BootOptions, BootOptionsSpec, BootOptionsStatus, LoggingLevel};
 pub use conditions::{ConditionStatus, NewCondition, set_condition};
-pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub use manifests::all_crds;
 pub use schema::{bounded, merge_diff};
 pub use session::{Mode, Operation, RunningNodes, Session, SessionSpec};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bos_crds::SessionSpec;
 
 use crate::health::Service;
-use crate::model::{Attempts, Digest, Node, NodeId, SessionUid, World};
+use crate::model::{Attempts, Digest, Node, NodeId, Owner, SessionUid, World};
 use crate::plan::{ByHand, PLAN_VERSION, Plan, PlannedBootSet, PlannedOperation, RunningPolicy};
 use crate::resolve::{Exclusion, Rules, excluded};
 use crate::session::{Recording, Session, Stage};
@@ -20,6 +20,9 @@ use crate::want::Want;
 
 /// Changes of many BootComponents that come together become one run.
 const GATHERED: Duration = Duration::from_secs(1);
+
+/// With this begin the names that runs without a Session have in the place of a uid; the uids of Kubernetes begin otherwise.
+pub(crate) const BY_HAND: &str = "hand-";
 
 /// Said of a run that an object had from the beginning.
 const NOT_NEW: &str = "spec.run was there when this object was made or restored, so it asks for nothing. A new text there drives the node.";
@@ -78,6 +81,8 @@ pub struct Asked {
     pub since: Timestamp,
     /// The run for which a plan is being written, and whose plan that is.
     pub planning: Option<(Arc<str>, SessionUid)>,
+    /// The run that was taken up, or refused, before that one.
+    pub before: Option<Arc<str>>,
     /// What `spec.run` says still, until a newer run is written over it.
     pub overwritten: Option<Arc<str>>,
     /// Why the last request was not carried out; empty if it was.
@@ -92,6 +97,14 @@ impl Asked {
         let of_session = self.wish.session.as_ref().is_some_and(|session| session.0 == *run);
         let known = [&self.taken, &self.overwritten].into_iter().any(|known| known.as_ref() == Some(run));
         (!of_session && !known && !self.is_planned(run)).then_some(run)
+    }
+
+    /// What `status.run` is to say. As long as the spec names a run that is not to be taken up any more, the status answers that one:
+    /// the newer one may never get into the spec, and after a restart the status is all that is known.
+    #[must_use]
+    pub fn answer(&self) -> Option<&Arc<str>> {
+        let overwritten = self.overwritten.as_ref().filter(|run| self.wish.run.as_ref() == Some(run));
+        overwritten.or(self.taken.as_ref())
     }
 
     /// A request to apply the staged state that was not answered yet.
@@ -110,8 +123,28 @@ impl Asked {
         }
     }
 
+    /// Notes that a run was taken up, or refused; the one before is none to be taken up any more.
+    fn take(&mut self, run: Option<Arc<str>>) {
+        if run.is_some() && run != self.taken {
+            self.before = std::mem::replace(&mut self.taken, run);
+        }
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.new_run().is_some() || self.new_application().is_some()
+    }
+}
+
+impl Node {
+    /// The run that its spec is to name: of what drives it. Not while the spec holds a request that is still to be answered or whose
+    /// plan is being written, nor over one that was refused: the older run, there again, would pass for a request (rule 5). The run
+    /// of a Session is none.
+    #[must_use]
+    pub fn run_to_write(&self) -> Option<&Arc<str>> {
+        let waits = self.asked.new_run().is_some() || self.asked.planning.is_some();
+        let drive = self.drive.as_ref().filter(|_| !waits)?;
+        let known = drive.run == drive.session.0 || self.asked.taken.as_ref() == Some(&drive.run);
+        known.then_some(&drive.run)
     }
 }
 
@@ -146,7 +179,8 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
     let mut wants = Vec::new();
     let mut applied = Vec::new();
     let mut groups: BTreeMap<Goal, Vec<(NodeId, Arc<str>)>> = BTreeMap::new();
-    for (id, node) in asking() {
+    // One after the other: a second plan would take the place of the first, which would be made once more.
+    for (id, node) in asking().filter(|(_, node)| node.asked.planning.is_none()) {
         if let Some(token) = node.asked.new_application() {
             applied.push((id, token.clone()));
         } else if let Some(run) = node.asked.new_run() {
@@ -186,7 +220,9 @@ impl World {
         let Some(node) = self.nodes.get_mut(id.0 as usize) else { return };
         let nothing_new = || Asked { taken: wish.run.clone(), applied: wish.apply.clone(), ..Asked::default() };
         let asks = Asked { wish: wish.clone(), ..Asked::default() }.new_run().is_some() && shown.is_none();
-        node.asked = shown.unwrap_or_else(nothing_new);
+        // What was asked by the object before and is being planned begins all the same.
+        let planning = node.asked.planning.take();
+        node.asked = Asked { planning, ..shown.unwrap_or_else(nothing_new) };
         if asks {
             node.asked.refused = NOT_NEW.into();
         }
@@ -194,6 +230,18 @@ impl World {
             // What drives it is newer than whatever its new object says.
             node.asked.overwritten.clone_from(&wish.run);
             node.asked.taken = Some(drive.run.clone());
+        }
+        self.note_asked(id);
+    }
+
+    /// What a BootComponent says of who owns its node: a Session in its spec, or, in the status that was shown before this process,
+    /// a run by hand. The newest stays (rule 11).
+    pub fn fold_owner(&mut self, id: NodeId, session: Option<Owner>, by_hand: Option<Timestamp>) {
+        for owner in session.into_iter().chain(by_hand.map(Owner::by_hand)) {
+            let owner = self.newer(owner, self.node(id).and_then(|node| node.owner.clone()));
+            if let Some(node) = self.nodes.get_mut(id.0 as usize) {
+                node.owner = Some(owner);
+            }
         }
     }
 
@@ -206,7 +254,10 @@ impl World {
         if (&node.asked.wish.run, &node.asked.wish.apply, &node.asked.wish.session) != (&wish.run, &wish.apply, &wish.session) {
             node.asked.since = now;
         }
-        if node.asked.overwritten != wish.run {
+        if wish.run.is_some() && wish.run == node.asked.before {
+            // Our own write of it was on its way when a newer one was taken up; or somebody went back to it, which asks for nothing.
+            node.asked.overwritten.clone_from(&wish.run);
+        } else if node.asked.overwritten != wish.run {
             node.asked.overwritten = None;
         }
         node.asked.wish = wish;
@@ -230,7 +281,7 @@ impl World {
         // What was asked after a Session came, or after staged state was applied, is newer than that, and stays.
         let later = by_hand || asked.since > owned + Duration::from_secs(1);
         let newer = later && asked.new_run().is_some_and(|asking| asking != run);
-        asked.taken = Some(run.clone());
+        asked.take(Some(run.clone()));
         asked.overwritten = asked.wish.run.clone().filter(|written| !newer && written != run);
         asked.planning = asked.planning.take().filter(|(planned, _)| planned != run);
         if !newer {
@@ -270,6 +321,16 @@ impl World {
         self.note_asked(id);
     }
 
+    /// A plan or journal names the run of a node. If that was to apply the staged state it was answered, whoever has the node since.
+    pub(crate) fn note_begun(&mut self, id: NodeId, run: Option<&Arc<str>>) {
+        let Some(node) = self.nodes.get_mut(id.0 as usize).filter(|node| run.is_some() && node.asked.wish.apply.as_ref() == run) else {
+            return;
+        };
+        node.asked.applied = run.cloned();
+        self.touched.insert(id);
+        self.note_asked(id);
+    }
+
     fn note_asked(&mut self, id: NodeId) {
         if self.node(id).is_some_and(|node| node.asked.is_open()) {
             self.asked.insert(id);
@@ -283,7 +344,8 @@ impl World {
         if let Some(node) = self.node_mut(id) {
             node.asked.refused = why;
             // For good: a new run asks anew.
-            node.asked.taken = node.asked.new_run().cloned().or_else(|| node.asked.taken.take());
+            let run = node.asked.new_run().cloned();
+            node.asked.take(run);
         }
         self.note_asked(id);
     }
@@ -360,9 +422,8 @@ impl World {
             return None;
         }
         self.last_sequence += 1;
-        // Sessions are created in whole seconds: newer than all that are known, and older than the next.
-        let since = self.newest() + Duration::from_millis(1);
-        let uid = SessionUid(format!("{}{}-{}", SessionUid::BY_HAND, now.as_millis(), self.last_sequence).into());
+        let since = self.newest();
+        let uid = SessionUid(format!("{BY_HAND}{}-{}", now.as_millis(), self.last_sequence).into());
         let set = PlannedBootSet {
             name: "by-hand".into(),
             artifacts: artifacts.flatten(),
@@ -374,6 +435,7 @@ impl World {
         let plan = Plan {
             version: PLAN_VERSION,
             sequence: self.last_sequence,
+            created_ms: 0,
             operation: group.operation,
             namespace: self.install_namespace.clone(),
             name: uid.0.clone(),
@@ -399,8 +461,9 @@ impl World {
         Some(uid)
     }
 
-    /// The newest creation that is known. Sessions are ordered by it, by the clock of the API server and in whole seconds, then by
-    /// appearance: what is asked now is newer than all that is known, and older than all that comes.
+    /// The newest creation that is known. Sessions are ordered by it, by the clock of the API server and in whole seconds. What is
+    /// asked now comes at the end of that second: it is newer than all that is known, also than Sessions that wait for their set-up
+    /// and when this process is long forgotten, and older than all that comes.
     pub(crate) fn newest(&self) -> Timestamp {
         let owners = self.nodes.iter().filter_map(|node| Some(node.owner.as_ref()?.created));
         self.sessions.values().map(|session| session.created).chain(owners).max().unwrap_or_default()
@@ -408,7 +471,7 @@ impl World {
 
     /// A run without a Session object, new or as its plan says.
     pub(crate) fn fold_by_hand(&mut self, uid: &SessionUid, plan: Arc<Plan>, now: Timestamp) {
-        let created = plan.by_hand.as_ref().map_or(now, |by_hand| Timestamp::from_millis(by_hand.since_ms));
+        let created = plan.by_hand.as_ref().map_or(now, |by_hand| Timestamp::from_millis(by_hand.since_ms)).end_of_second();
         let session = Session {
             uid: uid.clone(),
             namespace: plan.namespace.clone(),

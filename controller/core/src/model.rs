@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::artifacts::ArtifactSet;
 use crate::batch::{Batch, BatchId};
 pub use crate::by_hand::Asked;
+use crate::by_hand::BY_HAND;
 pub use crate::drive::{Attempts, Drive, End, EndKind, Hold, HoldReason, Issued, LastRun, Phase, PowerAction, Prepared, Script};
 use crate::health::{PowerService, Services};
 use crate::options::Options;
@@ -30,17 +31,6 @@ pub struct SessionUid(pub Arc<str>);
 impl fmt::Display for SessionUid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl SessionUid {
-    /// What the names of runs without a Session begin with: nothing that Kubernetes gives as a uid does.
-    pub const BY_HAND: &str = "hand-";
-
-    /// It is the name of a run without a Session.
-    #[must_use]
-    pub fn is_by_hand(&self) -> bool {
-        self.0.starts_with(Self::BY_HAND)
     }
 }
 
@@ -213,6 +203,20 @@ pub struct Owner {
     pub created: Timestamp,
     /// Its uid.
     pub uid: SessionUid,
+}
+
+impl Owner {
+    /// A run without a Session of which nothing is known any more but when it was asked for.
+    #[must_use]
+    pub fn by_hand(since: Timestamp) -> Self {
+        Self { created: since.end_of_second(), uid: SessionUid(BY_HAND.into()) }
+    }
+
+    /// The newest creation that was known when it was asked for by hand; None of a Session.
+    #[must_use]
+    pub fn since_by_hand(&self) -> Option<Timestamp> {
+        self.uid.0.starts_with(BY_HAND).then(|| self.created.whole_seconds())
+    }
 }
 
 impl Node {

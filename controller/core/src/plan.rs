@@ -21,6 +21,9 @@ pub struct Plan {
     /// Place of the session in the order of appearance.
     #[serde(default)]
     pub sequence: u64,
+    /// When the Session was created, in milliseconds since 1970; 0 where that is not known. It is looked at when the object is gone.
+    #[serde(default)]
+    pub created_ms: i64,
     /// What the session does.
     pub operation: PlannedOperation,
     /// Namespace of the Session.

@@ -6,12 +6,12 @@ use std::borrow::Cow;
 
 use bos_crds::conditions::{self, ConditionStatus, NewCondition, set_condition};
 use bos_crds::{
-    ActualState, Attempts, BootComponentStatus, LastAction, LastSession, MicroTime, NodePhase, NodeStatus, PowerState, RunByHand, Time,
-    bounded, reasons, schema::COMPONENT_MESSAGE_MAX,
+    ActualState, Attempts, BootComponentStatus, LastAction, LastSession, NodePhase, NodeStatus, PowerState, Time, bounded, reasons,
+    schema::COMPONENT_MESSAGE_MAX,
 };
 
 use crate::health::Service;
-use crate::model::{Drive, EndKind, Issued, LastRun, Node, NodeId, Phase, Power, PowerAction, Prepared, World};
+use crate::model::{Drive, EndKind, Issued, LastRun, Node, NodeId, Owner, Phase, Power, PowerAction, Prepared, World};
 use crate::plan::Evidence;
 use crate::session::Session;
 use crate::status::hold_reason;
@@ -59,9 +59,9 @@ pub fn component(world: &World, id: NodeId, before: &BootComponentStatus, genera
             show_rested(node, last)
         }),
     };
-    status.by_hand = by_hand(node);
-    status.run = node.asked.taken.as_ref().map(ToString::to_string);
+    status.run = node.asked.answer().map(ToString::to_string);
     status.applied_staged = node.asked.applied.as_ref().map(ToString::to_string);
+    status.owned_since = node.owner.as_ref().and_then(Owner::since_by_hand).map(time);
     if node.drive.is_none() {
         status.next = bounded(&asked(world, node), COMPONENT_MESSAGE_MAX);
     }
@@ -207,12 +207,6 @@ fn rested(last: &LastRun, status: &mut BootComponentStatus) {
 
 fn last_session(uid: &str, namespace: &str, name: &str, outcome: &str) -> LastSession {
     LastSession { namespace: namespace.to_owned(), name: name.to_owned(), uid: uid.to_owned(), outcome: outcome.to_owned() }
-}
-
-/// What keeps an older Session from the node after a restart: of a Session its spec says so, of a run by hand nothing else does.
-fn by_hand(node: &Node) -> Option<RunByHand> {
-    let owner = node.owner.as_ref().filter(|owner| owner.uid.is_by_hand())?;
-    Some(RunByHand { name: owner.uid.0.to_string(), created_at: MicroTime(owner.created.exact()) })
 }
 
 const fn last_action(action: PowerAction) -> LastAction {

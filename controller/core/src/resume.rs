@@ -328,14 +328,14 @@ fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: 
     drive.error = record.error.clone();
 }
 
-/// A Session that is not there any more, or cannot be read. It is older than any that is: it takes no node from one (rule 11),
-/// and it sends nothing.
+/// A Session that is not there any more, or cannot be read. It keeps its place in the order of Sessions, so that no older one gets a
+/// node back that it had taken (rule 11), and it sends nothing.
 fn gone(stored: &Stored) -> SessionSeen {
     SessionSeen {
         uid: stored.uid.clone(),
         namespace: stored.plan.namespace.clone(),
         name: stored.plan.name.clone(),
-        created: Timestamp::default(),
+        created: Timestamp::from_millis(stored.plan.created_ms),
         generation: 0,
         tracked: false,
         spec: SessionSpec { suspend: true, ..SessionSpec::new(Operation::Boot, "") },

@@ -85,6 +85,9 @@ impl World {
             journal.restore_runs(&mut slots);
         }
         let staged = plan.staged;
+        for slot in &slots {
+            self.note_begun(slot.node, slot.run.as_ref());
+        }
         let run = Run { plan, slots, started: now, tokens: Vec::new(), timeout_cycles: Vec::new(), mass_timeout: None, paced: Vec::new() };
         let Some(session) = self.sessions.get_mut(uid) else { return };
         session.stage = Stage::Running(Box::new(run));
@@ -105,15 +108,16 @@ impl World {
         let (ours, stopping) = (session.as_owner(index), session.stopping() && !again);
         let Some(node) = self.node(id) else { return };
         let driver = node.drive.as_ref().map(|drive| drive.session.clone()).filter(|driver| driver != uid);
+        // Its own name at the node is no newer Session, also where it is not known how old it is.
         let newer = node.owner.clone().filter(|owner| owner.uid != *uid && self.order_of(owner) > self.order_of(&ours));
-        let title = |uid: &SessionUid| match self.sessions.get(uid) {
-            Some(session) => session.title(),
-            None if uid.is_by_hand() => crate::session::BY_HAND.to_owned(),
-            None => format!("the Session with uid {uid}"),
-        };
+        let title =
+            |uid: &SessionUid| self.sessions.get(uid).map_or_else(|| format!("the Session with uid {uid}"), |session| session.title());
         if let Some(owner) = newer {
             // A node never moves to an older session: this one loses it before it began.
-            let message = format!("Taken over by {}, which is newer.", title(&owner.uid));
+            let message = match owner.since_by_hand() {
+                Some(_) => "It was driven by hand since this session was created.".to_owned(),
+                None => format!("Owned by {}, a newer session.", title(&owner.uid)),
+            };
             return self.never_taken(uid, index, EndKind::Superseded, bos_crds::reasons::SUPERSEDED, &message, now);
         }
         if stopping && driver.is_some() {

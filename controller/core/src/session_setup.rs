@@ -298,6 +298,7 @@ pub fn plan(
     Ok(Plan {
         version: PLAN_VERSION,
         sequence: session.sequence,
+        created_ms: session.created.as_millis(),
         operation: session.spec.operation.into(),
         namespace: session.namespace.clone(),
         name: session.name.clone(),

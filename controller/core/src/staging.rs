@@ -114,7 +114,7 @@ impl World {
         let mut applied = Applied::default();
         let mut groups: BTreeMap<(u8, Goal), (PlannedOperation, Requests)> = BTreeMap::new();
         // Newer than all that is known, whatever the clocks say.
-        let since = (self.newest() + Duration::from_secs(1)).max(now.whole_seconds());
+        let since = (self.newest().whole_seconds() + Duration::from_secs(1)).max(now.whole_seconds());
         for (id, token) in nodes {
             let Some(node) = self.node(*id) else { continue };
             // What is about to be emptied is not there any more.
@@ -230,6 +230,9 @@ impl World {
 
     fn not_applicable(&self, id: NodeId, parked: &Parked) -> Option<String> {
         let node = self.node(id)?;
+        if node.asked.planning.is_some() {
+            return Some("something else that was asked of it is just about to begin; ask again.".to_owned());
+        }
         let fits = match parked.operation {
             PlannedOperation::Boot | PlannedOperation::Reboot => parked.goal.artifacts.is_some(),
             PlannedOperation::Shutdown => parked.goal.artifacts.is_none(),

@@ -29,6 +29,12 @@ impl Timestamp {
         Self(self.0.div_euclid(1000) * 1000)
     }
 
+    /// The end of its second: after all objects that were created in it.
+    #[must_use]
+    pub const fn end_of_second(self) -> Self {
+        Self(self.whole_seconds().0.saturating_add(999))
+    }
+
     /// How long after `earlier` this instant is; zero when it is before.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
@@ -39,12 +45,6 @@ impl Timestamp {
     #[must_use]
     pub fn wall(self) -> jiff::Timestamp {
         jiff::Timestamp::from_second(self.0.div_euclid(1000)).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
-    }
-
-    /// The same instant for Kubernetes objects that need more than whole seconds.
-    #[must_use]
-    pub fn exact(self) -> jiff::Timestamp {
-        jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
     }
 
     /// `14:03`, in UTC, for messages.

@@ -17,15 +17,18 @@ impl Node {
     }
 
     /// Until when the session's last power action may still take effect: nobody knows that it was accepted; or it was, no look has
-    /// shown its effect, and the service will not tell its end. Such a service may be at work for `untold` after the deadline.
+    /// shown its effect, and the service will not tell its end. Such a service may be at work for `untold` after the deadline. The
+    /// same of what the session itself still waits for, since it took the node from another.
     #[must_use]
     pub fn unsettled_until(&self, untold: Option<Duration>) -> Option<Timestamp> {
         let drive = self.drive.as_ref()?;
-        let issued = drive.action.filter(|issued| !issued.failed)?;
-        let on = issued.action == PowerAction::On;
-        let seen = self.power_since(issued.at) == Some(if on { Power::On } else { Power::Off }) || (on && drive.booted.is_some());
-        let unsettled = !issued.accepted || (untold.is_some() && !seen);
-        unsettled.then(|| issued.power_by + untold.unwrap_or_default())
+        let own = drive.action.filter(|issued| !issued.failed).and_then(|issued| {
+            let on = issued.action == PowerAction::On;
+            let seen = self.power_since(issued.at) == Some(if on { Power::On } else { Power::Off }) || (on && drive.booted.is_some());
+            let unsettled = !issued.accepted || (untold.is_some() && !seen);
+            unsettled.then(|| issued.power_by + untold.unwrap_or_default())
+        });
+        Some(drive.held_since).max(own)
     }
 }
 

@@ -3,6 +3,8 @@
 
 #[path = "rules/by_hand.rs"]
 mod by_hand;
+#[path = "rules/by_hand_again.rs"]
+mod by_hand_again;
 #[path = "rules/capmc.rs"]
 mod capmc;
 #[path = "rules/configure.rs"]

@@ -30,6 +30,11 @@ const KEPT_CAPMC: &[u64] = &[2334, 6667, 8832, 9861, 13444, 13759, 28854];
 /// The same, crowded.
 const KEPT_CROWDED: &[u64] = &[576, 1688, 6873, 7145, 7272, 9561, 13170, 13352, 14553, 14856, 15609, 93988];
 
+/// The same three kinds, in which people drive single nodes too.
+const KEPT_HANDS: &[u64] = &[];
+const KEPT_CAPMC_HANDS: &[u64] = &[];
+const KEPT_CROWDED_HANDS: &[u64] = &[];
+
 fn run(scenario: Scenario) -> Sim {
     let mut sim = Sim::new(scenario);
     let limit = deadline(&sim.scenario);
@@ -102,7 +107,7 @@ fn seeds(variable: &str, count: u64) -> Vec<u64> {
 
 #[test]
 fn random_histories_keep_the_rules() {
-    play(&seeds("BOS_SIM_SEED", 2000), Scenario::random);
+    play(&seeds("BOS_SIM_SEED", 2000), |seed| Scenario::random(seed).with_hands());
 }
 
 fn by_capmc(seed: u64) -> Scenario {
@@ -112,7 +117,7 @@ fn by_capmc(seed: u64) -> Scenario {
 /// The same with the power service that judges lists as a whole and tells no transition.
 #[test]
 fn random_histories_keep_the_rules_with_capmc() {
-    play(&seeds("BOS_SIM_CAPMC_SEED", 1000), by_capmc);
+    play(&seeds("BOS_SIM_CAPMC_SEED", 1000), |seed| by_capmc(seed).with_hands());
 }
 
 /// Crowded histories that CI plays. Of fewer it is not asked what they reach.
@@ -129,7 +134,7 @@ const LONG: u64 = 100_000;
 #[test]
 fn crowded_histories_keep_the_rules_and_reach_every_cell() {
     let seeds = seeds("BOS_SIM_CROWDED_SEED", CROWDED * SPARE.0 / SPARE.1);
-    let played = play(&seeds, Scenario::crowded);
+    let played = play(&seeds, |seed| Scenario::crowded(seed).with_hands());
     println!("{}", played.coverage.table());
     println!("{} histories, {} of them crowded, with {} faults and {} crashes", seeds.len(), played.crowded, played.faults, played.crashes);
     if seeds.len() as u64 >= CROWDED * SPARE.0 / SPARE.1 {
@@ -144,6 +149,9 @@ fn seeds_that_failed_once_pass() {
     play(KEPT, Scenario::random);
     play(KEPT_CAPMC, by_capmc);
     play(KEPT_CROWDED, Scenario::crowded);
+    play(KEPT_HANDS, |seed| Scenario::random(seed).with_hands());
+    play(KEPT_CAPMC_HANDS, |seed| by_capmc(seed).with_hands());
+    play(KEPT_CROWDED_HANDS, |seed| Scenario::crowded(seed).with_hands());
 }
 
 fn session() -> SessionUid {

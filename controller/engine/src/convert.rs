@@ -50,10 +50,13 @@ pub fn component(world: &mut World, object: &BootComponent, loading: bool, now: 
     let id = world.intern(&xname);
     let suspended = object.spec.suspend;
     let retry_policy = object.spec.retry_policy.and_then(|limit| u16::try_from(limit).ok());
-    for owner in owners(object, loading, now) {
-        let owner = world.newer(owner, world.node(id).and_then(|node| node.owner.clone()));
-        world.nodes.get_mut(id.0 as usize)?.owner = Some(owner);
-    }
+    let owner = object.spec.session.as_ref().map(|owner| {
+        // Nobody is newer than all that is to come, whatever somebody wrote there.
+        let created = Timestamp::from(owner.created_at.0).min(now + SKEW);
+        Owner { created, uid: SessionUid(owner.uid.as_str().into()) }
+    });
+    let by_hand = object.status.as_ref().filter(|_| loading).and_then(|status| status.owned_since.as_ref());
+    world.fold_owner(id, owner, by_hand.map(|at| Timestamp::from(at.0)));
     if loading {
         world.load_asked(id, asked(object), &wish(object));
     }
@@ -73,22 +76,6 @@ pub fn component(world: &mut World, object: &BootComponent, loading: bool, now: 
 
 /// The clock of the API server, which tells when a Session was created, may be ahead of ours by that.
 const SKEW: Duration = Duration::from_secs(60);
-
-/// Whom the node belongs to: the Session that its spec names, and while `loading` the run by hand that its status names.
-fn owners(object: &BootComponent, loading: bool, now: Timestamp) -> Vec<Owner> {
-    let session = object.spec.session.as_ref().map(|session| {
-        // Nobody is newer than all that is to come, whatever somebody wrote there.
-        let created = Timestamp::from(session.created_at.0).min(now + SKEW);
-        Owner { created, uid: SessionUid(session.uid.as_str().into()) }
-    });
-    let by_hand = object
-        .status
-        .as_ref()
-        .filter(|_| loading)
-        .and_then(|status| status.by_hand.as_ref())
-        .map(|run| Owner { created: Timestamp::from(run.created_at.0), uid: SessionUid(run.name.as_str().into()) });
-    session.into_iter().chain(by_hand.filter(|owner| owner.uid.is_by_hand())).collect()
-}
 
 /// What was answered of what a BootComponent asks for; None where its status was never written.
 #[must_use]
@@ -284,11 +271,11 @@ mod tests {
 
     /// A node whose spec names a Session that was created at one time, and its status a run by hand of another.
     fn owned(session: Timestamp, by_hand: Option<Timestamp>) -> BootComponent {
-        let by_hand = by_hand.map(|at| serde_json::json!({"name": "hand-1-1", "createdAt": at.wall().to_string()}));
         let owner = serde_json::json!({"namespace": "bos", "name": "boot", "uid": "u-1", "createdAt": session.wall().to_string()});
+        let since = by_hand.map(|at| at.wall().to_string());
         serde_json::from_value(serde_json::json!({
             "apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "metadata": {"name": "x1000c0s0b0n0"},
-            "spec": {"session": owner}, "status": {"observedGeneration": 1, "byHand": by_hand}
+            "spec": {"session": owner}, "status": {"observedGeneration": 1, "ownedSince": since}
         }))
         .unwrap()
     }
@@ -303,7 +290,7 @@ mod tests {
     fn a_run_by_hand_that_was_shown_owns_its_node_after_a_restart() {
         let now = Timestamp::from_millis(1_800_000_000_000);
         let object = owned(now - 2 * HOUR, Some(now - HOUR));
-        assert_eq!(owner(&object, true, now), Owner { created: now - HOUR, uid: "hand-1-1".into() });
+        assert_eq!(owner(&object, true, now), Owner::by_hand(now - HOUR));
         assert_eq!(owner(&object, false, now).uid, "u-1".into(), "afterwards the status is no input");
         assert_eq!(owner(&owned(now, Some(now - HOUR)), true, now).uid, "u-1".into(), "a newer Session took it");
     }

@@ -17,7 +17,7 @@ use crate::fixture::{artifacts, digest, plan, run_plan};
 use crate::{MINUTE, SECOND, boot};
 
 /// A site without Sessions that knows the image `new`.
-fn idle(count: usize) -> Desk {
+pub(crate) fn idle(count: usize) -> Desk {
     let mut desk = boot(count);
     desk.world.fold_session_gone(&desk.uid);
     let _ = desk.pass();
@@ -28,30 +28,30 @@ fn idle(count: usize) -> Desk {
     desk
 }
 
-fn goal(image: &str) -> Goal {
+pub(crate) fn goal(image: &str) -> Goal {
     let artifacts = (!image.is_empty()).then(|| digest(image).0);
     Goal { artifacts, image: image.into(), configuration: "".into() }
 }
 
-fn ask(desk: &mut Desk, index: u32, run: &str, image: &str, session: Option<&str>) {
+pub(crate) fn ask(desk: &mut Desk, index: u32, run: &str, image: &str, session: Option<&str>) {
     let wish = Wish { run: Some(run.into()), goal: Some(goal(image)), session: session.map(SessionUid::from), ..Wish::default() };
     desk.world.fold_wish(NodeId(index), wish, desk.now);
     read_anew(desk);
 }
 
 /// HSM was asked after what was asked last.
-fn read_anew(desk: &mut Desk) {
+pub(crate) fn read_anew(desk: &mut Desk) {
     (desk.world.discovery.complete, desk.world.discovery.accepted) = (true, desk.now);
 }
 
 /// The plans that are to be written.
-fn plans(desk: &mut Desk) -> Vec<SessionUid> {
+pub(crate) fn plans(desk: &mut Desk) -> Vec<SessionUid> {
     let _ = desk.pass();
     std::mem::take(&mut desk.world.plans_due).into_iter().collect()
 }
 
 /// What was asked a second ago begins.
-fn begun(desk: &mut Desk) -> SessionUid {
+pub(crate) fn begun(desk: &mut Desk) -> SessionUid {
     desk.wait(SECOND);
     let uids = plans(desk);
     assert_eq!(uids.len(), 1, "{uids:?}");
@@ -143,17 +143,17 @@ fn a_session_created_before_does_not_take_it_back_when_the_run_is_over() {
     let _ = desk.pass();
     let _ = desk.pass();
     desk.world.settle(&by_hand);
-    let shown = component(&desk.world, NodeId(0), &BootComponentStatus::default(), 1, desk.now).by_hand.unwrap();
+    let shown = component(&desk.world, NodeId(0), &BootComponentStatus::default(), 1, desk.now).owned_since.unwrap();
     let created = desk.world.sessions[&"older".into()].created;
-    assert_eq!((&*shown.name, Timestamp::from(shown.created_at.0)), (&*by_hand.0, created + Duration::from_millis(1)));
+    assert_eq!(Timestamp::from(shown.0), created);
     desk.world.restore(&"older".into(), Arc::new(plan(PlannedOperation::Boot, 1, "new", "")), None, desk.now);
     assert!(desk.world.nodes[0].drive.is_none());
     let end = desk.world.sessions[&"older".into()].run().unwrap().slots[0].end.clone().unwrap();
-    assert_eq!((end.kind, &*end.message), (EndKind::Superseded, "Taken over by a change made by hand, which is newer."));
+    assert_eq!((end.kind, &*end.message), (EndKind::Superseded, "It was driven by hand since this session was created."));
     desk.wait(SECOND);
     run_plan(&mut desk.world, "later", plan(PlannedOperation::Boot, 1, "new", ""), desk.now);
     assert!(desk.world.nodes[0].drive.is_some(), "one that comes later does");
-    assert_eq!(component(&desk.world, NodeId(0), &BootComponentStatus::default(), 1, desk.now).by_hand, None);
+    assert_eq!(component(&desk.world, NodeId(0), &BootComponentStatus::default(), 1, desk.now).owned_since, None);
 }
 
 #[test]

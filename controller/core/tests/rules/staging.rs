@@ -16,7 +16,7 @@ use crate::fixture::{artifacts, digest, plan, run_plan, xname};
 use crate::{MINUTE, SECOND, boot_with};
 
 /// A staged reboot of the first `count` nodes.
-fn staged(count: usize) -> Desk {
+pub(crate) fn staged(count: usize) -> Desk {
     let mut desk = boot_with(count, |plan| {
         plan.operation = PlannedOperation::Reboot;
         plan.staged = true;
@@ -232,10 +232,10 @@ fn it_is_taken_back_once_applied_if_the_options_say_so() {
     assert_eq!(desk.world.nodes[0].unstaged, Some(desk.uid.clone()));
 }
 
-mod when_its_session_is_over {
+pub(crate) mod when_its_session_is_over {
     use super::*;
 
-    pub(super) fn over() -> Desk {
+    pub(crate) fn over() -> Desk {
         let mut desk = staged(1);
         apply(&mut desk, &[0], "one");
         show_parked(&mut desk, 0, PlannedOperation::Reboot);

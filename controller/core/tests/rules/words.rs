@@ -320,7 +320,11 @@ fn nodes_that_two_boot_sets_fit_and_a_provider_without_passthrough_are_warned_of
     assert_eq!(desk.world.fold_setup(&uid, Ok(read), desk.now), Some(uid.clone()));
     let Stage::Recording(recording) = &desk.world.sessions[&uid].stage else { panic!("not set up") };
     let warnings = recording.plan.warnings.join("\n");
-    assert!(warnings.contains("More than one boot set fits x1000c0s0b0n[0-1]; the last one is used, but one for arch Unknown before one for X86."), "{warnings}");
+    assert!(
+        warnings
+            .contains("More than one boot set fits x1000c0s0b0n[0-1]; the last one is used, but one for arch Unknown before one for X86."),
+        "{warnings}"
+    );
     assert!(warnings.contains("rootfsProviderPassthrough: is missing; without it nodes do not find their root file system"), "{warnings}");
 }
 

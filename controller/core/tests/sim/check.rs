@@ -9,11 +9,11 @@ use bos_core::model::{ConfigStatus, Digest, EndKind, NodeId, Power, PowerAction,
 use bos_core::options::Options;
 use bos_core::plan::{Evidence, Plan, PlannedOperation, RunningPolicy};
 use bos_core::running::{Dispatch, Order};
-use bos_core::session::Session;
 use bos_core::time::Timestamp;
 use bos_crds::reasons;
 
 use super::fixture::START;
+use super::orders::{Orders, Part};
 use super::scenario::{Quirk, Scenario, Way};
 use super::site::{By, Site};
 
@@ -26,6 +26,10 @@ const HEARD_AGAIN: Duration = Duration::from_secs(50);
 /// What one session has sent about one node.
 #[derive(Debug, Clone, Default)]
 struct Sent {
+    /// The run in which that was.
+    run: Arc<str>,
+    /// When the session began with the node, where that was not when it was planned.
+    since: Option<Timestamp>,
     last: Option<(PowerAction, Timestamp)>,
     /// The power-on before the last, if that one touched the node.
     on_before: Option<Timestamp>,
@@ -77,10 +81,12 @@ pub(crate) struct Checker {
     took: BTreeSet<(SessionUid, NodeId)>,
     /// Nodes that a session lost to a newer one.
     superseded: BTreeSet<(SessionUid, NodeId)>,
-    /// In the order in which the sessions appeared.
-    pub(crate) appeared: Vec<SessionUid>,
+    /// In the order in which the sessions appeared, with their creation times.
+    pub(crate) appeared: Vec<(SessionUid, Timestamp)>,
     /// How each node's part ended, for comparisons.
     pub(crate) ends: BTreeMap<(SessionUid, NodeId), EndKind>,
+    /// What people asked by hand.
+    pub(crate) orders: Orders,
 }
 
 impl Checker {
@@ -103,6 +109,7 @@ impl Checker {
             superseded: BTreeSet::new(),
             appeared: Vec::new(),
             ends: BTreeMap::new(),
+            orders: Orders::default(),
         }
     }
 
@@ -139,16 +146,34 @@ impl Checker {
         self.plans.entry(uid.clone()).or_insert_with(|| (plan.clone(), now));
     }
 
-    /// Whether a session is newer than another. Within a second nobody can tell any more once the operator was away.
-    fn later(&self, one: &Session, other: &Session) -> bool {
-        let place = |session: &Session| self.appeared.iter().position(|uid| *uid == session.uid);
-        one.created > other.created || (!self.crashed && one.created == other.created && place(one) > place(other))
+    /// Whether a session is newer to a node than another. Of what was asked by hand it counts when: surely after all that was there
+    /// before, and surely before all that came once it was taken up.
+    fn later(&self, one: &SessionUid, other: &SessionUid, node: NodeId) -> bool {
+        let span = |uid: &SessionUid| self.orders.span(uid, node);
+        if span(one).is_none() && span(other).is_none() {
+            return self.later_created(one, other);
+        }
+        let second = Duration::from_millis(999);
+        let age = |uid: &SessionUid| span(uid).or_else(|| self.place(uid).map(|(_, created)| (created, created + second)));
+        { age(one) }.zip(age(other)).is_some_and(|(one, other)| one.0 > other.1)
+    }
+
+    /// Its place in the order in which Sessions appeared, and when it was created.
+    fn place(&self, uid: &SessionUid) -> Option<(usize, Timestamp)> {
+        let place = self.appeared.iter().position(|(appeared, _)| appeared == uid)?;
+        Some((place, self.appeared[place].1))
+    }
+
+    /// The same of two Sessions. Within a second nobody can tell any more once the operator was away.
+    fn later_created(&self, one: &SessionUid, other: &SessionUid) -> bool {
+        let Some(((place, created), (other_place, other_created))) = self.place(one).zip(self.place(other)) else { return false };
+        created > other_created || (!self.crashed && created == other_created && place > other_place)
     }
 
     /// Notes which nodes a session has taken; before that is in its journal it has done nothing.
-    pub(crate) fn taken(&mut self, world: &World, uid: &SessionUid) {
-        let driven = (0..).map(NodeId).zip(&world.nodes).filter(|(_, node)| node.drive.as_ref().is_some_and(|drive| drive.session == *uid));
-        self.took.extend(driven.map(|(id, _)| (uid.clone(), id)));
+    pub(crate) fn taken(&mut self, world: &World, uid: &SessionUid, parts: Vec<Part>) {
+        self.took.extend(parts.iter().map(|part| (uid.clone(), part.node)));
+        self.orders.recorded(uid, parts);
         for session in world.sessions.values() {
             let slots = session.run().into_iter().flat_map(|run| &run.slots);
             let lost = slots.filter(|slot| slot.end.as_ref().is_some_and(|end| end.kind == EndKind::Superseded));
@@ -174,7 +199,10 @@ impl Checker {
     }
 
     /// After every pass: attempts stay within the budget (rule 14), a node is in one operation at most (rule 11), pacing holds.
-    pub(crate) fn after_pass(&self, world: &World, _site: &Site, now: Timestamp) {
+    pub(crate) fn after_pass(&mut self, world: &World, _site: &Site, now: Timestamp) {
+        for (id, fresh) in self.orders.drives(world, now) {
+            self.new_run(world, id, fresh, now);
+        }
         let limit = self.most_attempts();
         for node in &world.nodes {
             if let Some(drive) = &node.drive {
@@ -197,6 +225,30 @@ impl Checker {
         }
     }
 
+    /// A node got a new run: in what it begins anew, or with fresh attempts in what it is at.
+    fn new_run(&mut self, world: &World, id: NodeId, fresh: bool, now: Timestamp) {
+        let Some(drive) = world.node(id).and_then(|node| node.drive.as_ref()) else { return };
+        let (uid, run) = (&drive.session, drive.run.clone());
+        let Some(sent) = self.sent.get_mut(&(uid.clone(), id)).filter(|_| run == uid.0) else {
+            return self.other_run(world, (uid, id), run, fresh, now);
+        };
+        // A newer one was not durable yet when the operator died.
+        sent.run = run;
+    }
+
+    fn other_run(&mut self, world: &World, (uid, id): (&SessionUid, NodeId), run: Arc<str>, fresh: bool, now: Timestamp) {
+        if run == uid.0 || self.sent.get(&(uid.clone(), id)).is_some_and(|sent| sent.run == run) {
+            return;
+        }
+        // A call that was decided before is one of the attempts of before.
+        let open = world.node(id).is_some_and(|node| node.batch.is_some());
+        let sent = self.sent(uid, id);
+        if fresh {
+            *sent = Sent { since: Some(now), ..Sent::default() };
+        }
+        (sent.run, sent.tried_on, sent.forgotten, sent.switched_off) = (run, 0, u16::from(open), 0);
+    }
+
     /// A call leaves the process, and if `way` says so is lost.
     pub(crate) fn leaves(&mut self, world: Option<&World>, dispatch: &Dispatch, way: Option<Way>, site: &Site, now: Timestamp) {
         let Some(world) = world else { panic!("a dead operator sends") };
@@ -205,9 +257,10 @@ impl Checker {
         let (_, planned) = &self.plans[&dispatch.session];
         for (node, _) in &dispatch.nodes {
             let newer = self.plans.iter().find(|(uid, (plan, at))| {
-                let later = world.sessions.get(*uid).is_some_and(|other| self.later(other, session));
+                let by_hand = [uid, &session.uid].into_iter().any(|uid| self.orders.span(uid, *node).is_some());
                 let took = self.took.contains(&((*uid).clone(), *node));
-                **uid != dispatch.session && later && at > planned && took && has(plan, *node)
+                let other = **uid != dispatch.session && took && has(plan, *node);
+                other && (by_hand || at > planned) && self.later(uid, &session.uid, *node)
             });
             assert!(newer.is_none(), "rule 11: {} acts on {node:?}, which {newer:?} took", dispatch.session);
             assert!(!world.node(*node).is_some_and(|node| node.suspended), "rule 10: a person holds {node:?}");
@@ -299,7 +352,7 @@ impl Checker {
                         assert!(over || person || self.crashed, "rule 8: {node:?} is cycled before its boot deadline");
                         self.silent_cycle(uid, &plan, node, now);
                     }
-                    _ => self.first_off(uid, &plan, planned, node, site),
+                    _ => self.first_off(uid, &plan, sent.since.unwrap_or(planned), node, site),
                 }
             }
         }
@@ -439,6 +492,7 @@ impl Checker {
     /// The operator died: what it knew of calls under way is gone.
     pub(crate) fn crashed(&mut self) {
         self.crashed = true;
+        self.orders.crashed();
         self.known.clear();
         self.resting.clear();
         self.unanswered.clear();
@@ -468,6 +522,15 @@ impl Checker {
         for slot in &run.slots {
             let Some(end) = &slot.end else { panic!("{:?} has no end", slot.node) };
             self.ends.insert((uid.clone(), slot.node), end.kind);
+            assert!(end.kind == EndKind::Succeeded || !end.reason.is_empty(), "rule 15: {:?} ends without a reason", slot.node);
+            let newer = |other: &SessionUid| other != uid && !self.later(uid, other, slot.node);
+            let lost = self.plans.iter().any(|(other, (plan, _))| newer(other) && has(plan, slot.node));
+            // Of one that was deleted while the operator was away nobody may know how new it was.
+            assert!(
+                end.kind != EndKind::Superseded || lost || self.deleted.contains(uid),
+                "rule 11: {uid} lost {:?} to nothing that is newer: {end:?}",
+                slot.node
+            );
             let refused = *end.reason == *reasons::BOOT_PARAMETERS_REFUSED;
             assert!(!refused || site.node(slot.node).quirk == Quirk::RefusedByBss, "rule 13: {:?} fails with another node", slot.node);
             let newer = world.node(slot.node).and_then(|node| node.drive.as_ref()).is_some() || self.plans.len() > 1;

@@ -119,6 +119,14 @@ pub(crate) enum Input {
     CfsAway,
     HsmAway,
     NewerSession,
+    RunBoot,
+    RunOff,
+    RunAgain,
+    RunSame,
+    RunRestored,
+    Staged,
+    Applied,
+    AppliedSame,
     Cancel,
     Delete,
     SuspendSession,
@@ -147,7 +155,7 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    pub(crate) const ALL: [Self; 58] = [
+    pub(crate) const ALL: [Self; 66] = [
         Self::PowerOn,
         Self::PowerOff,
         Self::PowerUnknown,
@@ -181,6 +189,14 @@ impl Input {
         Self::CfsAway,
         Self::HsmAway,
         Self::NewerSession,
+        Self::RunBoot,
+        Self::RunOff,
+        Self::RunAgain,
+        Self::RunSame,
+        Self::RunRestored,
+        Self::Staged,
+        Self::Applied,
+        Self::AppliedSame,
         Self::Cancel,
         Self::Delete,
         Self::SuspendSession,
@@ -465,7 +481,8 @@ impl Sim {
             | Command::Empty(..)
             | Command::Unlist(..)
             | Command::Replace(_)
-            | Command::Deaf(_) => {}
+            | Command::Deaf(_)
+            | Command::Hand(..) => {}
         }
     }
 }

@@ -114,6 +114,7 @@ pub(crate) fn plan(operation: PlannedOperation, count: usize, image: &str, confi
     Plan {
         version: PLAN_VERSION,
         sequence: 0,
+        created_ms: 0,
         operation,
         namespace: "bos".into(),
         name: "planned".into(),

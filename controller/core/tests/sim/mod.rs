@@ -2,11 +2,14 @@
 
 pub(crate) mod cells;
 pub(crate) mod check;
+pub(crate) mod components;
 pub(crate) mod coverage;
 pub(crate) mod crowd;
 pub(crate) mod fixture;
+pub(crate) mod hands;
 pub(crate) mod hsm;
 pub(crate) mod operator;
+pub(crate) mod orders;
 pub(crate) mod people;
 pub(crate) mod restart;
 pub(crate) mod rng;

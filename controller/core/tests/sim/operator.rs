@@ -21,12 +21,14 @@ use bos_core::xname::Xname;
 use bos_crds::SessionSpec;
 
 use super::check::Checker;
+use super::components::{Component, Patch, Seen, View};
 use super::coverage::Coverage;
-use super::fixture::{START, at, digest, seen, uid, xname};
+use super::fixture::{START, at, seen, uid, xname};
 use super::hsm::fault;
+use super::orders::{Part, parts};
 use super::rng::Rng;
-use super::scenario::{Before, Command, Scenario};
-use super::site::{Effect, Site, known_token};
+use super::scenario::{Command, Scenario};
+use super::site::{Effect, Site};
 
 /// A report on its way to being durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,7 @@ pub(crate) struct Write {
     pub(crate) ended: bool,
     batches: Vec<BatchId>,
     reports: Vec<Pending>,
+    pub(crate) parts: Vec<Part>,
 }
 
 /// Something that happens at a time. What is answered to the operator carries the life in which it was asked.
@@ -68,6 +71,9 @@ pub(crate) enum Event {
     Up(NodeId, u64),
     Report(NodeId, u64),
     Configured(NodeId, u64),
+    Seen(u32, Box<Seen>),
+    Spec(u32, Box<Patch>),
+    Settle(u32, SessionUid),
 }
 
 /// One history while it happens.
@@ -122,6 +128,18 @@ pub(crate) struct Sim {
     pub(crate) plan_writing: BTreeSet<SessionUid>,
     /// What CAPMC has begun for a call of a life.
     pub(crate) taken: BTreeMap<(u32, BatchId), Arc<str>>,
+    /// BootComponents, what the operator that lives knows of them, and chance for all that people ask of them.
+    pub(crate) components: Vec<Component>,
+    pub(crate) views: Vec<View>,
+    pub(crate) hands: Rng,
+    /// Until when watches have told.
+    pub(crate) told: Timestamp,
+    /// Requests that people have still to make, and when the last one is over if nothing comes of it.
+    pub(crate) hands_left: usize,
+    pub(crate) quiet_from: Timestamp,
+    pub(crate) tokens: u32,
+    /// Runs whose journal was removed, and whose plan was not yet.
+    pub(crate) lost: BTreeSet<SessionUid>,
 }
 
 impl Sim {
@@ -143,7 +161,7 @@ impl Sim {
             objects: BTreeMap::new(),
             plans: BTreeMap::new(),
             journals: BTreeMap::new(),
-            statuses: scenario.before.iter().map(|before| recorded(*before)).collect(),
+            statuses: scenario.before.iter().map(|before| super::restart::recorded(*before)).collect(),
             identities: super::hsm::identities(&site.inventory),
             stop: false,
             held: BTreeSet::new(),
@@ -162,6 +180,14 @@ impl Sim {
             waiting_statuses: Vec::new(),
             plan_writing: BTreeSet::new(),
             taken: BTreeMap::new(),
+            components: vec![Component::new(); scenario.quirks.len()],
+            views: Vec::new(),
+            hands: Rng::new(scenario.seed ^ 0x4a4d),
+            told: START,
+            hands_left: scenario.commands.iter().filter(|(_, command)| matches!(command, Command::Hand(..))).count(),
+            quiet_from: START,
+            tokens: 0,
+            lost: BTreeSet::new(),
             site,
             scenario,
         };
@@ -188,12 +214,14 @@ impl Sim {
     }
 
     fn over(&self) -> bool {
-        self.objects.len() == self.scenario.sessions.len() && self.objects.values().all(|object| object.complete.is_some())
+        let ended = self.objects.len() == self.scenario.sessions.len() && self.objects.values().all(|object| object.complete.is_some());
+        ended && self.nothing_is_asked()
     }
 
     fn standing(&self) -> String {
         let Some(world) = &self.world else { return "the operator is down".to_owned() };
-        let mut text = String::new();
+        let asked = world.asked.iter().filter_map(|id| world.node(*id)).map(|node| (&node.xname, &node.asked));
+        let mut text = format!("{} requests to come, open {:?} ", self.hands_left, asked.collect::<Vec<_>>());
         for session in world.sessions.values() {
             let open: Vec<_> = session.running().map(|run| run.open().collect()).unwrap_or_default();
             text.push_str(&format!("{}: {:?}", session.uid, session.running().map(|run| run.tally())));
@@ -262,6 +290,10 @@ impl Sim {
             Event::Up(node, boot) => self.up(node, boot),
             Event::Report(node, boot) => self.report(node, boot),
             Event::Configured(node, boot) => self.configured(node, boot),
+            Event::Seen(life, seen) => self.seen(life, *seen),
+            Event::Spec(life, patch) => self.spec_written(life, *patch),
+            Event::Settle(life, uid) if life == self.life => self.complete(&uid),
+            Event::Settle(..) => {}
         }
     }
 
@@ -302,11 +334,18 @@ impl Sim {
         let effects = pass::run(world, self.now);
         self.check.after_pass(world, &self.site, self.now);
         self.passed = self.now;
+        let plans = std::mem::take(&mut world.plans_due);
         self.note_pass(before);
         for effect in effects {
             self.effect(effect);
         }
+        for uid in plans {
+            self.plan_by_hand(uid);
+        }
         self.write_journals();
+        if self.scenario.hands && self.hands.chance(200) {
+            self.flush();
+        }
     }
 
     fn effect(&mut self, effect: want::Effect) {
@@ -397,7 +436,8 @@ impl Sim {
             let Some(session) = world.sessions.get(&uid) else { continue };
             let ended = matches!(session.stage, Stage::Ended(_));
             let bytes = journal::snapshot(world, session, self.now).map(|journal| journal.encode().unwrap()).unwrap_or_default();
-            self.writing.insert(uid.clone(), Write { bytes, ended, batches, reports });
+            let parts = parts(session);
+            self.writing.insert(uid.clone(), Write { bytes, ended, batches, reports, parts });
             started.push(uid);
         }
         for uid in started {
@@ -416,7 +456,7 @@ impl Sim {
             self.journals.insert(uid.clone(), write.bytes);
         }
         if let Some(world) = &self.world {
-            self.check.taken(world, uid);
+            self.check.taken(world, uid, write.parts);
         }
         if write.ended {
             self.complete(uid);
@@ -440,25 +480,38 @@ impl Sim {
     /// Everything of an ended session is written; its records go.
     fn complete(&mut self, uid: &SessionUid) {
         self.flush();
+        if self.scenario.hands && !self.is_shown(uid) {
+            return self.schedule(self.now + Duration::from_millis(200), Event::Settle(self.life, uid.clone()));
+        }
         let Some(world) = &mut self.world else { return };
         self.check.ended(world, uid, &self.site);
         world.settle(uid);
         if let Some(object) = self.objects.get_mut(uid) {
             object.complete = Some(self.now);
         }
-        self.plans.remove(uid);
         self.journals.remove(uid);
+        if self.scenario.hands {
+            self.lost.insert(uid.clone());
+            if self.crash_here() {
+                return;
+            }
+        }
+        self.plans.remove(uid);
     }
 
     /// The status writer: what was touched is shown, and thereby durable.
     fn flush(&mut self) {
         let Some(world) = &mut self.world else { return };
-        for id in std::mem::take(&mut world.touched) {
+        let touched = std::mem::take(&mut world.touched);
+        for id in &touched {
             if let Some(status) = self.statuses.get_mut(id.0 as usize) {
                 let node = &world.nodes[id.0 as usize];
                 status.clone_from(&node.reported);
                 self.identities[id.0 as usize] = super::hsm::identity(node);
             }
+        }
+        if self.scenario.hands {
+            touched.into_iter().for_each(|id| self.show(id));
         }
         for pending in std::mem::take(&mut self.waiting_statuses) {
             self.acknowledge(pending);
@@ -505,10 +558,11 @@ impl Sim {
         let wanted = self.scenario.sessions[index].clone();
         let mut spec = SessionSpec::new(wanted.operation, "template");
         spec.running_nodes = wanted.running;
+        spec.stage = wanted.stage;
         let uid = uid(index);
-        self.check.appeared.push(uid.clone());
         // Kubernetes gives whole seconds.
-        let created = Timestamp::from_millis(self.now.as_millis().div_euclid(1000) * 1000);
+        let created = self.now.whole_seconds();
+        self.check.appeared.push((uid.clone(), created));
         let object = seen(&uid.0, created, spec);
         self.objects.insert(object.uid.clone(), object.clone());
         self.fold(self.life, |world, now| world.fold_session(object, now));
@@ -534,13 +588,6 @@ impl Sim {
             self.check.planned(uid, &recording.plan, self.now);
         }
     }
-}
-
-/// What the record of a node says of its image when the history begins.
-fn recorded(before: Before) -> Option<Reported> {
-    let Before::Runs(image) = before else { return None };
-    let since = Timestamp::from_millis(START.as_millis() - 86_400_000);
-    Some(Reported { token: known_token(image), artifacts: Some(digest(image)), since, at: START, expired: false })
 }
 
 /// The latest instant at which a history may still go on.

@@ -31,6 +31,7 @@ impl Sim {
             Command::Replace(index) => self.replace(index),
             Command::Deaf(deaf) => self.deaf = deaf,
             Command::Retune(attempts, percent) => self.retune(attempts, percent),
+            Command::Hand(index, hand) => self.hand(index, hand),
         }
     }
 

@@ -6,9 +6,13 @@ use std::time::Duration;
 use bos_core::journal::Journal;
 use bos_core::model::{Reported, World};
 use bos_core::resume::{Stored, StoredJournal};
+use bos_core::time::Timestamp;
 
-use super::fixture::xname;
+use super::fixture::{START, artifacts, digest, xname};
 use super::operator::{Event, Sim};
+use super::orders::parts;
+use super::scenario::Before;
+use super::site::known_token;
 
 impl Sim {
     /// The process dies. A write under way may have reached the API server or not.
@@ -21,6 +25,7 @@ impl Sim {
         for (uid, write) in std::mem::take(&mut self.writing) {
             // An end is removed only after it was acknowledged, so an unacknowledged one stays in the journal.
             if !write.bytes.is_empty() && self.rng.chance(500) {
+                self.check.orders.recorded(&uid, write.parts);
                 self.journals.insert(uid, write.bytes);
             }
         }
@@ -35,6 +40,9 @@ impl Sim {
     /// The process starts, for the first time or again.
     pub(crate) fn start(&mut self) {
         let mut world = self.known_nodes();
+        if self.scenario.hands {
+            self.load_components(&mut world);
+        }
         world.emergency_stop = self.stop;
         world.power_service = self.scenario.power;
         world.power_rest = super::site::REST;
@@ -49,10 +57,18 @@ impl Sim {
             plan: Arc::new(serde_json::from_slice(bytes).unwrap()),
             journal: match self.journals.get(uid) {
                 Some(bytes) => StoredJournal::Written(Box::new(Journal::decode(bytes).unwrap())),
+                None if self.lost.contains(uid) => StoredJournal::Lost,
                 None => StoredJournal::Empty,
             },
         });
+        let stored = stored.filter(|stored| self.objects.get(&stored.uid).is_none_or(|object| object.complete.is_none()));
         let up = world.take_up(objects, &[], stored.collect(), self.now).unwrap();
+        if self.scenario.hands {
+            // Of no use any more.
+            self.plans.retain(|uid, _| up.contains(uid));
+            self.journals.retain(|uid, _| up.contains(uid));
+            up.iter().for_each(|uid| self.check.orders.recorded(uid, parts(&world.sessions[uid])));
+        }
         // What was in the journal already ended, but not acknowledged, is written again.
         world.journal_due.extend(up);
         for uid in self.check.deleted.clone() {
@@ -77,8 +93,20 @@ impl Sim {
             (node.recorded, node.before, node.suspended) = (true, *identity, self.held.contains(&id));
         }
         world.options = self.options.clone();
-        world.fold_inventory(Ok(self.site.inventory.clone()), self.now);
+        if self.scenario.hands {
+            // The first inventory is read when everything was taken up.
+            world.artifacts = ["old", "new", "newer"].map(|image| (digest(image), Arc::new(artifacts(image)))).into();
+        } else {
+            world.fold_inventory(Ok(self.site.inventory.clone()), self.now);
+        }
         world.reports.listening_since = Some(self.now);
         world
     }
+}
+
+/// What the record of a node says of its image when the history begins.
+pub(super) fn recorded(before: Before) -> Option<Reported> {
+    let Before::Runs(image) = before else { return None };
+    let since = Timestamp::from_millis(START.as_millis() - 86_400_000);
+    Some(Reported { token: known_token(image), artifacts: Some(digest(image)), since, at: START, expired: false })
 }

@@ -9,6 +9,7 @@ use bos_core::time::Timestamp;
 use bos_crds::{Operation, RunningNodes};
 
 use super::fixture::at;
+use super::hands::Hand;
 use super::rng::Rng;
 
 /// What is wrong with a node.
@@ -91,6 +92,8 @@ pub(crate) enum Command {
     Deaf(bool),
     /// Edits the options: attempts, and all deadlines in percent of what they were at first.
     Retune(u16, u32),
+    /// Asks something of one node by its BootComponent.
+    Hand(usize, Hand),
 }
 
 #[derive(Debug, Clone)]
@@ -101,6 +104,8 @@ pub(crate) struct Wanted {
     pub(crate) image: &'static str,
     pub(crate) configuration: &'static str,
     pub(crate) nodes: Vec<usize>,
+    /// Parks its state at the nodes.
+    pub(crate) stage: bool,
 }
 
 /// One history.
@@ -132,6 +137,8 @@ pub(crate) struct Scenario {
     pub(crate) sampling: Duration,
     /// From then on nothing new goes wrong.
     pub(crate) calm_from: Timestamp,
+    /// People write to BootComponents, and these are kept as the engine keeps them.
+    pub(crate) hands: bool,
 }
 
 /// Options with short deadlines, so that histories are short.
@@ -158,6 +165,7 @@ impl Scenario {
             image: "new",
             configuration: "conf",
             nodes: (0..count).collect(),
+            stage: false,
         };
         Self {
             seed,
@@ -177,6 +185,7 @@ impl Scenario {
             forgotten: 0,
             sampling: Duration::ZERO,
             calm_from: at(900),
+            hands: false,
         }
     }
 
@@ -276,6 +285,7 @@ pub(super) fn wanted(rng: &mut Rng, count: usize, at: Timestamp) -> Wanted {
         image: rng.pick(&["new", "new", "newer"]),
         configuration: if operation == Operation::Configure { "conf" } else { rng.pick(&["", "conf"]) },
         nodes: (0..count).filter(|index| *index == 0 || all || rng.chance(500)).collect(),
+        stage: false,
     }
 }
 

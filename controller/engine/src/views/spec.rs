@@ -27,9 +27,7 @@ impl SpecShown {
     /// What the spec should hold of a node.
     pub(super) fn wanted(&self, world: &World, id: NodeId) -> Self {
         let Some(node) = world.node(id) else { return self.clone() };
-        // Not while it holds a request that is still to be answered.
-        let drive = node.drive.as_ref().filter(|_| node.asked.new_run().is_none());
-        let run = drive.map(|drive| drive.run.clone()).or_else(|| self.run.clone());
+        let run = node.run_to_write().or(self.run.as_ref()).cloned();
         let staged = match &node.staged {
             Some((session, _)) => Some(session.clone()),
             None => self.staged.clone().filter(|staged| node.unstaged.as_ref() != Some(staged)),
