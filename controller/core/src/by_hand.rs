@@ -96,7 +96,9 @@ impl Asked {
         let run = self.wish.run.as_ref()?;
         let of_session = self.wish.session.as_ref().is_some_and(|session| session.0 == *run);
         let known = [&self.taken, &self.overwritten].into_iter().any(|known| known.as_ref() == Some(run));
-        (!of_session && !known && !self.is_planned(run)).then_some(run)
+        // Written by us: it bears the name of the request that applied the staged state.
+        let of_application = self.wish.apply.as_ref() == Some(run);
+        (!of_session && !of_application && !known && !self.is_planned(run)).then_some(run)
     }
 
     /// What `status.run` is to say. As long as the spec names a run that is not to be taken up any more, the status answers that one:
