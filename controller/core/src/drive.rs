@@ -157,6 +157,19 @@ pub struct End {
     pub at: Timestamp,
 }
 
+/// A boot that an older session has begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flight {
+    /// What it boots.
+    pub artifacts: Option<Digest>,
+    /// Its power-on.
+    pub issued: Issued,
+    /// As [`Drive::last_on`].
+    pub last_on: Option<Timestamp>,
+    /// As [`Drive::down_seen`].
+    pub down_seen: bool,
+}
+
 /// A node being driven to the desired state of its session: BOS's enabled component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drive {
@@ -202,8 +215,8 @@ pub struct Drive {
     pub refunds: u8,
     /// Tokens of the session it was taken from while that was booting it: a report of one of them is no boot by somebody else.
     pub inherited: Vec<Token>,
-    /// The image with which that session was booting it, where this one wants another.
-    pub in_flight: Option<Digest>,
+    /// That boot, where this session wants something else. The next one may want it again.
+    pub in_flight: Option<Flight>,
     /// Why it was last switched off after it had been powered on, for people: it did not come up. Empty where it was not.
     pub cause: Arc<str>,
     /// Last error a service named for this node.

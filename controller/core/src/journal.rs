@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, BatchState, Work};
-use crate::model::{Attempts, Digest, EndKind, HoldReason, Issued, Node, NodeId, Phase, PowerAction, Prepared, Token, World};
+use crate::model::{Attempts, Digest, EndKind, Flight, HoldReason, Issued, Node, NodeId, Phase, PowerAction, Prepared, Token, World};
 use crate::ranges;
 use crate::session::{Run, Session, SessionEnd, SessionOutcome, Slot, Stage};
 use crate::time::Timestamp;
@@ -103,11 +103,23 @@ pub(crate) struct DriveRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) inherited: Vec<Token>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) in_flight: Option<Digest>,
+    pub(crate) in_flight: Option<FlightRecord>,
     #[serde(default, skip_serializing_if = "str::is_empty")]
     pub(crate) cause: Arc<str>,
     #[serde(default, skip_serializing_if = "str::is_empty")]
     pub(crate) error: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FlightRecord {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    artifacts: Option<Digest>,
+    issued: IssuedRecord,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_on_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    down_seen: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -366,6 +378,24 @@ impl Clock {
         }
     }
 
+    pub(crate) fn flight(self, record: &FlightRecord) -> Flight {
+        Flight {
+            artifacts: record.artifacts.clone(),
+            issued: self.issued(record.issued),
+            last_on: record.last_on_ms.map(|at| Timestamp::from_millis(at).min(self.0)),
+            down_seen: record.down_seen,
+        }
+    }
+
+    fn flight_record(self, flight: &Flight) -> FlightRecord {
+        FlightRecord {
+            artifacts: flight.artifacts.clone(),
+            issued: self.record(flight.issued),
+            last_on_ms: flight.last_on.map(Timestamp::as_millis),
+            down_seen: flight.down_seen,
+        }
+    }
+
     fn record(self, issued: Issued) -> IssuedRecord {
         IssuedRecord {
             action: issued.action,
@@ -428,7 +458,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &Slot, clock: Clo
             down_seen: drive.down_seen,
             last_on_ms: drive.last_on.map(Timestamp::as_millis),
             inherited: drive.inherited.clone(),
-            in_flight: drive.in_flight.clone(),
+            in_flight: drive.in_flight.as_ref().map(|flight| clock.flight_record(flight)),
             cause: drive.cause.clone(),
             error: drive.error.clone(),
         }),

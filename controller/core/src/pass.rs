@@ -359,6 +359,8 @@ impl Drive {
                 self.config = Prepared::No;
                 self.booted = None;
                 self.action = None;
+                // It went off, whoever was booting it.
+                self.in_flight = None;
             }
             Phase::PoweringOff => {
                 self.booted = None;

@@ -323,7 +323,7 @@ fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: 
     drive.refunds = record.refunds;
     drive.down_seen = record.down_seen;
     drive.inherited.clone_from(&record.inherited);
-    drive.in_flight.clone_from(&record.in_flight);
+    drive.in_flight = record.in_flight.as_ref().map(|flight| clock.flight(flight));
     drive.cause = record.cause.clone();
     drive.error = record.error.clone();
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::batch::{Batch, BatchId, BatchState, Work};
 use crate::journal::Journal;
-use crate::model::{Digest, Drive, End, EndKind, Issued, Node, NodeId, Phase, Power, PowerAction, Prepared, SessionUid, Token, World};
+use crate::model::{
+    Digest, Drive, End, EndKind, Flight, Issued, Node, NodeId, Phase, Power, PowerAction, Prepared, SessionUid, Token, World,
+};
 use crate::plan::{Plan, PlannedOperation};
 use crate::session::{Run, Slot, Stage};
 use crate::time::Timestamp;
@@ -24,15 +26,6 @@ pub struct Dispatch {
     pub order: Order,
     /// The nodes, in the order of their indexes.
     pub nodes: Vec<(NodeId, Xname)>,
-}
-
-/// A boot that an older session has begun.
-struct Flight {
-    tokens: Vec<Token>,
-    artifacts: Option<Digest>,
-    issued: Issued,
-    last_on: Option<Timestamp>,
-    down_seen: bool,
 }
 
 /// What to ask of which service.
@@ -137,38 +130,43 @@ impl World {
         }
     }
 
-    /// The boot by the session that drives the node now, if it is still to come up.
-    fn boot_under_way(&self, id: NodeId) -> Option<Flight> {
+    /// The boot that is still to come up: by the session that drives the node now, or the one that it left in flight when it took the
+    /// node, if it has done nothing to it since. With the tokens that prove it.
+    fn boot_under_way(&self, id: NodeId) -> Option<(Flight, Vec<Token>)> {
         let (session, drive) = self.driver(id)?;
         let unsent =
             self.node(id)?.batch.and_then(|batch| self.batches.get(&batch)).is_some_and(|batch| batch.state == BatchState::Recording);
-        if unsent {
+        let issued = match drive.action {
             // It is withdrawn.
+            _ if unsent && drive.in_flight.is_none() => return None,
+            Some(issued) if !unsent => issued,
+            _ => return drive.in_flight.clone().map(|flight| (flight, drive.inherited.clone())),
+        };
+        if issued.action != PowerAction::On || drive.booted.is_some() {
             return None;
         }
-        let issued = drive.action.filter(|issued| issued.action == PowerAction::On && drive.booted.is_none())?;
         let run = session.run()?;
         let ours = run.tokens.iter().filter(|(_, set)| *set == drive.boot_set).map(|(token, _)| token);
         let tokens = drive.inherited.iter().chain(ours).cloned().collect::<BTreeSet<_>>().into_iter().collect();
         let artifacts = run.plan.boot_set(drive.boot_set).and_then(|set| set.artifacts.clone());
-        Some(Flight { tokens, artifacts, issued, last_on: drive.last_on, down_seen: drive.down_seen })
+        Some((Flight { artifacts, issued, last_on: drive.last_on, down_seen: drive.down_seen }, tokens))
     }
 
     /// A Boot that wants what the older session was booting the node with goes on with that boot; nobody else would watch it. Any
     /// other knows at least what it was: its report is no boot by somebody else, and another image is no unknown one.
-    fn take_over(&mut self, id: NodeId, uid: &SessionUid, boot_set: u16, flight: Flight) {
+    fn take_over(&mut self, id: NodeId, uid: &SessionUid, boot_set: u16, (flight, tokens): (Flight, Vec<Token>)) {
         let Some(run) = self.sessions.get_mut(uid).and_then(|session| session.running_mut()) else { return };
         let wanted = run.plan.boot_set(boot_set).and_then(|set| set.artifacts.as_ref());
         let same = wanted.is_some() && flight.artifacts.as_ref() == wanted && run.plan.operation == PlannedOperation::Boot;
         if same {
-            for token in &flight.tokens {
+            for token in &tokens {
                 if !run.stands_for(token, boot_set) {
                     run.tokens.push((token.clone(), boot_set));
                 }
             }
         }
         let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()) else { return };
-        drive.inherited = flight.tokens;
+        drive.inherited = tokens;
         if same {
             drive.phase = Phase::PoweringOn;
             drive.action = Some(flight.issued);
@@ -176,7 +174,7 @@ impl World {
             drive.down_seen = flight.down_seen;
             drive.attempts.on = 1;
         } else {
-            drive.in_flight = flight.artifacts;
+            drive.in_flight = Some(flight);
         }
     }
 

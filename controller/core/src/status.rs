@@ -207,7 +207,8 @@ impl Case<'_> {
 
     /// On, and the session has done nothing to it yet.
     fn judge_running(&self) -> Option<Decision> {
-        let (image, same) = (self.known_image().or(self.drive.in_flight.as_ref()), self.runs_wanted_image());
+        let (image, same) =
+            (self.known_image().or(self.drive.in_flight.as_ref().and_then(|flight| flight.artifacts.as_ref())), self.runs_wanted_image());
         Some(match (self.operation(), self.run.plan.running) {
             (PlannedOperation::Configure, _) => Decision::AlreadyBooted,
             (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Leave) if same => Decision::AlreadyBooted,

@@ -71,6 +71,7 @@ impl World {
             node.reported = None;
             if let Some(drive) = &mut node.drive {
                 drive.booted = None;
+                drive.in_flight = None;
             }
         }
     }

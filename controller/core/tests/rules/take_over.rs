@@ -154,3 +154,25 @@ fn a_boot_that_was_configured_already_is_no_boot_under_way() {
     let orders: Vec<_> = desk.leaves().into_iter().map(|call| call.order).collect();
     assert!(matches!(&orders[..], [Order::Configuration { name, .. }] if **name == *"second"), "{orders:?}");
 }
+
+/// Somebody wants another image for a moment, and the next one again what is booting.
+#[test]
+fn a_boot_is_gone_on_with_also_by_the_one_after_the_next() {
+    for crash in [false, true] {
+        let mut desk = taken(PlannedOperation::Boot, "other", "", RunningPolicy::RestartIfDifferent);
+        if crash {
+            desk.crash(SECOND, true);
+        }
+        desk.plan = plan(PlannedOperation::Boot, 1, "new", "");
+        desk.plan.running = RunningPolicy::Restart;
+        desk.wait(SECOND);
+        desk.uid = run_plan(&mut desk.world, "third", desk.plan.clone(), desk.now);
+        let _ = desk.pass();
+        desk.wait(SECOND);
+        desk.power(0, Power::On);
+        assert_eq!(desk.leaves(), Vec::new(), "its deadline is not over");
+        desk.report(0, &token());
+        let _ = desk.pass();
+        assert_eq!(desk.end(0).unwrap().0, EndKind::Succeeded);
+    }
+}
