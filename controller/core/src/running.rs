@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use crate::batch::{Batch, BatchId, BatchState, Work};
 use crate::journal::Journal;
-use crate::model::{
-    Digest, Drive, End, EndKind, Flight, Issued, Node, NodeId, Phase, Power, PowerAction, Prepared, SessionUid, Token, World,
-};
+use crate::model::{Digest, Drive, End, EndKind, Flight, Node, NodeId, Phase, Power, PowerAction, Prepared, SessionUid, Token, World};
 use crate::plan::{Plan, PlannedOperation};
 use crate::session::{Run, Slot, Stage};
 use crate::time::Timestamp;
