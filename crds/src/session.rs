@@ -97,6 +97,7 @@ words! {
     validation = Rule::new("!oldSelf.cancel || self.cancel").message("cancel cannot be taken back; create another Session").field_path(".cancel"),
     validation = Rule::new("self.operation == 'Boot' || self.runningNodes == 'RestartIfDifferent'").message("runningNodes can be set for operation Boot only; leave it out").field_path(".runningNodes"),
     validation = Rule::new("self.mode != 'v1' || !self.stage").message("stage needs mode v2").field_path(".stage"),
+    validation = Rule::new("self.operation != 'Configure' || !self.stage").message("stage is for operations Boot, Reboot and Shutdown").field_path(".stage"),
 )]
 pub struct SessionSpec {
     /// Which machinery carries the Session out: v2 (default), the operator drives every node; v1, a Job runs the Boot Orchestration Agent.

@@ -363,7 +363,7 @@ impl World {
 
     /// Why the session that a node's spec names cannot drive it once more.
     fn not_again(&self, id: NodeId, node: &Node, uid: &SessionUid) -> Option<String> {
-        const INSTEAD: &str = "To bring it to spec.desiredState by hand remove spec.session; otherwise use a new Session.";
+        const INSTEAD: &str = "To bring it to spec.desiredState by hand (without artifacts there it is switched off) remove spec.session and write a new text into spec.run; otherwise use a new Session.";
         let Some(session) = self.sessions.get(uid).filter(|session| session.running().is_some()) else {
             return Some(format!("spec.run is new, but the Session that spec.session names is over. {INSTEAD}"));
         };

@@ -107,9 +107,9 @@ fn allowance(world: &World, now: Timestamp) -> usize {
 #[must_use]
 pub fn in_flight(world: &World) -> usize {
     let drives = world.nodes.iter().filter_map(|node| node.drive.as_ref());
-    drives
-        .filter(|drive| {
-            drive.booted.is_none() && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed)
-        })
-        .count()
+    let boots = |drive: &&Drive| match (drive.action, &drive.in_flight) {
+        (Some(issued), _) => issued.action == PowerAction::On && !issued.failed,
+        (None, flight) => flight.is_some(),
+    };
+    drives.filter(|drive| drive.booted.is_none()).filter(boots).count()
 }

@@ -88,6 +88,9 @@ fn asked(world: &World, node: &Node) -> String {
     if !node.asked.refused.is_empty() {
         return node.asked.refused.to_string();
     }
+    if node.suspended {
+        return "Held by spec.suspend of this object: nothing is sent to it until that is false.".to_owned();
+    }
     if node.asked.is_open() && world.discovery.accepted < node.asked.since {
         let why = world.discovery.fault.as_deref().unwrap_or("HSM is being asked for its inventory first.");
         return format!("What was asked of it begins when HSM has told of all nodes anew. {why}");

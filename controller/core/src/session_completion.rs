@@ -39,7 +39,8 @@ fn end(world: &World, session: &Session, run: &Run, now: Timestamp) -> SessionEn
         SessionOutcome::NotStarted | SessionOutcome::Failed | SessionOutcome::PartiallyFailed => reasons::NODES_FAILED,
     };
     let off: Vec<&Xname> = left_off(world, run).collect();
-    SessionEnd { outcome, reason: reason.into(), message: message(&tally, &session.name, &off).into(), at: now }
+    let retry = retry_hint(session, run);
+    SessionEnd { outcome, reason: reason.into(), message: message(&tally, &retry, &off).into(), at: now }
 }
 
 /// Nodes that were let go before their part was done, and that are off: nobody powers them on again.
@@ -73,12 +74,29 @@ pub const fn outcome(tally: &Tally, cancelled: bool) -> SessionOutcome {
     }
 }
 
-fn message(tally: &Tally, name: &str, off: &[&Xname]) -> String {
+/// How what failed is tried again with effect: a Boot leaves alone what is on and unknown, and asks CFS nothing where the image runs.
+fn retry_hint(session: &Session, run: &Run) -> String {
+    let failed: Vec<&str> =
+        run.slots.iter().filter_map(|slot| slot.end.as_ref()).filter(|end| end.kind == EndKind::Failed).map(|end| &*end.reason).collect();
+    let name = &session.name;
+    let left_on = [reasons::BOOT_TIMEOUT, reasons::MASS_BOOT_TIMEOUT, reasons::REPORT_PATH_DOWN, reasons::UNKNOWN_IMAGE_RUNNING];
+    let boot = session.spec.operation == bos_crds::Operation::Boot;
+    let mut hint = format!("a Session with retryOf: {name}");
+    if boot && failed.iter().any(|reason| left_on.contains(reason)) {
+        hint.push_str(" and runningNodes: Restart, which power-cycles those that are left on");
+    }
+    if boot && failed.iter().any(|reason| [reasons::CONFIGURATION_FAILED, reasons::CONFIGURATION_TIMEOUT].contains(reason)) {
+        hint.push_str("; operation: Configure where only the configuration failed");
+    }
+    hint
+}
+
+fn message(tally: &Tally, retry: &str, off: &[&Xname]) -> String {
     let mut text = format!("{} of {} nodes succeeded", tally.succeeded, tally.nodes);
     for (count, what) in [
         (tally.failed, "failed"),
         (tally.left, "left as they run"),
-        (tally.superseded, "taken over by newer sessions"),
+        (tally.superseded, "taken over by newer sessions or by hand"),
         (tally.cancelled, "cancelled"),
     ] {
         if count > 0 {
@@ -87,14 +105,14 @@ fn message(tally: &Tally, name: &str, off: &[&Xname]) -> String {
     }
     text.push('.');
     if only_left(tally) {
-        text.push_str(" None failed, but there was nothing that it was to do; status.failures says why each was left.");
+        text.push_str(" None failed, and none was acted on; status.failures says why each was left.");
     }
     if !off.is_empty() {
         let are = if off.len() == 1 { "is" } else { "are" };
         text.push_str(&format!(" {} of these {are} left off: {}.", off.len(), hostlist::fold(off.iter().copied(), SAMPLE)));
     }
     if tally.failed > 0 {
-        text.push_str(&format!(" To try those again: a Session with retryOf: {name}."));
+        text.push_str(&format!(" To try those again: {retry}."));
     }
     text
 }
@@ -130,7 +148,7 @@ mod tests {
         let names: Vec<Xname> = ["x1000c0s5b0n0", "x1000c0s6b0n0"].iter().map(|name| Xname::parse(name).unwrap()).collect();
         let tally = Tally { nodes: 5, succeeded: 1, failed: 1, cancelled: 3, ..Tally::default() };
         assert_eq!(
-            message(&tally, "s", &names.iter().collect::<Vec<_>>()),
+            message(&tally, "a Session with retryOf: s", &names.iter().collect::<Vec<_>>()),
             "1 of 5 nodes succeeded, 1 failed, 3 cancelled. 2 of these are left off: x1000c0s[5-6]b0n0. To try those again: a Session with retryOf: s."
         );
         let tally = Tally { nodes: 64, left: 64, ..Tally::default() };

@@ -212,6 +212,9 @@ impl Case<'_> {
         Some(match (self.operation(), self.run.plan.running) {
             (PlannedOperation::Configure, _) => Decision::AlreadyBooted,
             (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Leave) if same => Decision::AlreadyBooted,
+            (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Leave) if image.is_none() && self.is_retry() => {
+                self.still_failed()
+            }
             (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Leave) if image.is_none() => self.left(
                 reasons::UNKNOWN_IMAGE_RUNNING,
                 "It is on and runs an image we do not know, so it is left alone. To restart it: a Session with runningNodes: Restart, or operation Reboot.",
@@ -226,6 +229,19 @@ impl Case<'_> {
                 self.cycle()
             }
         })
+    }
+
+    fn is_retry(&self) -> bool {
+        self.session.spec.retry_of.is_some()
+    }
+
+    /// It failed in the Session that is tried again, and stays failed, so that it can be tried again once more.
+    fn still_failed(&self) -> Decision {
+        let message = format!(
+            "It failed before, is on and runs an image we do not know, so this Boot left it alone. To restart it: a Session with retryOf: {} and runningNodes: Restart.",
+            self.session.name
+        );
+        Decision::End(EndKind::Failed, reasons::UNKNOWN_IMAGE_RUNNING.into(), message.into())
     }
 
     fn cycle(&self) -> Decision {

@@ -11,7 +11,8 @@ use bos_core::plan::Plan;
 use bos_core::resume::{Stored, StoredJournal};
 use bos_core::tenants::Tenant;
 use bos_core::time::Timestamp;
-use bos_crds::{BootComponent, BootOptions, Session, SessionTemplate};
+use bos_crds::{BootComponent, BootOptions, Outcome, Session, SessionPhase, SessionStatus, SessionTemplate};
+use kube::ResourceExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -138,6 +139,7 @@ async fn sessions(
             usable.push(found);
         }
     }
+    remember_what_is_over(task, &objects).await?;
     let unreadable: Vec<SessionUid> = unreadable.iter().map(|uid| SessionUid::from(uid.as_str())).collect();
     let up = task.world.take_up(seen, &unreadable, usable, now).map_err(|error| {
         let of = stored.iter().find(|stored| *stored.uid == *error.uid.0);
@@ -153,6 +155,25 @@ async fn sessions(
     task.touch_shown_as_driven();
     for uid in leftover.iter().filter(|uid| !up.contains(uid)) {
         task.records.remove_session(&uid.0).await?;
+    }
+    Ok(())
+}
+
+/// Names of Sessions that are over and still there: somebody may have deleted the ledger (rule 5).
+async fn remember_what_is_over(task: &mut Task, objects: &[Session]) -> Result<(), EngineError> {
+    let acted = |status: &SessionStatus| status.phase == Some(SessionPhase::Complete) && status.outcome != Some(Outcome::NotStarted);
+    for object in objects.iter().filter(|object| object.status.as_ref().is_some_and(acted)) {
+        let (Some(namespace), Some(uid), Some(created)) = (object.namespace(), object.uid(), object.creation_timestamp()) else { continue };
+        let key = SessionKey::new(namespace, object.name_any());
+        if task.records.ran(&key).is_some() {
+            continue;
+        }
+        tracing::warn!(session = %key, "the list of names that ran does not have this Session, which did; remembered again");
+        match task.records.remember(&key, &uid, &created.0.to_string()).await {
+            Ok(()) | Err(RecordError::AlreadyRan { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        task.world.ran.insert((key.namespace.into(), key.name.into()), SessionUid::from(uid.as_str()));
     }
     Ok(())
 }

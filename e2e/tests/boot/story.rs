@@ -172,9 +172,17 @@ pub async fn ended_long_ago(bench: &Bench) -> Result {
         let status = json!({"status": {"endTime": "2020-01-01T00:00:00Z"}}).to_string();
         bench.rig.kubectl(&["patch", "session", name, "--subresource=status", "--type=merge", "-p", &status]).await?;
     }
+    let names = format!("{}={}", labels::RECORD, labels::RECORD_SESSION_NAMES);
+    bench.rig.kubectl(&["-n", NAMESPACE, "delete", "configmaps", "-l", &names]).await?;
     bench.rig.start_operator().await?;
     bench.rig.kubectl(&["wait", "session/boot-2", "--for=delete", "--timeout=60s"]).await?;
     assert!(bench.rig.session("boot-3").await?.is_some() && bench.rig.session("reboot-1").await?.is_some());
+    // Somebody had deleted the names that ran; those of Sessions that are there are known again.
+    bench.rig.kubectl(&["delete", "sessions.bos.hpe.com", "reboot-1"]).await?;
+    let mark = bench.mark();
+    bench.rig.apply(&template::session("reboot-1", "cos-3.3.13", "Reboot")).await?;
+    assert_eq!(outcome(&bench.ended("reboot-1").await?), "NotStarted/AlreadyRan");
+    bench.assert_commands(&mark, &bench.site.xnames(), Commands::NONE);
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use bos_crds::{NodeStatus, reasons};
 
 use super::{called_on, came_on, missing_service, stop_switch};
 use crate::health::{Service, TRIED_AGAIN};
-use crate::model::{Drive, HoldReason, Issued, Node, Phase, World};
+use crate::model::{Drive, HoldReason, Issued, Node, Phase, Power, World};
 use crate::plan::{Evidence, PlannedOperation};
 use crate::session::Session;
 use crate::time::Timestamp;
@@ -94,9 +94,18 @@ impl View<'_> {
         }
     }
 
+    /// It shows what was asked for, and the request is still open: the power service keeps its nodes until the slowest is through.
+    fn kept(&self, power: Power) -> bool {
+        let issued = self.drive.action;
+        self.node.batch.is_some() && issued.is_some_and(|issued| self.node.power_since(issued.at) == Some(power))
+    }
+
     /// A call that was made, as far as anybody knows.
     fn asked(&self, what: &str, power: &str) -> String {
         let service = self.world.power_service;
+        if power == "off" && self.kept(Power::Off) {
+            return format!("It is off; {service} keeps it until all nodes of the same request are.");
+        }
         if self.drive.action.is_some_and(|issued| issued.accepted) {
             format!("{what} was asked for; {service} does not show it {power} yet.")
         } else if self.node.batch.is_some() {
@@ -200,6 +209,9 @@ impl View<'_> {
 
     fn after_off(&self, issued: &Issued, status: NodeStatus) -> String {
         let (by, then) = (issued.power_by.clock(), self.held_back());
+        if self.kept(Power::Off) {
+            return format!("goes on when {} lets it go", self.world.power_service);
+        }
         let last = self.drive.attempts.forceful >= self.world.retry_limit(self.node);
         match (status == NodeStatus::PowerOffForcefullyCalled, last) {
             (true, true) => format!("fails at {by} if still on"),

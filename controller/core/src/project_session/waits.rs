@@ -58,6 +58,12 @@ impl Waits {
             return "Every node is done; the last calls to services are waited for.".to_owned();
         }
         let parts: Vec<String> = self.0.iter().map(|(key, (nodes, by))| part(world, run, *key, *nodes, *by)).collect();
+        if session.stopping() {
+            return format!(
+                "Cancelled: nothing new is sent. {open} in progress, as calls that were accepted are followed to their end: {}.",
+                parts.join(", ")
+            );
+        }
         let suspended = if session.spec.suspend { "Suspended: nothing new is sent until spec.suspend is false. " } else { "" };
         format!("{suspended}{waiting}{open} in progress: {}.", parts.join(", "))
     }

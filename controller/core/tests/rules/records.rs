@@ -50,6 +50,24 @@ mod retry_of {
         assert_eq!(recording.plan.nodes().map(|(_, name)| name.clone()).collect::<Vec<_>>(), [xname(0)]);
     }
 
+    /// What did not come up is on, and a Boot leaves alone what is on and unknown.
+    #[test]
+    fn a_boot_that_leaves_it_alone_does_not_use_the_retry_up() {
+        let mut desk = boot(1);
+        let mut spec = SessionSpec { retry_of: Some("first".into()), ..SessionSpec::new(Operation::Boot, "template") };
+        desk.wait(SECOND);
+        desk.uid = run_plan(&mut desk.world, "retry", plan(PlannedOperation::Boot, 1, "new", ""), desk.now);
+        std::mem::swap(&mut desk.world.sessions.get_mut(&desk.uid).unwrap().spec, &mut spec);
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        let _ = desk.pass();
+        assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::UNKNOWN_IMAGE_RUNNING)));
+        let _ = desk.pass();
+        let Stage::Ended(ended) = &desk.world.sessions[&desk.uid].stage else { panic!() };
+        let hint = "To try those again: a Session with retryOf: name-of-retry and runningNodes: Restart, which power-cycles those that are left on.";
+        assert!(ended.end.message.ends_with(hint), "{}", ended.end.message);
+    }
+
     #[test]
     fn nothing_is_left_when_a_newer_session_has_had_the_node_since() {
         let mut desk = boot(1);

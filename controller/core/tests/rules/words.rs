@@ -356,3 +356,43 @@ fn a_retry_of_a_session_that_nobody_knows_says_so() {
     let second = run_plan(&mut desk.world, "second", plan(PlannedOperation::Shutdown, 1, "", ""), desk.now);
     assert!(desk.world.sessions.contains_key(&second));
 }
+
+mod what_is_kept_or_held {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_off_waits_for_the_others_of_its_request() {
+        let mut desk = Desk::new(2, plan(PlannedOperation::Reboot, 2, "new", ""));
+        let _ = desk.pass();
+        desk.power_of_all(Power::On);
+        let call = desk.one();
+        desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
+        desk.wait(SECOND);
+        desk.power(0, Power::Off);
+        let (off, on) = (node(&desk, 0), node(&desk, 1));
+        assert!(off.message.starts_with("It is off; PCS keeps it until all nodes of the same request are."), "{}", off.message);
+        assert_eq!(off.next, "goes on when PCS lets it go");
+        assert!(on.next.starts_with("forced off at"), "{}", on.next);
+    }
+
+    #[test]
+    fn an_idle_node_that_a_person_holds_says_so() {
+        let mut desk = boot(1);
+        desk.world.fold_session_gone(&desk.uid.clone());
+        let _ = desk.pass();
+        desk.world.nodes[0].suspended = true;
+        assert!(node(&desk, 0).next.starts_with("Held by spec.suspend"), "{}", node(&desk, 0).next);
+    }
+
+    #[test]
+    fn a_cancelled_session_says_that_it_is() {
+        let mut desk = Desk::new(1, plan(PlannedOperation::Reboot, 1, "new", ""));
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        let call = desk.one();
+        desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
+        desk.world.sessions.get_mut(&desk.uid).unwrap().spec.cancel = true;
+        let _ = desk.pass();
+        assert!(shown(&desk).message.starts_with("Cancelled: nothing new is sent. 1 in progress"), "{}", shown(&desk).message);
+    }
+}

@@ -217,5 +217,8 @@ impl Task {
     fn component_gone(&mut self, id: NodeId) {
         self.views.component_gone(id);
         self.world.component_gone(id);
+        if self.world.driver(id).is_some() {
+            self.views.create_component(&self.world, id);
+        }
     }
 }

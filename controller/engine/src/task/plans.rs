@@ -56,10 +56,19 @@ impl Task {
         });
     }
 
+    /// Somebody may have deleted the object of a node that is driven now; an inventory would bring it back only later.
+    fn show_driven(&mut self, uid: &SessionUid) {
+        let run = self.world.sessions.get(uid).and_then(|session| session.running());
+        for id in run.map(|run| run.open().collect::<Vec<_>>()).unwrap_or_default() {
+            self.views.create_component(&self.world, id);
+        }
+    }
+
     pub(super) fn planned(&mut self, uid: &SessionUid, result: Result<(), RecordError>, now: Timestamp) -> Result<(), EngineError> {
         match result {
             Ok(()) => {
                 self.world.start_session(uid, now);
+                self.show_driven(uid);
                 // The plan alone is dropped at a restart.
                 for answer in self.planning.remove(uid).unwrap_or_default() {
                     self.journals.await_report(uid, answer);
