@@ -363,6 +363,10 @@ impl Checker {
         let others = self.sent.iter().filter(|((other, of), _)| other != uid && *of == node);
         let ((other, _), sent) = others.max_by_key(|(_, sent)| sent.last.map(|(_, at)| at))?;
         let (PowerAction::On, since) = sent.last? else { return None };
+        // Of a session that drives a node once more what it did before is not kept, but the node has been through it.
+        if site.node(node).history.iter().any(|change| change.at > since && !matches!(&change.by, By::Session(by) if by == other)) {
+            return None;
+        }
         let plan = &self.plans[other].0;
         let came_up = match plan.evidence {
             Evidence::NodeReport | Evidence::HsmReady => site.node(node).up,
