@@ -8,6 +8,8 @@ BIN := $(CARGO_TARGET_DIR)/debug
 # Built here, so that tests and demo start these and build nothing themselves.
 demo bench test verify: export BOS_OPERATOR_BIN := $(BIN)/bos-operator
 demo bench test verify: export BOS_SITE_BIN := $(BIN)/bos-site
+test verify bench-admission: export BOS_WEBHOOK_BIN := $(BIN)/bos-webhook
+bench-admission: export BOS_SITE_BIN := $(BIN)/bos-site
 # What a run of all tests leaves for hack/conformance.sh: its output, and which cases within tests were ok.
 TEST_OUTPUT := $(CARGO_TARGET_DIR)/test-output.txt
 test verify: export BOS_CASES := $(CARGO_TARGET_DIR)/test-cases.txt
@@ -39,7 +41,7 @@ BENCH_ARGS = $(call option,--nodes,$(NODES)) $(call option,--operation,$(OPERATI
   $(call option,--json,$(JSON)) $(call option,--hardware-seconds,$(HARDWARE_SECONDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-help bench test verify histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check control-plane build
+.PHONY: help demo demo-help bench bench-admission test verify histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check control-plane build
 
 help: ## List these targets
 	@echo "make TARGET [NAME=value ...]"
@@ -55,10 +57,13 @@ demo-help: ## Say what the options of the demo mean (builds the demo first; some
 bench: control-plane build ## Measure a boot: NODES, OPERATION, POWER, JSON=file, HARDWARE_SECONDS
 	@exec $(BIN)/bench $(BENCH_ARGS)
 
+bench-admission: control-plane build ## Measure admission of one Session: NODES=10000
+	@exec $(BIN)/bench-admission $(call option,--nodes,$(NODES))
+
 test: control-plane mutants-check ## Build everything, run all tests, and check that docs/conformance.md names them
 	@echo "== building the programs and tests in $(CARGO_TARGET_DIR) (some minutes the first time)"
 	@cargo test --workspace --no-run
-	@test -x $(BIN)/bos-operator -a -x $(BIN)/bos-site
+	@test -x $(BIN)/bos-operator -a -x $(BIN)/bos-site -a -x $(BIN)/bos-webhook
 	@hack/conformance.sh self-test
 	@echo "== testing"
 	@: > "$(BOS_CASES)"
@@ -101,7 +106,7 @@ crds-check:
 manifests-check: control-plane
 	@echo "== manifests can be put together"
 	@set -e; PATH="$$KUBEBUILDER_ASSETS:$$(hack/control-plane/build.sh kubectl | tail -n 1):$$PATH"; \
-	  for part in crds base overlays/dev; do kubectl kustomize "manifests/$$part" > /dev/null; done
+	  for part in crds base overlays/dev webhook overlays/webhook-cert-manager; do kubectl kustomize "manifests/$$part" > /dev/null; done
 
 control-plane: ## Build etcd, the API server and kubectl once (eight minutes the first time)
 	@hack/control-plane/build.sh > /dev/null

@@ -13,7 +13,7 @@ use crate::manifest::{Manifest, S3Path};
 const SHORT_DIGEST_CHARS: usize = 20;
 
 /// Kernel, initrd and parameters, as they are handed to BSS, and where they come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactSet {
     /// Location of the kernel.

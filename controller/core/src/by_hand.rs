@@ -27,6 +27,9 @@ pub(crate) const BY_HAND: &str = "hand-";
 /// Said of a run that an object had from the beginning.
 const NOT_NEW: &str = "spec.run was there when this object was made or restored, so it asks for nothing. A new text there drives the node.";
 
+/// How most of what [`hindrance`] says begins.
+pub(crate) const BY_HAND_REFUSED: &str = "spec.run is new, but ";
+
 /// What a node is to run, or, without artifacts, to be off.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Goal {
@@ -204,7 +207,8 @@ pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
 }
 
 /// Why a new run is not taken up.
-fn hindrance(world: &World, id: NodeId, node: &Node) -> Option<String> {
+#[must_use]
+pub fn hindrance(world: &World, id: NodeId, node: &Node) -> Option<String> {
     const TRACKED: &str = "spec.run is new, but a GitOps tool tracks this object and would ask for it again and again. Use a Session.";
     const NOTHING: &str = "spec.run is new, but spec.desiredState is not set, so nothing is wanted. To switch the node off, set it without artifacts: {\"image\": \"\"}.";
     match (&node.asked.wish.session, &node.asked.wish.goal) {

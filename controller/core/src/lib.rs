@@ -4,6 +4,7 @@
 //! decision can be repeated from them.
 
 pub mod actual_state_cleanup;
+pub mod admission;
 pub mod artifacts;
 pub mod batch;
 pub mod by_hand;
@@ -25,6 +26,7 @@ pub mod options;
 pub mod pass;
 pub mod plan;
 pub mod power_on;
+pub mod preview;
 pub mod project;
 pub mod project_session;
 pub mod ranges;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bos_crds::{Mode, Operation, RunningNodes, SessionSpec, SessionTemplateSpec, bounded, reasons};
+use bos_crds::{BootSet, Mode, Operation, RunningNodes, SessionSpec, SessionTemplateSpec, reasons};
 
 use crate::artifacts::ArtifactSet;
 use crate::discovery;
@@ -23,9 +23,10 @@ use crate::validation::{self, Severity};
 use crate::want::Want;
 use crate::xname::Xname;
 
-/// Warnings of a Session, and the length of each.
-const WARNINGS_MAX: usize = 10;
-const WARNING_CHARS: usize = 256;
+/// Fields of a Session.
+const LIMIT: &str = "spec.limit";
+const TEMPLATE: &str = "spec.templateName";
+const RETRY_OF: &str = "spec.retryOf";
 
 /// Between two tries of a set-up that waits for something.
 const RETRY: Duration = Duration::from_secs(2);
@@ -119,31 +120,53 @@ fn waits_for(world: &World, session: &Session) -> Option<String> {
 
 /// Why a Session must not start at all.
 fn refusal(world: &World, session: &Session, now: Timestamp) -> Option<(&'static str, String)> {
+    refusals(world, session, now).into_iter().next().map(|refusal| (refusal.reason, refusal.message))
+}
+
+/// Why something cannot be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Reason from the registry.
+    pub reason: &'static str,
+    /// The field of the Session that asks for it.
+    pub field: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+/// Everything that keeps a Session from starting at all.
+#[must_use]
+pub fn refusals(world: &World, session: &Session, now: Timestamp) -> Vec<Refusal> {
     let spec = &session.spec;
+    let mut refusals = Vec::new();
+    let mut refuse = |reason, field, message: String| refusals.push(Refusal { reason, field, message });
     if !world.acts_in(&session.namespace) {
         let why = if world.tenants.disputed(&session.namespace) { " More than one tenant claims it." } else { "" };
         let message = format!(
             "Sessions in namespace {} are not acted on.{why} Create it in namespace {}, or list the namespace in BootOptions sessionNamespaces.",
             session.namespace, world.install_namespace
         );
-        return Some((reasons::NAMESPACE_NOT_ALLOWED, message));
+        refuse(reasons::NAMESPACE_NOT_ALLOWED, "metadata.namespace", message);
     }
     if world.ran.contains_key(&(session.namespace.clone(), session.name.clone())) {
         let message = "A Session of this name ran before in this namespace, and a name runs once. To run it again give it a new name.";
-        return Some((reasons::ALREADY_RAN, message.to_owned()));
+        refuse(reasons::ALREADY_RAN, "metadata.name", message.to_owned());
     }
     if let Some(before) = &spec.start_before
         && now >= Timestamp::from(before.0)
     {
-        return Some((reasons::EXPIRED, format!("startBefore {} has passed; nothing was done.", before.0)));
+        refuse(reasons::EXPIRED, "spec.startBefore", format!("startBefore {} has passed; nothing was done.", before.0));
     }
     if session.tracked && spec.start_before.is_none() {
         let message =
             "A GitOps tool tracks this Session, so it needs startBefore: otherwise a later re-creation from Git would run it again.";
-        return Some((reasons::START_BEFORE_REQUIRED, message.to_owned()));
+        refuse(reasons::START_BEFORE_REQUIRED, "spec.startBefore", message.to_owned());
     }
-    unsupported(session)
-        .map(|what| (reasons::UNSUPPORTED_MODE, format!("{what} is not supported by this release of the operator; nothing was done.")))
+    if let Some(what) = unsupported(session) {
+        let message = format!("{what} is not supported by this release of the operator; nothing was done.");
+        refuse(reasons::UNSUPPORTED_MODE, "spec.mode", message);
+    }
+    refusals
 }
 
 fn unsupported(session: &Session) -> Option<&'static str> {
@@ -178,7 +201,8 @@ impl World {
                 match believed {
                     Ok(()) => {
                         let tenant = self.tenants.of(&session.namespace).map(|tenant| &**tenant);
-                        let planned = self.retried(session).and_then(|only| plan(session, &read, &self.options, only.as_ref(), tenant));
+                        let only = self.retried(session).map_err(|refusal| (refusal.reason, refusal.message));
+                        let planned = only.and_then(|only| plan(session, &read, &self.options, only.as_ref(), tenant));
                         // What is known of the nodes must not be older than the plan that was made of it.
                         self.note_inventory(&read.snapshot, now);
                         planned.map_err(|(reason, message)| Stop::Fail(reason, message))
@@ -228,7 +252,10 @@ impl World {
 
 impl World {
     /// The nodes that a Session tries again; None where it is no retry. A name that nobody knows is likely a mistake.
-    fn retried(&self, session: &Session) -> Result<Option<BTreeSet<Xname>>, (&'static str, String)> {
+    ///
+    /// # Errors
+    /// When nobody knows the Session that is to be tried again.
+    pub fn retried(&self, session: &Session) -> Result<Option<BTreeSet<Xname>>, Refusal> {
         let (namespace, Some(name)) = (&session.namespace, session.spec.retry_of.as_deref()) else { return Ok(None) };
         let failed = self.failed_in(namespace, name);
         let named = |other: &Session| *other.name == *name && other.namespace == *namespace && other.uid != session.uid;
@@ -237,12 +264,10 @@ impl World {
         if known || ran {
             return Ok(Some(failed));
         }
-        Err((
-            reasons::NO_NODES,
-            format!(
-                "spec.retryOf: there is no Session {name} in namespace {namespace}, and no node last failed in one of that name. See kubectl -n {namespace} get sessions."
-            ),
-        ))
+        let message = format!(
+            "{RETRY_OF}: there is no Session {name} in namespace {namespace}, and no node last failed in one of that name. See kubectl -n {namespace} get sessions."
+        );
+        Err(Refusal { reason: reasons::NO_NODES, field: RETRY_OF, message })
     }
 
     /// Nodes whose last session was this one, and which failed in it.
@@ -257,6 +282,71 @@ enum Stop {
     Fail(&'static str, String),
 }
 
+/// The nodes that a Session is to act on, and those that it leaves out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// What template and limit mean.
+    pub resolved: TemplateResolution,
+    /// Nodes that are left out because they belong to another tenant.
+    pub foreign: Vec<Xname>,
+}
+
+impl Selection {
+    /// The nodes that are left out, by the reason that statuses show.
+    #[must_use]
+    pub fn excluded(&self) -> BTreeMap<Arc<str>, Vec<Xname>> {
+        let mut excluded: BTreeMap<Arc<str>, Vec<Xname>> =
+            self.resolved.excluded.iter().map(|(reason, nodes)| (Arc::from(reason.as_str()), nodes.clone())).collect();
+        if !self.foreign.is_empty() {
+            excluded.insert(reasons::NOT_OWNED_BY_TENANT.into(), self.foreign.clone());
+        }
+        excluded
+    }
+}
+
+/// Finds the nodes of a Session in a complete inventory; of `only` these where it retries what failed in another one.
+///
+/// # Errors
+/// Where it can never work.
+pub fn select(
+    session: &Session,
+    template: &SessionTemplateSpec,
+    snapshot: &Snapshot,
+    options: &Options,
+    only: Option<&BTreeSet<Xname>>,
+    tenant: Option<&Tenant>,
+) -> Result<Selection, Refusal> {
+    let bad_limit = |text: String| Refusal { reason: reasons::INVALID_LIMIT, field: LIMIT, message: format!("{LIMIT}: {text}") };
+    check_template(&session.spec, template)?;
+    let limit = match &session.spec.limit {
+        None if options.limit_required => {
+            let message = "BootOptions sessionLimitRequired asks for a limit; \"*\" means all nodes.".to_owned();
+            return Err(Refusal { reason: reasons::LIMIT_REQUIRED, field: LIMIT, message });
+        }
+        None => None,
+        Some(text) => Some(Limit::parse(text).map_err(|error| bad_limit(error.to_string()))?),
+    };
+    if let Some(nid) = limit.as_ref().filter(|_| options.reject_nids).and_then(|limit| limit.nids().next()) {
+        return Err(bad_limit(format!("{nid} looks like a NID; use the xname of the node.")));
+    }
+    let rules = Rules { include_disabled: session.spec.include_disabled, include_management: options.include_management };
+    let mut resolved =
+        resolve_template(&template.boot_sets, snapshot, limit.as_ref(), &rules).map_err(|error| bad_limit(error.to_string()))?;
+    if let Some(only) = only {
+        resolved.retain(only);
+    }
+    let foreign = tenant.map(|tenant| not_of(tenant, template, &mut resolved)).transpose()?.unwrap_or_default();
+    if resolved.node_count() == 0 {
+        let field = match (only.is_some_and(BTreeSet::is_empty), &session.spec.limit) {
+            (true, _) => RETRY_OF,
+            (false, Some(_)) => LIMIT,
+            (false, None) => TEMPLATE,
+        };
+        return Err(Refusal { reason: reasons::NO_NODES, field, message: no_nodes(session, &resolved, only, foreign.len()) });
+    }
+    Ok(Selection { resolved, foreign })
+}
+
 /// Makes the plan of a session from complete reads; of `only` these nodes where it retries what failed in another one.
 ///
 /// # Errors
@@ -268,41 +358,29 @@ pub fn plan(
     only: Option<&BTreeSet<Xname>>,
     tenant: Option<&Tenant>,
 ) -> Result<Plan, (&'static str, String)> {
-    check_template(&session.spec, &read.template)?;
-    let limit = match &session.spec.limit {
-        None if options.limit_required => {
-            return Err((reasons::LIMIT_REQUIRED, "BootOptions sessionLimitRequired asks for a limit; \"*\" means all nodes.".to_owned()));
-        }
-        None => None,
-        Some(text) => Some(Limit::parse(text).map_err(|error| (reasons::INVALID_LIMIT, format!("spec.limit: {error}")))?),
-    };
-    if let Some(nid) = limit.as_ref().filter(|_| options.reject_nids).and_then(|limit| limit.nids().next()) {
-        return Err((reasons::INVALID_LIMIT, format!("spec.limit: {nid} looks like a NID; use the xname of the node.")));
-    }
-    let rules = Rules { include_disabled: session.spec.include_disabled, include_management: options.include_management };
-    let mut resolved = resolve_template(&read.template.boot_sets, &read.snapshot, limit.as_ref(), &rules)
-        .map_err(|error| (reasons::INVALID_LIMIT, format!("spec.limit: {error}")))?;
-    if let Some(only) = only {
-        resolved.retain(only);
-    }
-    let foreign = tenant.map(|tenant| not_of(tenant, &read.template, &mut resolved)).transpose()?.unwrap_or_default();
-    if resolved.node_count() == 0 {
-        return Err((reasons::NO_NODES, no_nodes(session, &resolved, only, foreign.len())));
-    }
-    let boot_sets = planned_boot_sets(session, read, &resolved)?;
-    let mut excluded: BTreeMap<Arc<str>, Vec<Xname>> =
-        resolved.excluded.iter().map(|(reason, nodes)| (Arc::from(reason.as_str()), nodes.clone())).collect();
-    if !foreign.is_empty() {
-        excluded.insert(reasons::NOT_OWNED_BY_TENANT.into(), foreign);
-    }
+    let selection = select(session, &read.template, &read.snapshot, options, only, tenant);
+    let selection = selection.map_err(|refusal| (refusal.reason, refusal.message))?;
+    let resolved = &selection.resolved;
+    let boot_sets = planned_boot_sets(session, read, resolved)?;
     Ok(Plan {
+        template_generation: read.template_generation,
+        boot_sets,
+        warnings: warnings(session, read, resolved),
+        excluded: selection.excluded(),
+        ..empty_plan(session, options)
+    })
+}
+
+/// A plan of what a Session asks for, without nodes.
+pub(crate) fn empty_plan(session: &Session, options: &Options) -> Plan {
+    Plan {
         version: PLAN_VERSION,
         sequence: session.sequence,
         created_ms: session.created.as_millis(),
         operation: session.spec.operation.into(),
         namespace: session.namespace.clone(),
         name: session.name.clone(),
-        template_generation: read.template_generation,
+        template_generation: 0,
         running: match session.spec.running_nodes {
             RunningNodes::RestartIfDifferent => RunningPolicy::RestartIfDifferent,
             RunningNodes::Leave => RunningPolicy::Leave,
@@ -311,32 +389,35 @@ pub fn plan(
         evidence: options.evidence,
         include_disabled: session.spec.include_disabled,
         max_power_cycled: session.spec.max_power_cycled.and_then(|most| u32::try_from(most).ok()),
-        boot_sets,
+        boot_sets: Vec::new(),
         staged: session.spec.stage,
         by_hand: None,
-        warnings: warnings(session, read, &resolved),
-        excluded,
-    })
+        warnings: Vec::new(),
+        excluded: BTreeMap::new(),
+    }
 }
 
-/// What a person should know of this Session: at most ten, the last says how many more (user experience).
+/// What a person should know of this Session.
 fn warnings(session: &Session, read: &SetupRead, resolved: &TemplateResolution) -> Vec<Arc<str>> {
     let findings = validation::validate_template_for(&read.template, session.spec.operation);
     let mut found: Vec<String> = read.warnings.clone();
     found.extend(findings.into_iter().filter(|finding| finding.severity == Severity::Warning).map(|finding| finding.to_string()));
+    found.extend(doubts_of(resolved));
+    validation::at_most_ten(found).into_iter().map(Arc::from).collect()
+}
+
+/// What of a template means nothing, or two things, to the inventory.
+#[must_use]
+pub fn doubts_of(resolved: &TemplateResolution) -> Vec<String> {
+    let mut doubts = Vec::new();
     if !resolved.unknown.is_empty() {
-        found.push(format!("The template names what is {}.", resolved.unknown));
+        doubts.push(format!("The template names what is {}.", resolved.unknown));
     }
     if !resolved.repeated.is_empty() {
         let nodes = hostlist::fold(&resolved.repeated, 120);
-        found.push(format!("More than one boot set fits {nodes}; the last one is used, but one for arch Unknown before one for X86."));
+        doubts.push(format!("More than one boot set fits {nodes}; the last one is used, but one for arch Unknown before one for X86."));
     }
-    let more = found.len().saturating_sub(WARNINGS_MAX);
-    if more > 0 {
-        found.truncate(WARNINGS_MAX - 1);
-        found.push(format!("{} more warnings.", more + 1));
-    }
-    found.iter().map(|text| bounded(text, WARNING_CHARS).into()).collect()
+    doubts
 }
 
 /// Whether an operation boots nodes, and so needs an image.
@@ -345,23 +426,23 @@ pub const fn boots(operation: Operation) -> bool {
     matches!(operation, Operation::Boot | Operation::Reboot)
 }
 
-fn check_template(spec: &SessionSpec, template: &SessionTemplateSpec) -> Result<(), (&'static str, String)> {
+fn check_template(spec: &SessionSpec, template: &SessionTemplateSpec) -> Result<(), Refusal> {
     let (findings, name) = (validation::validate_template_for(template, spec.operation), &spec.template_name);
     let errors: Vec<String> = findings
         .iter()
         .filter(|finding| finding.severity == Severity::Error)
         .map(|finding| format!("{}: {}", finding.field, finding.message))
         .collect();
-    if errors.is_empty() { Ok(()) } else { Err((reasons::TEMPLATE_INVALID, format!("SessionTemplate {name}: {}", errors.join("; ")))) }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let message = format!("SessionTemplate {name}: {}", errors.join("; "));
+    Err(Refusal { reason: reasons::TEMPLATE_INVALID, field: TEMPLATE, message })
 }
 
 /// Takes out what is not the tenant's: nodes that groups, roles and the limit mean, and says which. One that the template lists by
 /// name is an error, as in BOS (§16).
-fn not_of(
-    tenant: &Tenant,
-    template: &SessionTemplateSpec,
-    resolved: &mut TemplateResolution,
-) -> Result<Vec<Xname>, (&'static str, String)> {
+fn not_of(tenant: &Tenant, template: &SessionTemplateSpec, resolved: &mut TemplateResolution) -> Result<Vec<Xname>, Refusal> {
     let listed = template.boot_sets.iter().flat_map(|set| &set.node_list).filter_map(|name| Xname::parse(name).ok());
     let mut foreign: Vec<Xname> = listed.filter(|node| !tenant.nodes.contains(node)).collect();
     foreign.sort_unstable();
@@ -369,7 +450,7 @@ fn not_of(
     if !foreign.is_empty() {
         let nodes = hostlist::fold(&foreign, 240);
         let message = format!("The template lists {nodes}, which tenant {} does not own.", tenant.name);
-        return Err((reasons::NOT_OWNED_BY_TENANT, message));
+        return Err(Refusal { reason: reasons::NOT_OWNED_BY_TENANT, field: TEMPLATE, message });
     }
     Ok(resolved.retain_owned(&tenant.nodes))
 }
@@ -410,8 +491,7 @@ fn planned_boot_sets(
             return Err((reasons::SETUP_FAILED, format!("boot set {}: its artifacts were not read", set.name)));
         }
         let configuration = if operation == Operation::Shutdown { "" } else { configuration_name(&read.template, set) };
-        if operation == Operation::Configure && configuration.is_empty() {
-            let message = format!("boot set {}: it has no CFS configuration, so there is nothing to configure.", set.name);
+        if let Some(message) = nothing_to_configure(operation, &read.template, set) {
             return Err((reasons::TEMPLATE_INVALID, message));
         }
         planned.push(PlannedBootSet {
@@ -425,9 +505,15 @@ fn planned_boot_sets(
     Ok(planned)
 }
 
+/// Why a boot set is of no use for Configure.
+pub(crate) fn nothing_to_configure(operation: Operation, template: &SessionTemplateSpec, set: &BootSet) -> Option<String> {
+    let nothing = operation == Operation::Configure && configuration_name(template, set).is_empty();
+    nothing.then(|| format!("boot set {}: it has no CFS configuration, so there is nothing to configure.", set.name))
+}
+
 /// The configuration of a boot set: none where CFS is off, its own, or the template's (BOS behaviour §7.7).
 #[must_use]
-pub fn configuration_name<'a>(template: &'a SessionTemplateSpec, set: &'a bos_crds::BootSet) -> &'a str {
+pub fn configuration_name<'a>(template: &'a SessionTemplateSpec, set: &'a BootSet) -> &'a str {
     if !template.enable_cfs {
         return "";
     }

@@ -70,7 +70,8 @@ impl Tenants {
 
 impl World {
     /// Whether Sessions in a namespace are acted on.
-    pub(crate) fn acts_in(&self, namespace: &Arc<str>) -> bool {
+    #[must_use]
+    pub fn acts_in(&self, namespace: &Arc<str>) -> bool {
         let allowed = &self.options.session_namespaces;
         let home = allowed.is_empty() && *namespace == self.install_namespace;
         !self.tenants.disputed(namespace) && (home || self.tenants.of(namespace).is_some() || allowed.contains(namespace))

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use bos_crds::{BootSet, Mode, Operation, RunningNodes, SessionSpec, SessionTemplateSpec};
+use bos_crds::{BootSet, Mode, Operation, RunningNodes, SessionSpec, SessionTemplateSpec, bounded};
 use jiff::Timestamp;
 
 use crate::hostlist;
@@ -71,6 +71,21 @@ impl Findings {
             more => self.error(field, format!("{more} more entries are wrong")),
         }
     }
+}
+
+/// Warnings that a person is shown at a time, and the length of each (the API server cuts longer ones).
+const WARNINGS_MAX: usize = 10;
+const WARNING_CHARS: usize = 256;
+
+/// What a person is shown of many warnings: at most ten, each of bounded length; the last says how many more there are.
+#[must_use]
+pub fn at_most_ten(mut warnings: Vec<String>) -> Vec<String> {
+    let more = warnings.len().saturating_sub(WARNINGS_MAX);
+    if more > 0 {
+        warnings.truncate(WARNINGS_MAX - 1);
+        warnings.push(format!("{} more warnings.", more + 1));
+    }
+    warnings.iter().map(|text| bounded(text, WARNING_CHARS)).collect()
 }
 
 /// Checks a template for a Session that boots it.

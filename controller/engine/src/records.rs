@@ -20,6 +20,7 @@ mod store;
 
 use std::fmt;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +57,12 @@ impl fmt::Display for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
+}
+
+/// The Sessions that a ConfigMap of the ledger remembers, each with the uid that ran; for those who only look.
+#[must_use]
+pub fn names_that_ran(object: &ConfigMap) -> Vec<(SessionKey, String)> {
+    content::content(object).map(ledger::names).unwrap_or_default()
 }
 
 /// Why a record was not written.

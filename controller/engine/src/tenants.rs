@@ -78,7 +78,10 @@ pub async fn follow(client: Client, news: mpsc::Sender<News>, cancel: Cancellati
 }
 
 /// All tenants; None where the cluster does not know the kind.
-async fn all(client: &Client) -> Result<Option<Vec<Tenant>>, String> {
+///
+/// # Errors
+/// What the API server says, for people.
+pub async fn all(client: &Client) -> Result<Option<Vec<Tenant>>, String> {
     let groups = bounded(CALL_TIMEOUT, client.list_api_groups()).await.map_err(|error| error.message())?;
     let Some(group) = groups.groups.into_iter().find(|group| group.name == GROUP) else { return Ok(None) };
     let Some(version) = group.preferred_version.or_else(|| group.versions.into_iter().next()) else { return Ok(None) };

@@ -15,7 +15,7 @@ use bos_core::time::Timestamp;
 use bos_core::{project, project_session};
 use bos_crds::{
     BootComponent, BootComponentSpec, BootComponentStatus, BootOptions, BootOptionsStatus, ConditionStatus, NewCondition, NodeStatus,
-    SessionPhase, SessionStatus, bounded, conditions, merge_diff, reasons, schema::TEXT_MAX, set_condition,
+    SessionPhase, SessionStatus, bounded, conditions, labels, merge_diff, reasons, schema::TEXT_MAX, set_condition,
 };
 use kube::ResourceExt;
 use serde::Serialize;
@@ -35,6 +35,9 @@ const LASTING: Duration = Duration::from_secs(2);
 /// While writes are saturated, a status that may be passing waits for about as long as the queue takes, so that the next one
 /// takes its place: towards two writes a node instead of four. An API server takes 500 to 900 a second.
 const PER_QUEUED_WRITE: Duration = Duration::from_millis(3);
+
+/// The bound of `status.requestedBy` in the schema.
+const REQUESTED_BY_MAX: usize = 253;
 
 /// Session statuses are written at most this often.
 const SESSION_PACE: Duration = Duration::from_secs(1);
@@ -364,7 +367,11 @@ impl Views {
             }
             None => {
                 let begun = Instant::now().checked_sub(SESSION_PACE).unwrap_or_else(Instant::now);
-                self.sessions.insert(key, (Shown::new(uid, object.resource_version(), generation, status), begun));
+                let mut shown = Shown::new(uid, object.resource_version(), generation, status);
+                // Who created it is told once: admission wrote it down then, and nobody changes it later.
+                let requested_by = object.annotations().get(labels::REQUESTED_BY).map(|who| bounded(who, REQUESTED_BY_MAX));
+                shown.wanted.requested_by = shown.wanted.requested_by.take().or(requested_by);
+                self.sessions.insert(key, (shown, begun));
             }
         }
     }

@@ -56,7 +56,7 @@ impl Config {
         let operator = args.operator.clone();
         let mut services = file.services;
         services.apply_env(variable)?;
-        args.apply_services(&mut services)?;
+        args.services.apply(&mut services)?;
         let lease = LeaseConfig::default();
         let config = Self {
             namespace: operator.namespace.or(file.namespace).unwrap_or_else(|| "bos".to_owned()),

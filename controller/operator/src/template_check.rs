@@ -2,25 +2,23 @@
 //!
 //! The rules are those of set-up, so that a template that is Ready can be set up.
 
-use std::collections::BTreeSet;
-
+use bos_core::admission::{BootSetSeen, ConfigurationSeen};
+use bos_core::artifacts::ArtifactSet;
 use bos_core::health::clause;
 use bos_core::project_session::unavailable;
-use bos_core::session_setup::{SetupFault, configuration_name};
+use bos_core::session_setup::SetupFault;
 use bos_core::validation::{Severity, validate_template};
 use bos_crds::conditions::{ARTIFACTS_AVAILABLE, CONFIGURATION_KNOWN, READY, VALID};
 use bos_crds::{
     BootSet, BootSetReport, ConditionStatus, NewCondition, SessionTemplateSpec, SessionTemplateStatus, bounded, reasons, set_condition,
 };
-use bos_engine::boot_set::{LookRules, Looked, look};
+use bos_engine::boot_set::LookRules;
+use bos_engine::template_looks;
 use bos_services::Clients;
-use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 
 /// The bound of a boot set's message in the schema.
 const MESSAGE_CHARS: usize = 2048;
-/// Boot sets looked at together.
-const AT_A_TIME: usize = 4;
 
 /// One answer about a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +53,9 @@ impl Verdict {
 
 /// Looks at everything. A service that does not answer makes an answer Unknown, never False.
 pub(crate) async fn check(services: &Clients, template: &SessionTemplateSpec, rules: &LookRules) -> Checked {
-    let (artifacts, boot_sets) = artifacts(services, template, rules).await;
-    Checked { valid: valid(template), artifacts, configuration: configuration(services, template).await, boot_sets }
+    let seen = template_looks::all(services, template, rules).await;
+    let (artifacts, boot_sets) = artifacts(template, seen.boot_sets);
+    Checked { valid: valid(template), artifacts, configuration: configuration(&seen.configurations), boot_sets }
 }
 
 impl Checked {
@@ -121,19 +120,16 @@ fn valid(template: &SessionTemplateSpec) -> Verdict {
     }
 }
 
-async fn artifacts(services: &Clients, template: &SessionTemplateSpec, rules: &LookRules) -> (Verdict, Vec<BootSetReport>) {
-    // Boxed, because the compiler cannot see that a closure over borrowed boot sets is good for every lifetime.
-    let looks: Vec<_> = template.boot_sets.iter().map(|set| look(services, set, rules).boxed()).collect();
-    let found: Vec<_> = futures::stream::iter(looks).buffered(AT_A_TIME).collect().await;
+fn artifacts(template: &SessionTemplateSpec, found: Vec<BootSetSeen>) -> (Verdict, Vec<BootSetReport>) {
     let mut reports = Vec::with_capacity(found.len());
     let (mut bad, mut unanswered, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
-    for (set, found) in template.boot_sets.iter().zip(found) {
+    for (set, BootSetSeen { found, .. }) in template.boot_sets.iter().zip(found) {
         let told = |message: &str| format!("Boot set {}: {}.", set.name, clause(message));
         let failed = |message: &str| BootSetReport { name: set.name.clone(), message: shortened(message), ..BootSetReport::default() };
         reports.push(match found {
-            Ok(looked) => {
-                warnings.extend(looked.warnings.iter().map(|text| told(text)));
-                report(set, looked)
+            Ok((artifacts, doubts)) => {
+                warnings.extend(doubts.iter().map(|text| told(text)));
+                report(set, artifacts, &doubts)
             }
             Err(SetupFault::Refused { reason, message }) => {
                 bad.push((reason, told(&message)));
@@ -159,29 +155,27 @@ async fn artifacts(services: &Clients, template: &SessionTemplateSpec, rules: &L
     (verdict, reports)
 }
 
-fn report(set: &BootSet, looked: Looked) -> BootSetReport {
+fn report(set: &BootSet, artifacts: ArtifactSet, doubts: &[String]) -> BootSetReport {
     BootSetReport {
         name: set.name.clone(),
-        message: shortened(&looked.warnings.join("; ")),
-        kernel: looked.artifacts.kernel,
-        initrd: looked.artifacts.initrd,
-        image: looked.artifacts.image,
+        message: shortened(&doubts.join("; ")),
+        kernel: artifacts.kernel,
+        initrd: artifacts.initrd,
+        image: artifacts.image,
     }
 }
 
-async fn configuration(services: &Clients, template: &SessionTemplateSpec) -> Verdict {
-    let names: BTreeSet<&str> =
-        template.boot_sets.iter().map(|set| configuration_name(template, set)).filter(|name| !name.is_empty()).collect();
-    if names.is_empty() {
+fn configuration(seen: &[(String, ConfigurationSeen)]) -> Verdict {
+    if seen.is_empty() {
         return Verdict::yes(reasons::NO_CONFIGURATION, "No configuration is wanted.");
     }
     let (mut unknown, mut unanswered) = (Vec::new(), Vec::new());
-    for name in &names {
-        match services.configuration.configuration_exists(name).await {
-            Ok(true) => {}
-            Ok(false) => unknown.push(format!("CFS has no configuration {name:?}.")),
-            Err(error) if error.is_transient() => unanswered.push(format!("Configuration {name:?}: {error}.")),
-            Err(error) => unknown.push(format!("Configuration {name:?}: {error}.")),
+    for (name, seen) in seen {
+        match seen {
+            ConfigurationSeen::Known => {}
+            ConfigurationSeen::Unknown => unknown.push(format!("CFS has no configuration {name:?}.")),
+            ConfigurationSeen::Unanswered(why) => unanswered.push(format!("Configuration {name:?}: {why}.")),
+            ConfigurationSeen::Refused(why) => unknown.push(format!("Configuration {name:?}: {why}.")),
         }
     }
     if !unknown.is_empty() {

@@ -22,6 +22,7 @@ pub mod cfs;
 mod clients;
 pub mod config;
 pub mod error;
+pub mod flags;
 pub mod hsm;
 pub mod http;
 pub mod ims;

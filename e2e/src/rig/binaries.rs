@@ -12,6 +12,9 @@ const OPERATOR: &str = "BOS_OPERATOR_BIN";
 /// Set to the path of a simulated site to run that one and build nothing.
 const SITE: &str = "BOS_SITE_BIN";
 
+/// Set to the path of a webhook to run that one and build nothing.
+const WEBHOOK: &str = "BOS_WEBHOOK_BIN";
+
 /// How the operator is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Profile {
@@ -38,6 +41,12 @@ pub async fn operator_binary(profile: Profile) -> anyhow::Result<PathBuf> {
 pub async fn site_binary() -> anyhow::Result<PathBuf> {
     static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
     BUILT.get_or_try_init(|| find(SITE, "bos-site", &[])).await.cloned()
+}
+
+/// The webhook: `BOS_WEBHOOK_BIN`, otherwise found as the operator is.
+pub async fn webhook_binary() -> anyhow::Result<PathBuf> {
+    static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
+    BUILT.get_or_try_init(|| find(WEBHOOK, "bos-webhook", &[])).await.cloned()
 }
 
 async fn find(variable: &str, name: &'static str, flags: &'static [&'static str]) -> anyhow::Result<PathBuf> {

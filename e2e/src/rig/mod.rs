@@ -26,6 +26,7 @@ mod site_side;
 pub mod template;
 mod truth;
 mod wait;
+mod webhook;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,12 +36,13 @@ use anyhow::Context as _;
 use bos_crds::{Session, SessionPhase};
 use serde_json::json;
 
-pub use binaries::{Profile, operator_binary, site_binary};
+pub use binaries::{Profile, operator_binary, site_binary, webhook_binary};
 pub use config::{PowerBy, RigConfig, SitePlace};
 pub use operator::{Exit, Killer, Operator};
 pub use site_side::{CallCounts, SiteClient, SiteSummary};
 pub use truth::{Truth, Wanted};
 pub use wait::watch_until;
+pub use webhook::{Webhook, WebhookConfig};
 
 use crate::control_plane::{ControlPlane, free_port};
 use crate::proxy::Proxy;

@@ -107,6 +107,12 @@ impl Change<'_> {
     }
 }
 
+/// The names that a stored shard remembers, each with the uid of the Session that ran; lines that cannot be read are left out.
+pub(super) fn names(content: &[u8]) -> Vec<(SessionKey, String)> {
+    let text = String::from_utf8_lossy(content);
+    text.lines().filter_map(parse).map(|entry| (entry.key, entry.uid)).collect()
+}
+
 fn parse(line: &str) -> Option<Entry> {
     let mut words = line.split(' ');
     let (created_at, uid, key) = (words.next()?, words.next()?, words.next()?);
