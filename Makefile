@@ -62,6 +62,7 @@ bench-admission: control-plane build ## Measure admission of one Session: NODES=
 
 test: control-plane mutants-check ## Build everything, run all tests, and check that docs/conformance.md names them
 	@echo "== building the programs and tests in $(CARGO_TARGET_DIR) (some minutes the first time)"
+	@cargo build --workspace --bins
 	@cargo test --workspace --no-run
 	@test -x $(BIN)/bos-operator -a -x $(BIN)/bos-site -a -x $(BIN)/bos-webhook
 	@hack/conformance.sh self-test
