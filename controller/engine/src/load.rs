@@ -11,7 +11,7 @@ use bos_core::plan::Plan;
 use bos_core::resume::{Stored, StoredJournal};
 use bos_core::tenants::Tenant;
 use bos_core::time::Timestamp;
-use bos_crds::{BootComponent, BootOptions, Outcome, Session, SessionPhase, SessionStatus, SessionTemplate};
+use bos_crds::{BootComponent, BootOptions, Outcome, Session, SessionPhase, SessionStatus, SessionTemplate, reasons};
 use kube::ResourceExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -161,8 +161,12 @@ async fn sessions(
 
 /// Names of Sessions that are over and still there: somebody may have deleted the ledger (rule 5).
 async fn remember_what_is_over(task: &mut Task, objects: &[Session]) -> Result<(), EngineError> {
-    let acted = |status: &SessionStatus| status.phase == Some(SessionPhase::Complete) && status.outcome != Some(Outcome::NotStarted);
-    for object in objects.iter().filter(|object| object.status.as_ref().is_some_and(acted)) {
+    // Of one that was refused for its name another ran.
+    let refused = |status: &SessionStatus| status.conditions.iter().any(|condition| condition.reason == reasons::ALREADY_RAN);
+    let ran = |status: &SessionStatus| {
+        status.phase == Some(SessionPhase::Complete) && (status.outcome != Some(Outcome::NotStarted) || refused(status))
+    };
+    for object in objects.iter().filter(|object| object.status.as_ref().is_some_and(ran)) {
         let (Some(namespace), Some(uid), Some(created)) = (object.namespace(), object.uid(), object.creation_timestamp()) else { continue };
         let key = SessionKey::new(namespace, object.name_any());
         if task.records.ran(&key).is_some() {
