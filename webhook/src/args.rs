@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use bos_services::ServicesConfig;
-use bos_services::flags::{ServiceFlags, without_empty_variables};
-use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, ValueEnum};
-use serde::{Deserialize, Serialize};
+use bos_services::flags::{LogFormat, ServiceFlags};
+use clap::{Args as ClapArgs, Parser};
+use serde::Deserialize;
 
 const AFTER_HELP: &str = "\
 PRECEDENCE
@@ -45,16 +45,6 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(crate) services: ServiceFlags,
-}
-
-/// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
 }
 
 /// Settings of the webhook itself, as far as flags or the file give them.
@@ -135,16 +125,10 @@ impl WebhookSettings {
     }
 }
 
-impl Args {
-    /// Reads the command line and the environment of this process; ends it for `--help`, `--version` and mistakes.
-    pub(crate) fn from_process() -> Self {
-        let matches = without_empty_variables(Self::command()).get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bos_services::ServicesConfig;
+use bos_services::flags::LogFormat;
 use serde::Serialize;
 
-use crate::args::{Args, LogFormat, WebhookSettings};
+use crate::args::{Args, WebhookSettings};
 use crate::certificates;
 
 /// Of a certificate.

@@ -18,11 +18,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bos_services::NoObserver;
+use bos_services::flags::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use args::{Args, LogFormat};
 use certificates::{Keeper, Served};
 use config::Config;
 use judge::Judge;
@@ -35,7 +35,7 @@ const EXIT_SETTINGS: u8 = 2;
 fn main() -> ExitCode {
     // Without a provider the first TLS connection would panic.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let config = match Config::load(Args::from_process(), |name| std::env::var(name).ok()).and_then(|config| {
+    let config = match Config::load(flags::from_process(), |name| std::env::var(name).ok()).and_then(|config| {
         start_logging(&config)?;
         Ok(config)
     }) {

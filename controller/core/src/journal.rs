@@ -237,17 +237,38 @@ fn run_records(run: &Run) -> Vec<RunRecord> {
     records.into_iter().map(|((run, applied, since), nodes)| RunRecord(run, applied, since, ranges::encode(&nodes))).collect()
 }
 
-impl Run {
-    /// Whether the journal still has room for one more run that names a node by itself.
-    pub(crate) fn has_room_for_run(&self) -> bool {
-        /// What stands around the text of a run.
-        const FRAME: usize = 32;
-        /// The rest of the journal fits beside that.
-        const RUNS_MAX: usize = 800_000;
-        let mut runs: Vec<&Arc<str>> = self.slots.iter().filter_map(|slot| slot.run.as_ref()).collect();
-        // Nodes that are applied together share an entry.
-        runs.dedup();
-        runs.iter().map(|run| run.len() + FRAME).sum::<usize>() < RUNS_MAX
+/// How much of a session's journal the runs take that name nodes by themselves.
+pub(crate) struct RunRoom {
+    bytes: usize,
+    last: Option<Arc<str>>,
+}
+
+impl RunRoom {
+    /// What stands around the text of a run.
+    const FRAME: usize = 32;
+    /// The rest of the journal fits beside that.
+    const MAX: usize = 800_000;
+
+    /// As the journal would be written now.
+    pub(crate) fn of(run: &Run) -> Self {
+        let mut room = Self { bytes: 0, last: None };
+        for token in run.slots.iter().filter_map(|slot| slot.run.as_ref()) {
+            room.add(token);
+        }
+        room
+    }
+
+    /// Whether one more run has room.
+    pub(crate) const fn is_left(&self) -> bool {
+        self.bytes < Self::MAX
+    }
+
+    /// Nodes that are applied together share an entry.
+    pub(crate) fn add(&mut self, token: &Arc<str>) {
+        if self.last.as_ref() != Some(token) {
+            self.bytes += token.len() + Self::FRAME;
+            self.last = Some(token.clone());
+        }
     }
 }
 

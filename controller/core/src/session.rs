@@ -9,7 +9,7 @@ use crate::plan::Plan;
 use crate::time::Timestamp;
 
 /// What a run without a Session is called where people look for the name of one.
-pub(crate) const BY_HAND: &str = "a change made by hand";
+pub(crate) const TITLE_BY_HAND: &str = "a change made by hand";
 
 /// One Session.
 #[derive(Debug, Clone)]
@@ -257,7 +257,7 @@ impl Session {
     /// `namespace/name`.
     #[must_use]
     pub fn title(&self) -> String {
-        if self.by_hand { BY_HAND.to_owned() } else { format!("{}/{}", self.namespace, self.name) }
+        if self.by_hand { TITLE_BY_HAND.to_owned() } else { format!("{}/{}", self.namespace, self.name) }
     }
 
     /// The session as owner of the node in this place of its plan.

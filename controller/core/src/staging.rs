@@ -11,6 +11,7 @@ use std::time::Duration;
 use bos_crds::reasons;
 
 use crate::by_hand::{Goal, Group, Parked, bare};
+use crate::journal::RunRoom;
 use crate::model::{EndKind, NodeId, Owner, SessionUid, World};
 use crate::plan::PlannedOperation;
 use crate::session::{Run, Session, Stage};
@@ -115,13 +116,14 @@ impl World {
         let mut groups: BTreeMap<(u8, Goal), (PlannedOperation, Requests)> = BTreeMap::new();
         // Newer than all that is known, whatever the clocks say.
         let since = (self.newest().whole_seconds() + Duration::from_secs(1)).max(now.whole_seconds());
+        let mut rooms = HashMap::new();
         for (id, token) in nodes {
             let Some(node) = self.node(*id) else { continue };
             // What is about to be emptied is not there any more.
             let left = |parked: &Parked| node.unstaged.as_ref() != Some(&parked.session);
             let (staged, parked) = (node.staged.clone(), node.asked.wish.parked.clone().filter(left));
             match (staged, parked) {
-                (Some((uid, index)), _) => match self.apply_waiting(*id, (&uid, index), token, since, now) {
+                (Some((uid, index)), _) => match self.apply_waiting(*id, (&uid, index), token, &mut rooms, since, now) {
                     Ok(()) => applied.begun.push((*id, uid)),
                     Err(why) => applied.failed.push((*id, why)),
                 },
@@ -168,6 +170,7 @@ impl World {
         id: NodeId,
         (uid, index): (&SessionUid, u32),
         token: &Arc<str>,
+        rooms: &mut HashMap<SessionUid, RunRoom>,
         since: Timestamp,
         now: Timestamp,
     ) -> Result<(), String> {
@@ -176,10 +179,11 @@ impl World {
             let why = if session.stopping() { "cancelled" } else { "suspended" };
             return Err(format!("Session {} is {why}.", session.title()));
         }
-        let Some((set, xname)) = session.running().and_then(|run| run.plan.member(index)) else {
+        let Some((run, (set, xname))) = session.running().and_then(|run| Some((run, run.plan.member(index)?))) else {
             return Err(format!("Session {} is over.", session.title()));
         };
-        if !session.running().is_some_and(Run::has_room_for_run) {
+        let room = rooms.entry(uid.clone()).or_insert_with(|| RunRoom::of(run));
+        if !room.is_left() {
             return Err(format!(
                 "too many nodes of Session {} were applied one by one; apply what is left with one token or call.",
                 session.title()
@@ -188,6 +192,7 @@ impl World {
         if let Some(foreign) = self.not_of_namespace(&session.namespace, xname) {
             return Err(foreign);
         }
+        room.add(token);
         let slot = self.sessions.get_mut(uid).and_then(Session::running_mut).and_then(|run| run.slots.get_mut(index as usize));
         if let Some(slot) = slot {
             slot.run = Some(token.clone());

@@ -6,9 +6,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use bos_services::flags::{ServiceFlags, without_empty_variables};
-use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, ValueEnum};
-use serde::{Deserialize, Serialize};
+use bos_services::flags::{LogFormat, ServiceFlags};
+use clap::{Args as ClapArgs, Parser};
 
 const AFTER_HELP: &str = "\
 PRECEDENCE
@@ -52,16 +51,6 @@ pub(crate) struct Args {
     pub(crate) services: ServiceFlags,
 }
 
-/// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
-
 /// Settings of the operator itself, as far as flags and the environment give them.
 #[derive(Debug, Clone, Default, ClapArgs)]
 pub(crate) struct OperatorSettings {
@@ -102,18 +91,11 @@ pub(crate) struct OperatorSettings {
     pub(crate) lease_period_seconds: Option<f64>,
 }
 
-impl Args {
-    /// Reads the command line and the environment of this process; ends it for `--help`, `--version` and mistakes.
-    pub(crate) fn from_process() -> Self {
-        let matches = without_empty_variables(Self::command()).get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bos_services::config::ServiceConfig;
     use bos_services::{PowerService, PowerStateSource, ServicesConfig};
+    use clap::CommandFactory;
 
     use super::*;
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use bos_engine::lease::LeaseConfig;
 use bos_services::ServicesConfig;
+use bos_services::flags::LogFormat;
 use serde::{Deserialize, Serialize};
 
-use crate::args::{Args, LogFormat};
+use crate::args::Args;
 
 /// The port of the health listener.
 const HEALTH_PORT: u16 = 8081;

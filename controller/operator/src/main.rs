@@ -19,6 +19,7 @@ use anyhow::Context;
 use bos_crds::LoggingLevel;
 use bos_engine::engine::{self, Asked, EngineError, Settings};
 use bos_engine::telemetry::Telemetry;
+use bos_services::flags::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,6 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
-use args::{Args, LogFormat};
 use config::Config;
 use metrics::Metrics;
 
@@ -44,7 +44,7 @@ const LONGEST_END: Duration = Duration::from_secs(25);
 fn main() -> ExitCode {
     // Without a provider the first TLS connection would panic.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let config = match Config::load(Args::from_process(), |name| std::env::var(name).ok()) {
+    let config = match Config::load(flags::from_process(), |name| std::env::var(name).ok()) {
         Ok(config) => config,
         Err(error) => return wrong_settings(&error),
     };

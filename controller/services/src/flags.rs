@@ -1,12 +1,13 @@
-//! The flags of the services, for every program that calls them.
+//! The command line of every program that calls the services: their flags, and how it is read.
 //!
 //! Every setting is `None` unless it was given, so that a flag can win over the environment, that over the configuration file, and
 //! that over the default.
 
 use std::path::PathBuf;
 
-use clap::Args as ClapArgs;
 use clap::builder::Resettable;
+use clap::{Args as ClapArgs, Parser, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, PowerService, PowerStateSource, Secret, ServiceConfig, ServicesConfig};
 
@@ -175,9 +176,25 @@ impl ServiceFlags {
     }
 }
 
-/// A Deployment often sets a variable from something that is empty; that is not a value.
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Reads the command line and the environment of this process; ends it for `--help`, `--version` and mistakes.
 #[must_use]
-pub fn without_empty_variables(command: clap::Command) -> clap::Command {
+pub fn from_process<Args: Parser>() -> Args {
+    let matches = without_empty_variables(Args::command()).get_matches();
+    Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// A Deployment often sets a variable from something that is empty; that is not a value.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
     command.mut_args(|arg| {
         let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
         if empty { arg.env(Resettable::Reset) } else { arg }

@@ -123,7 +123,7 @@ impl View<'_> {
             let follows = if on < limit { format!("; power-on {} of {limit} follows", on + 1) } else { String::new() };
             return format!("{}{follows}", self.drive.cause);
         }
-        let by = if self.session.by_hand { crate::session::BY_HAND } else { "the Session" };
+        let by = if self.session.by_hand { crate::session::TITLE_BY_HAND } else { "the Session" };
         match run.plan.operation {
             PlannedOperation::Shutdown => format!("{by} shuts it down"),
             PlannedOperation::Reboot => format!("{by} reboots it"),
