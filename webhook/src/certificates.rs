@@ -42,6 +42,13 @@ impl Served {
         Ok(new)
     }
 
+    /// When the one that is served expires, in seconds since 1970. None where there is none, or it cannot be read.
+    pub(crate) fn expires(&self) -> Option<i64> {
+        let served = self.0.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(served.cert.first()?).ok()?;
+        Some(certificate.validity().not_after.timestamp())
+    }
+
     /// Whether there is one.
     pub(crate) fn is_set(&self) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).is_some()

@@ -7,6 +7,7 @@ mod health;
 mod judge;
 mod known;
 mod looks;
+mod metrics;
 mod review;
 mod routes;
 mod server;
@@ -17,7 +18,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use bos_services::NoObserver;
 use bos_services::flags::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ use config::Config;
 use judge::Judge;
 use known::Shared;
 use looks::Looks;
+use metrics::Metrics;
 
 /// Wrong settings: starting again does not help.
 const EXIT_SETTINGS: u8 = 2;
@@ -82,17 +83,19 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tracing::info!(reviews = %reviews.local_addr()?, health = %probes.local_addr()?, "listening");
     let kube_config = kube::Config::infer().await.context("no way to the cluster: neither a service account nor a kubeconfig")?;
     let clients = bos_engine::clients::Clients::new(&kube_config).context("cannot make clients of the API server")?;
-    let services = bos_services::Clients::new(&config.services, Arc::new(NoObserver))?;
-
     let (known, served) = (Shared::new(&config.namespace), Arc::new(Served::default()));
+    let metrics = Arc::new(Metrics::new(Arc::clone(&served)));
+    let services = bos_services::Clients::new(&config.services, Arc::new(metrics.calls.clone()))?;
+
     let watches = watch::start(&clients, &config.namespace, &known, &cancel);
     match config.files.clone() {
         Some((certificate, key)) => certificates::follow_files(certificate, key, Arc::clone(&served), cancel.clone()).await?,
         None => drop(tokio::spawn(Keeper::new(clients.writer.clone(), Arc::clone(&served), config.certificates()).run(cancel.clone()))),
     }
-    let health = health::serve(probes, health::Health { known: known.clone(), served: Arc::clone(&served), watches });
+    let health = health::Health { known: known.clone(), served: Arc::clone(&served), watches, metrics: Arc::clone(&metrics) };
+    let health = health::serve(probes, health);
     let judge = Judge::new(known, Looks::new(services), clients.review.clone(), config.namespace.clone());
-    let reviews = server::serve(reviews, routes::router(Arc::new(judge)), served, cancel);
+    let reviews = server::serve(reviews, routes::router(Arc::new(judge), metrics), served, cancel);
     tokio::select! {
         ended = reviews => ended.context("the server of reviews ended"),
         ended = health => Err(ended.err().map_or_else(|| anyhow::anyhow!("the health listener ended"), anyhow::Error::new)),

@@ -4,7 +4,7 @@
 //! requests at a time.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -17,6 +17,7 @@ use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::judge::{Judge, requested_by};
+use crate::metrics::{Metrics, ReviewOutcome};
 use crate::review::{Answer, Malformed, Request};
 
 /// A review holds an object twice, and etcd takes none larger than 1.5 MiB.
@@ -32,13 +33,14 @@ const AT_A_TIME: usize = 32;
 #[derive(Clone)]
 struct Endpoint {
     judge: Arc<Judge>,
+    metrics: Arc<Metrics>,
     large: Arc<Semaphore>,
     turns: Arc<Semaphore>,
 }
 
 /// The routes for the API server.
-pub(crate) fn router(judge: Arc<Judge>) -> Router {
-    let endpoint = Endpoint { judge, large: Arc::new(Semaphore::new(1)), turns: Arc::new(Semaphore::new(AT_A_TIME)) };
+pub(crate) fn router(judge: Arc<Judge>, metrics: Arc<Metrics>) -> Router {
+    let endpoint = Endpoint { judge, metrics, large: Arc::new(Semaphore::new(1)), turns: Arc::new(Semaphore::new(AT_A_TIME)) };
     Router::new()
         .route("/validate", post(validate).fallback(wrong_method))
         .route("/mutate", post(mutate).fallback(wrong_method))
@@ -82,7 +84,17 @@ impl IntoResponse for Refusal {
 }
 
 async fn validate(State(endpoint): State<Endpoint>, request: HttpRequest) -> Result<Response, Refusal> {
+    let answer = judged(&endpoint, request).await;
+    if let Err(refusal) = &answer {
+        let outcome = if matches!(refusal, Refusal::Starting(_)) { ReviewOutcome::Starting } else { ReviewOutcome::Refused };
+        endpoint.metrics.review("", outcome);
+    }
+    answer
+}
+
+async fn judged(endpoint: &Endpoint, request: HttpRequest) -> Result<Response, Refusal> {
     let body = endpoint.body(request).await?;
+    let arrived = Instant::now();
     let Ok(_turn) = endpoint.turns.acquire().await else { return Err(Refusal::Starting("its end")) };
     if let Some(what) = endpoint.judge.waits_for() {
         return Err(Refusal::Starting(what));
@@ -90,6 +102,13 @@ async fn validate(State(endpoint): State<Endpoint>, request: HttpRequest) -> Res
     let review = Request::parse(&body.bytes)?;
     let verdict = endpoint.judge.judge(&review).await?;
     let answer = Answer::of(&review.uid, &verdict);
+    let outcome = match (answer.allowed(), verdict.warnings().is_empty()) {
+        (false, _) => ReviewOutcome::Denied,
+        (true, false) => ReviewOutcome::Warned,
+        (true, true) => ReviewOutcome::Allowed,
+    };
+    endpoint.metrics.review(review.kind().unwrap_or_default(), outcome);
+    endpoint.metrics.judged(arrived.elapsed());
     tracing::info!(
         operation = ?review.operation,
         kind = review.kind().unwrap_or_default(),

@@ -170,6 +170,10 @@ pub struct Flight {
     pub down_seen: bool,
 }
 
+/// A token that an older session has stored for a node, and what it stands for: that session may be gone when it is reported.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Inherited(pub Token, pub Option<Digest>);
+
 /// A node being driven to the desired state of its session: BOS's enabled component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drive {
@@ -214,7 +218,7 @@ pub struct Drive {
     /// Attempts given back because nothing showed that they were carried out.
     pub refunds: u8,
     /// Tokens of the session it was taken from while that was booting it: a report of one of them is no boot by somebody else.
-    pub inherited: Vec<Token>,
+    pub inherited: Vec<Inherited>,
     /// That boot, where this session wants something else. The next one may want it again.
     pub in_flight: Option<Flight>,
     /// Why it was last switched off after it had been powered on, for people: it did not come up. Empty where it was not.

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, BatchState, Work};
-use crate::model::{Attempts, Digest, EndKind, Flight, HoldReason, Issued, Node, NodeId, Phase, PowerAction, Prepared, Token, World};
+use crate::model::{
+    Attempts, Digest, EndKind, Flight, HoldReason, Inherited, Issued, Node, NodeId, Phase, PowerAction, Prepared, Token, World,
+};
 use crate::ranges;
 use crate::session::{Run, Session, SessionEnd, SessionOutcome, Slot, Stage};
 use crate::time::Timestamp;
@@ -101,7 +103,7 @@ pub(crate) struct DriveRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_on_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) inherited: Vec<Token>,
+    pub(crate) inherited: Vec<Inherited>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) in_flight: Option<FlightRecord>,
     #[serde(default, skip_serializing_if = "str::is_empty")]

@@ -11,7 +11,9 @@ use crate::artifacts::ArtifactSet;
 use crate::batch::{Batch, BatchId};
 pub use crate::by_hand::Asked;
 use crate::by_hand::BY_HAND;
-pub use crate::drive::{Attempts, Drive, End, EndKind, Flight, Hold, HoldReason, Issued, LastRun, Phase, PowerAction, Prepared, Script};
+pub use crate::drive::{
+    Attempts, Drive, End, EndKind, Flight, Hold, HoldReason, Inherited, Issued, LastRun, Phase, PowerAction, Prepared, Script,
+};
 use crate::health::{PowerService, Services};
 use crate::options::Options;
 use crate::resolve::Facts;

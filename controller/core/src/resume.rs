@@ -7,8 +7,9 @@ use std::time::Duration;
 use bos_crds::{Operation, SessionSpec, reasons};
 
 use crate::batch::{Batch, BatchId, BatchState, Member, Work};
+
 use crate::journal::{BatchRecord, Clock, DriveRecord, IssuedRecord, Journal, JournalError, State, session_end};
-use crate::model::{Drive, End, EndKind, Hold, Issued, LastRun, NodeId, Reported, SessionUid, World};
+use crate::model::{Drive, End, EndKind, Flight, Hold, Issued, LastRun, NodeId, PowerAction, Reported, SessionUid, World};
 use crate::plan::Plan;
 use crate::ranges;
 use crate::session::{Ended, Session, SessionSeen, Stage};
@@ -153,7 +154,9 @@ impl World {
         let bound = u32::try_from(run.slots.len()).unwrap_or(u32::MAX);
         let started = clock.past(journal.started_ms);
         run.started = journal.started_at_ms.map_or(started, |at| started.min(Timestamp::from_millis(at)));
-        run.tokens = journal.tokens;
+        let inherited = std::mem::replace(&mut run.tokens, journal.tokens);
+        let inherited = inherited.into_iter().filter(|token| !run.tokens.contains(token)).collect::<Vec<_>>();
+        run.tokens.extend(inherited);
         run.timeout_cycles = journal.timeout_cycles.iter().map(|(age, nodes)| (clock.past(*age), *nodes)).collect();
         run.mass_timeout = journal.mass_timeout_ms.map(|age| clock.past(age));
         for group in journal.groups {
@@ -192,6 +195,7 @@ impl World {
             self.drop_outdated_report(id, state.action);
         }
         self.resume_report(uid, id, state, clock);
+        self.resume_flight(uid, index, id, state, clock);
         let Some(slot) = self.sessions.get_mut(uid).and_then(Session::running_mut).and_then(|run| run.slots.get_mut(index as usize)) else {
             return;
         };
@@ -246,6 +250,36 @@ impl World {
         let Some(issued) = action.filter(|issued| !issued.failed && (!issued.accepted || untold.is_some())) else { return };
         if let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()).filter(|drive| drive.session != *uid) {
             drive.held_since = drive.held_since.max(issued.power_by + untold.unwrap_or_default());
+        }
+    }
+
+    /// A newer session took the node while this one was booting it. The newer one's own journal, which is resumed later, says so
+    /// too, unless we died before both were written.
+    fn resume_flight(&mut self, uid: &SessionUid, index: u32, id: NodeId, state: &State, clock: Clock) {
+        let lost = state.end.as_ref().is_none_or(|end| end.kind == EndKind::Superseded);
+        let record = state.drive.as_ref();
+        if !lost || state.token.is_some() || record.is_some_and(|record| record.booted_ms.is_some()) {
+            return;
+        }
+        let Some(drive) = self.node(id).and_then(|node| node.drive.as_ref()).filter(|drive| drive.session != *uid) else { return };
+        let (newer, newer_set) = (drive.session.clone(), drive.boot_set);
+        let Some(run) = self.sessions.get(uid).and_then(Session::run) else { return };
+        let Some((boot_set, _)) = run.plan.member(index) else { return };
+        let tokens = run.bequeathed(boot_set, record.map_or(&[], |record| &record.inherited));
+        let flight = match state.action.filter(|action| action.action == PowerAction::On) {
+            Some(action) => Some(Flight {
+                artifacts: run.plan.boot_set(boot_set).and_then(|set| set.artifacts.clone()),
+                issued: clock.issued(action),
+                last_on: record.and_then(|record| record.last_on_ms).or(action.wall_ms).map(|at| Timestamp::from_millis(at).min(clock.0)),
+                down_seen: record.is_some_and(|record| record.down_seen),
+            }),
+            None => record.and_then(|record| record.in_flight.as_ref()).map(|flight| clock.flight(flight)),
+        };
+        // What was to have come up by now, or has, may have been through another Session's hands since.
+        let lasts =
+            |flight: &Flight| clock.0 < flight.issued.boot_by && self.node(id).is_some_and(|node| !node.spoke_since(flight.issued.decided));
+        if let Some(flight) = flight.filter(lasts) {
+            self.take_over(id, &newer, newer_set, (flight, tokens));
         }
     }
 

@@ -1,11 +1,10 @@
 //! From a durable plan to a running session, and from a durable journal to a call that may leave.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::batch::{Batch, BatchId, BatchState, Work};
 use crate::journal::Journal;
-use crate::model::{Digest, Drive, End, EndKind, Flight, Node, NodeId, Phase, Power, PowerAction, Prepared, SessionUid, Token, World};
+use crate::model::{Digest, Drive, End, EndKind, Flight, Inherited, Node, NodeId, Phase, Power, PowerAction, Prepared, SessionUid, World};
 use crate::plan::{Plan, PlannedOperation};
 use crate::session::{Run, Slot, Stage};
 use crate::time::Timestamp;
@@ -130,7 +129,7 @@ impl World {
 
     /// The boot that is still to come up: by the session that drives the node now, or the one that it left in flight when it took the
     /// node, if it has done nothing to it since. With the tokens that prove it.
-    fn boot_under_way(&self, id: NodeId) -> Option<(Flight, Vec<Token>)> {
+    fn boot_under_way(&self, id: NodeId) -> Option<(Flight, Vec<Inherited>)> {
         let (session, drive) = self.driver(id)?;
         let unsent =
             self.node(id)?.batch.and_then(|batch| self.batches.get(&batch)).is_some_and(|batch| batch.state == BatchState::Recording);
@@ -144,20 +143,24 @@ impl World {
             return None;
         }
         let run = session.run()?;
-        let ours = run.tokens.iter().filter(|(_, set)| *set == drive.boot_set).map(|(token, _)| token);
-        let tokens = drive.inherited.iter().chain(ours).cloned().collect::<BTreeSet<_>>().into_iter().collect();
-        let artifacts = run.plan.boot_set(drive.boot_set).and_then(|set| set.artifacts.clone());
-        Some((Flight { artifacts, issued, last_on: drive.last_on, down_seen: drive.down_seen }, tokens))
+        let flight = Flight {
+            artifacts: run.plan.boot_set(drive.boot_set).and_then(|set| set.artifacts.clone()),
+            issued,
+            last_on: drive.last_on,
+            down_seen: drive.down_seen,
+        };
+        Some((flight, run.bequeathed(drive.boot_set, &drive.inherited)))
     }
 
     /// A Boot that wants what the older session was booting the node with goes on with that boot; nobody else would watch it. Any
     /// other knows at least what it was: its report is no boot by somebody else, and another image is no unknown one.
-    fn take_over(&mut self, id: NodeId, uid: &SessionUid, boot_set: u16, (flight, tokens): (Flight, Vec<Token>)) {
+    pub(crate) fn take_over(&mut self, id: NodeId, uid: &SessionUid, boot_set: u16, (flight, tokens): (Flight, Vec<Inherited>)) {
         let Some(run) = self.sessions.get_mut(uid).and_then(|session| session.running_mut()) else { return };
         let wanted = run.plan.boot_set(boot_set).and_then(|set| set.artifacts.as_ref());
         let same = wanted.is_some() && flight.artifacts.as_ref() == wanted && run.plan.operation == PlannedOperation::Boot;
         if same {
-            for token in &tokens {
+            // Those of a boot that this one has come after may stand for something else.
+            for Inherited(token, _) in tokens.iter().filter(|Inherited(_, artifacts)| *artifacts == flight.artifacts) {
                 if !run.stands_for(token, boot_set) {
                     run.tokens.push((token.clone(), boot_set));
                 }

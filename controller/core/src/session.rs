@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bos_crds::SessionSpec;
 
-use crate::model::{End, EndKind, NodeId, Owner, SessionUid, Token, World};
+use crate::model::{End, EndKind, Inherited, NodeId, Owner, SessionUid, Token, World};
 use crate::plan::Plan;
 use crate::time::Timestamp;
 
@@ -304,6 +304,15 @@ impl Run {
         self.tokens.iter().any(|(known, set)| known == token && *set == boot_set)
     }
 
+    /// The tokens by which a node of a boot set may be known to whoever takes it: its own, and those that the session had
+    /// inherited with it.
+    #[must_use]
+    pub fn bequeathed(&self, boot_set: u16, inherited: &[Inherited]) -> Vec<Inherited> {
+        let artifacts = self.plan.boot_set(boot_set).and_then(|set| set.artifacts.clone());
+        let ours = self.tokens.iter().filter(|(token, set)| *set == boot_set && !inherited.iter().any(|known| known.0 == *token));
+        inherited.iter().cloned().chain(ours.map(|(token, _)| Inherited(token.clone(), artifacts.clone()))).collect()
+    }
+
     /// The boot set a token of this session stands for.
     #[must_use]
     pub fn boot_set_of(&self, token: &Token) -> Option<u16> {
@@ -408,6 +417,14 @@ impl World {
         } else {
             self.touched_sessions.insert(uid.clone());
         }
+    }
+
+    /// Whether the records of an ended session may go: its journal is `written`, and so are those of the newer sessions that took
+    /// its nodes. Until then a boot under way that they go on with is known from here alone.
+    #[must_use]
+    pub fn may_be_forgotten(&self, uid: &SessionUid, written: impl Fn(&SessionUid) -> bool) -> bool {
+        let slots = self.sessions.get(uid).and_then(Session::run).into_iter().flat_map(|run| &run.slots);
+        written(uid) && slots.filter_map(|slot| self.driver(slot.node)).all(|(taker, _)| written(&taker.uid))
     }
 
     /// Everything of an ended session is written: its run need not be kept.

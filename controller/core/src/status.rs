@@ -13,7 +13,7 @@ use bos_crds::reasons;
 
 use crate::discovery;
 use crate::health::Service;
-use crate::model::{ConfigStatus, Drive, EndKind, Hold, HoldReason, Node, Phase, Power, PowerAction, Prepared, World};
+use crate::model::{ConfigStatus, Drive, EndKind, Hold, HoldReason, Inherited, Node, Phase, Power, PowerAction, Prepared, World};
 use crate::pass::MAX_REFUNDS;
 use crate::plan::{PlannedBootSet, PlannedOperation, RunningPolicy};
 use crate::session::{Run, Session};
@@ -207,8 +207,8 @@ impl Case<'_> {
 
     /// On, and the session has done nothing to it yet.
     fn judge_running(&self) -> Option<Decision> {
-        let (image, same) =
-            (self.known_image().or(self.drive.in_flight.as_ref().and_then(|flight| flight.artifacts.as_ref())), self.runs_wanted_image());
+        let coming = self.drive.in_flight.as_ref().filter(|flight| !self.node.spoke_since(flight.issued.decided));
+        let (image, same) = (self.known_image().or(coming.and_then(|flight| flight.artifacts.as_ref())), self.runs_wanted_image());
         Some(match (self.operation(), self.run.plan.running) {
             (PlannedOperation::Configure, _) => Decision::AlreadyBooted,
             (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Leave) if same => Decision::AlreadyBooted,
@@ -262,7 +262,7 @@ impl Case<'_> {
         }
         let slot = self.run.slots.get(self.drive.index as usize);
         let since = slot.and_then(|slot| slot.since).unwrap_or(self.run.started).min(self.drive.held_since);
-        let foreign = |token| !self.drive.inherited.contains(token);
+        let foreign = |token| !self.drive.inherited.iter().any(|Inherited(ours, _)| ours == token);
         self.node.reported.as_ref().is_some_and(|report| report.since > since && foreign(&report.token))
     }
 

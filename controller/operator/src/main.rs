@@ -137,8 +137,7 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
     let kube_config = kube::Config::infer().await.context("no way to the cluster: neither a service account nor a kubeconfig")?;
     tracing::info!(cluster = %kube_config.cluster_url, "Kubernetes");
     let clients = bos_engine::clients::Clients::new(&kube_config).context("cannot make clients of the API server")?;
-    let observer: Arc<dyn bos_services::CallObserver> = Arc::<Metrics>::clone(&metrics);
-    let services = bos_services::Clients::new(&config.services, observer)?;
+    let services = bos_services::Clients::new(&config.services, Arc::new(metrics.calls.clone()))?;
     let (queue, reports) = mpsc::channel(reports::QUEUE);
     let (requests, applications) = mpsc::channel(apply::QUEUE);
     let router = reports::router(queue, Arc::clone(&telemetry), Arc::clone(&metrics));

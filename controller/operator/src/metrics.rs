@@ -6,18 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bos_engine::telemetry::Telemetry;
-use bos_services::{CallObserver, CallOutcome, Service};
+use bos_services::CallFigures;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-
-/// Seconds; calls take milliseconds to the longest time-out.
-const LATENCIES: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
 /// How a report of a node was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,28 +44,12 @@ struct Outcome {
     outcome: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Call {
-    service: &'static str,
-    call: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Latency {
-    service: &'static str,
-}
-
-fn latency_histogram() -> Histogram {
-    Histogram::new(LATENCIES)
-}
-
 /// All figures of this process.
 pub(crate) struct Metrics {
     registry: Registry,
     reports: Family<Outcome, Counter>,
-    calls: Family<Call, Counter>,
-    latencies: Family<Latency, Histogram>,
+    /// Of the calls to outside services.
+    pub(crate) calls: CallFigures,
 }
 
 impl Metrics {
@@ -78,12 +58,9 @@ impl Metrics {
         let mut registry = Registry::with_prefix("bos");
         let reports = Family::default();
         registry.register("reports", "Reports of nodes by answer", reports.clone());
-        let calls = Family::default();
-        registry.register("service_calls", "HTTP requests to outside services by call and outcome", calls.clone());
-        let latencies = Family::new_with_constructor(latency_histogram as fn() -> Histogram);
-        registry.register("service_call_duration_seconds", "Time from sending a request to the whole answer", latencies.clone());
+        let calls = CallFigures::register(&mut registry);
         registry.register_collector(Box::new(Engine(telemetry)));
-        Self { registry, reports, calls, latencies }
+        Self { registry, reports, calls }
     }
 
     /// Counts a report.
@@ -99,14 +76,6 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
-    }
-}
-
-impl CallObserver for Metrics {
-    fn observed(&self, service: Service, call: &'static str, outcome: CallOutcome, elapsed: Duration) {
-        let service = service.label();
-        self.calls.get_or_create(&Call { service, call, outcome: outcome.label() }).inc();
-        self.latencies.get_or_create(&Latency { service }).observe(elapsed.as_secs_f64());
     }
 }
 
@@ -178,6 +147,8 @@ fn ended(encoder: &mut DescriptorEncoder<'_>, counts: impl IntoIterator<Item = (
 
 #[cfg(test)]
 mod tests {
+    use bos_services::{CallObserver, CallOutcome, Service};
+
     use super::*;
 
     #[test]
@@ -196,7 +167,7 @@ mod tests {
         telemetry.session_ended("Succeeded");
         telemetry.emergency_stop.store(true, Ordering::Relaxed);
         metrics.report(ReportOutcome::TryLater);
-        metrics.observed(Service::Pcs, "start transition", CallOutcome::Ok, Duration::from_millis(30));
+        metrics.calls.observed(Service::Pcs, "start transition", CallOutcome::Ok, Duration::from_millis(30));
         let text = metrics.text().unwrap();
         for line in [
             "bos_passes_total 1",

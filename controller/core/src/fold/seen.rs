@@ -8,8 +8,8 @@ use crate::batch::{Batch, BatchState, Work};
 use crate::fold::{Fault, ReportNeeds};
 use crate::health::Service;
 use crate::model::{
-    ConfigRecord, ConfigSeen, Digest, Drive, HoldReason, NodeId, Phase, Power, PowerAction, PowerSeen, Reported, Script, StateSeen, Token,
-    World,
+    ConfigRecord, ConfigSeen, Digest, Drive, HoldReason, Inherited, Node, NodeId, Phase, Power, PowerAction, PowerSeen, Reported, Script,
+    StateSeen, Token, World,
 };
 use crate::plan::Evidence;
 use crate::session::Session;
@@ -195,7 +195,7 @@ impl World {
         let artifacts = match &driven {
             Some((_, true, artifacts)) => artifacts.clone(),
             _ if same => node.reported.as_ref().and_then(|report| report.artifacts.clone()),
-            _ => self.artifacts_of(token),
+            _ => self.artifacts_of(token).or_else(|| inherited(node, token)),
         };
         let withdrawable = node.batch.and_then(|batch| self.batches.get(&batch)).is_some_and(not_sent_power_off);
         let boots = matches!(&driven, Some((drive, true, _)) if proves_boot(drive, withdrawable));
@@ -231,6 +231,12 @@ impl World {
             run.plan.boot_set(set)?.artifacts.clone()
         })
     }
+}
+
+/// The artifact set of a token that came with the node.
+fn inherited(node: &Node, token: &Token) -> Option<Digest> {
+    let drive = node.drive.as_ref()?;
+    drive.inherited.iter().find(|Inherited(known, _)| known == token).and_then(|Inherited(_, artifacts)| artifacts.clone())
 }
 
 /// Whether a report of a right token proves the boot this session wants: only after its own power-on, and not once a power-off

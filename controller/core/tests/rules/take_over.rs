@@ -1,12 +1,15 @@
 //! A newer session takes a node that an older one is booting (rule 11).
 
 use bos_core::health::Services;
-use bos_core::model::{ConfigStatus, EndKind, Phase, Power, PowerAction};
+use bos_core::journal::{Journal, snapshot};
+use bos_core::model::{ConfigStatus, EndKind, Phase, Power, PowerAction, SessionUid, Token};
 use bos_core::plan::{PlannedOperation, RunningPolicy};
+use bos_core::resume::StoredJournal;
 use bos_core::running::Order;
+use bos_crds::reasons;
 
 use crate::desk::{Desk, token};
-use crate::fixture::{plan, run_plan};
+use crate::fixture::{digest, plan, run_plan};
 use crate::{MINUTE, SECOND, boot};
 
 /// One node, powered on by the first session, which the second one has taken before it reported.
@@ -175,4 +178,91 @@ fn a_boot_is_gone_on_with_also_by_the_one_after_the_next() {
         let _ = desk.pass();
         assert_eq!(desk.end(0).unwrap().0, EndKind::Succeeded);
     }
+}
+
+/// Rule 8: the take-over is in two journals, and we died before the newer session's was written, or both.
+#[test]
+fn a_boot_under_way_is_not_forgotten_between_the_journals_of_two_sessions() {
+    for older_is_written in [false, true] {
+        let mut desk = boot(1);
+        desk.powered_on();
+        desk.wait(MINUTE);
+        let before = snapshot(&desk.world, &desk.world.sessions[&desk.uid], desk.now).unwrap().encode().unwrap();
+        desk.plan = plan(PlannedOperation::Boot, 1, "new", "");
+        desk.plan.running = RunningPolicy::Restart;
+        let first = std::mem::replace(&mut desk.uid, run_plan(&mut desk.world, "second", desk.plan.clone(), desk.now));
+        let _ = desk.pass();
+        desk.crash_with(SECOND, true, |stored| {
+            for record in stored {
+                match record.uid == first {
+                    true if older_is_written => {}
+                    true => record.journal = StoredJournal::Written(Box::new(Journal::decode(&before).unwrap())),
+                    false => record.journal = StoredJournal::Empty,
+                }
+            }
+        });
+        desk.power(0, Power::On);
+        assert_eq!(desk.leaves(), Vec::new(), "its deadline is not over");
+        desk.report(0, &token());
+        let _ = desk.pass();
+        assert_eq!(desk.end(0).unwrap().0, EndKind::Succeeded);
+    }
+}
+
+/// The second session takes the node that boots "new" by the first, finds it off, and powers it on with "other".
+fn booted_by_the_second() -> (Desk, Token) {
+    let mut desk = taken(PlannedOperation::Boot, "other", "", RunningPolicy::RestartIfDifferent);
+    let theirs = Token("second".into());
+    desk.wait(desk.world.options.max_power_on_wait);
+    desk.power(0, Power::Off);
+    let call = desk.prepared_with(&theirs);
+    desk.carried_out(&call);
+    let _ = desk.pass();
+    (desk, theirs)
+}
+
+fn third(desk: &mut Desk, image: &str) {
+    desk.plan = plan(PlannedOperation::Boot, 1, image, "");
+    desk.plan.running = RunningPolicy::RestartIfDifferent;
+    desk.uid = run_plan(&mut desk.world, "third", desk.plan.clone(), desk.now);
+    let _ = desk.pass();
+    desk.wait(SECOND);
+}
+
+/// Rule 3: the power-on of the first had reached it, and its session is over and forgotten when the node says so.
+#[test]
+fn a_token_of_a_session_that_is_gone_still_tells_the_image() {
+    let (mut desk, _) = booted_by_the_second();
+    desk.world.settle(&SessionUid::from("uid-first"));
+    desk.world.sessions.retain(|uid, _| *uid == desk.uid);
+    desk.report(0, &token());
+    assert_eq!(desk.world.nodes[0].reported.as_ref().unwrap().artifacts, Some(digest("new")));
+    third(&mut desk, "new");
+    desk.power(0, Power::On);
+    assert_eq!(desk.leaves(), Vec::new(), "it runs what is wanted");
+    assert_eq!(desk.end(0).unwrap().0, EndKind::Succeeded);
+}
+
+/// Rule 3: it came up with something nobody knows, not with what was on its way to it.
+#[test]
+fn what_was_in_flight_says_nothing_of_a_node_that_has_spoken_since() {
+    let (mut desk, _) = booted_by_the_second();
+    desk.report(0, &Token("somebody's".into()));
+    third(&mut desk, "new");
+    desk.power(0, Power::On);
+    assert_eq!(desk.leaves(), Vec::new());
+    assert_eq!(desk.end(0), Some((EndKind::LeftRunning, reasons::UNKNOWN_IMAGE_RUNNING)));
+}
+
+/// Rule 6: the third goes on with the boot of the second; what the first was booting is another image.
+#[test]
+fn a_token_of_another_image_proves_no_boot_to_the_one_after_the_next() {
+    let (mut desk, theirs) = booted_by_the_second();
+    third(&mut desk, "other");
+    desk.report(0, &token());
+    let _ = desk.pass();
+    assert_eq!(desk.end(0), None, "it runs another image");
+    desk.report(0, &theirs);
+    let _ = desk.pass();
+    assert_eq!(desk.end(0).unwrap().0, EndKind::Succeeded);
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bos_core::batch::{BatchId, BatchState, Task};
+use bos_core::batch::{BatchId, BatchState, Task, Work};
 use bos_core::model::{ConfigStatus, Digest, EndKind, NodeId, Power, PowerAction, SessionUid, Token, World};
 use bos_core::options::Options;
 use bos_core::plan::{Evidence, Plan, PlannedOperation, RunningPolicy};
@@ -210,13 +210,13 @@ impl Checker {
                 assert!(used.on <= limit && used.graceful <= limit && used.forceful <= limit, "rule 14: {} {used:?}", node.xname);
             }
         }
-        let most = self.scenario.options.max_nodes_in_flight;
-        let flying = bos_core::power_on::in_flight(world);
-        // After a crash a node whose report was folded but not durable counts again until it has repeated it.
-        assert!(self.crashed || most == 0 || flying <= most, "pacing: {flying} nodes between power-on and report, {most} are allowed");
         let mut seen = BTreeSet::new();
         for batch in world.batches.values() {
             let begins = batch.state == BatchState::Recording && batch.opened == now;
+            if begins && batch.work == Work::Power(PowerAction::On) {
+                let (flying, most) = (bos_core::power_on::in_flight(world), self.scenario.options.max_nodes_in_flight);
+                assert!(most == 0 || flying <= most, "pacing: {flying} nodes between power-on and report, {most} are allowed");
+            }
             for member in &batch.nodes {
                 let out_of_bounds = world.node(member.node).is_some_and(|node| node.locked || node.replaced || node.suspended);
                 assert!(!begins || !out_of_bounds, "rule 10: {:?} is locked, replaced or held by a person, and is acted on", member.node);
@@ -348,8 +348,7 @@ impl Checker {
                 match self.boot_by_another(uid, node, site).filter(same) {
                     Some(boot) if boot.taken_over && !(boot.came_up && plan.running == RunningPolicy::Restart) => {
                         let over = self.passed(boot.since, |options| options.max_boot_wait, now);
-                        // Of a take-over that was not durable yet nothing is left after a crash.
-                        assert!(over || person || self.crashed, "rule 8: {node:?} is cycled before its boot deadline");
+                        assert!(over || person, "rule 8: {node:?} is cycled before its boot deadline");
                         self.silent_cycle(uid, &plan, node, now);
                     }
                     _ => self.first_off(uid, &plan, sent.since.unwrap_or(planned), node, site),
@@ -361,8 +360,8 @@ impl Checker {
     /// The boot that another session had begun with a node when this one took it, if its report was not answered.
     fn boot_by_another(&self, uid: &SessionUid, node: NodeId, site: &Site) -> Option<Boot> {
         let others = self.sent.iter().filter(|((other, of), _)| other != uid && *of == node);
-        let ((other, _), sent) = others.max_by_key(|(_, sent)| sent.last.map(|(_, at)| at))?;
-        let (PowerAction::On, since) = sent.last? else { return None };
+        let touched = others.filter_map(|((other, _), sent)| Some((other, sent, last_touch(sent, site, node)?)));
+        let (other, sent, (PowerAction::On, since)) = touched.max_by_key(|(.., (_, at))| *at)? else { return None };
         // Of a session that drives a node once more what it did before is not kept, but the node has been through it.
         if site.node(node).history.iter().any(|change| change.at > since && !matches!(&change.by, By::Session(by) if by == other)) {
             return None;
@@ -527,7 +526,7 @@ impl Checker {
             let Some(end) = &slot.end else { panic!("{:?} has no end", slot.node) };
             self.ends.insert((uid.clone(), slot.node), end.kind);
             assert!(end.kind == EndKind::Succeeded || !end.reason.is_empty(), "rule 15: {:?} ends without a reason", slot.node);
-            let newer = |other: &SessionUid| other != uid && !self.later(uid, other, slot.node);
+            let newer = |other: &SessionUid| other != uid && (!self.later(uid, other, slot.node) || self.orders.forgot(other, slot.node));
             let lost = self.plans.iter().any(|(other, (plan, _))| newer(other) && has(plan, slot.node));
             // Of one that was deleted while the operator was away nobody may know how new it was.
             assert!(
@@ -560,6 +559,12 @@ impl Checker {
 
 fn has(plan: &Plan, node: NodeId) -> bool {
     plan.nodes().any(|(_, name)| *name == super::fixture::xname(node.0 as usize))
+}
+
+/// The last call that was not refused without touching the node.
+fn last_touch(sent: &Sent, site: &Site, node: NodeId) -> Option<(PowerAction, Timestamp)> {
+    let refused = sent.task.as_ref().is_some_and(|id| untouched(site, id, node));
+    if refused { sent.on_before.map(|at| (PowerAction::On, at)) } else { sent.last }
 }
 
 fn untouched(site: &Site, id: &Arc<str>, node: NodeId) -> bool {

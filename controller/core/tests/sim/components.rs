@@ -307,4 +307,10 @@ impl Sim {
         let run = self.world.as_ref().and_then(|world| world.sessions.get(uid)?.run());
         run.is_none_or(|run| run.slots.iter().all(|slot| !self.views[slot.node.0 as usize].submitted))
     }
+
+    /// Whether the records of an ended session may go.
+    pub(super) fn may_be_forgotten(&self, uid: &SessionUid) -> bool {
+        let written = |uid: &SessionUid| !self.writing.contains_key(uid);
+        self.world.as_ref().is_none_or(|world| world.may_be_forgotten(uid, |uid| written(uid) && !world.journal_due.contains(uid)))
+    }
 }

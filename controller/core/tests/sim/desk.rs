@@ -94,10 +94,15 @@ impl Desk {
 
     /// BSS and CFS answer; what is left is the call for power.
     pub(crate) fn prepared(&mut self) -> Dispatch {
+        self.prepared_with(&token())
+    }
+
+    /// The same where BSS gives this token.
+    pub(crate) fn prepared_with(&mut self, token: &Token) -> Dispatch {
         loop {
             let call = self.one();
             match call.order {
-                Order::BootParameters { .. } => self.answer(call.id, Outcome::Stored { token: token() }),
+                Order::BootParameters { .. } => self.answer(call.id, Outcome::Stored { token: token.clone() }),
                 Order::Configuration { .. } => {
                     let changed = call.nodes.iter().map(|(node, _)| *node).collect();
                     self.answer(call.id, Outcome::Configured { changed });
@@ -185,6 +190,11 @@ impl Desk {
     /// The operator dies and starts again after `away`, with all that was durable: every plan that was written and every journal.
     /// `shown`: the statuses of the nodes had got that far too.
     pub(crate) fn crash(&mut self, away: Duration, shown: bool) {
+        self.crash_with(away, shown, |_| ());
+    }
+
+    /// The same with other records than the newest.
+    pub(crate) fn crash_with(&mut self, away: Duration, shown: bool, change: impl FnOnce(&mut Vec<Stored>)) {
         let (mut objects, mut stored) = (Vec::new(), Vec::new());
         for session in self.world.sessions.values() {
             if !session.by_hand {
@@ -195,6 +205,7 @@ impl Desk {
                 stored.push(Stored { uid: session.uid.clone(), plan: session.run().unwrap().plan.clone(), journal });
             }
         }
+        change(&mut stored);
         self.wait(away);
         let mut world = world(self.world.nodes.len(), self.now);
         (world.options, world.services) = (self.world.options.clone(), self.world.services.clone());

@@ -480,7 +480,7 @@ impl Sim {
     /// Everything of an ended session is written; its records go.
     fn complete(&mut self, uid: &SessionUid) {
         self.flush();
-        if self.scenario.hands && !self.is_shown(uid) {
+        if (self.scenario.hands && !self.is_shown(uid)) || !self.may_be_forgotten(uid) {
             return self.schedule(self.now + Duration::from_millis(200), Event::Settle(self.life, uid.clone()));
         }
         let Some(world) = &mut self.world else { return };

@@ -48,6 +48,10 @@ pub(crate) struct Orders {
     over: BTreeSet<(SessionUid, NodeId, Run)>,
     /// Between which instants something became as new as it is to a node: asked for, and taken up.
     spans: BTreeMap<(SessionUid, NodeId), (Timestamp, Timestamp)>,
+    /// What was taken up, and was not durable when the operator died. Who lost the node to it may have known.
+    forgotten: BTreeSet<(SessionUid, NodeId)>,
+    /// Runs without a Session.
+    planned: BTreeSet<SessionUid>,
     /// What drove each node after the last pass of this life.
     driven: Vec<Option<(SessionUid, Run)>>,
 }
@@ -77,6 +81,9 @@ impl Orders {
     /// The object of a node was made again then: nothing that it says since before is a request (rule 5).
     pub(crate) fn restored(&mut self, node: NodeId, made: Timestamp) {
         self.asked.retain(|(of, _), request| *of != node || request.at > made);
+        // What a run by hand owns stands in the status once the run is over, and that is gone.
+        let over: BTreeSet<_> = self.over.iter().filter(|(uid, of, _)| *of == node && self.planned.contains(uid)).collect();
+        self.spans.retain(|(uid, of), _| *of != node || !over.iter().any(|(by, ..)| by == uid));
     }
 
     /// The operator writes what is staged.
@@ -87,6 +94,7 @@ impl Orders {
     /// The plan of a run without a Session is about to be written: somebody asked for just that, once.
     pub(crate) fn planned(&mut self, uid: &SessionUid, plan: &Plan, world: &World, now: Timestamp) {
         let Some(by_hand) = &plan.by_hand else { panic!("{uid} is a Session's") };
+        self.planned.insert(uid.clone());
         let set = &plan.boot_sets[0];
         let goal = Goal {
             artifacts: set.artifacts.as_ref().map(|digest| digest.0.clone()),
@@ -149,10 +157,11 @@ impl Orders {
         }
         let request = self.request(id, run);
         assert!(request.applies || !plan.staged || self.spans.contains_key(&(uid.clone(), id)), "rule 5: {id:?} was not applied");
-        if request.applies {
-            assert!(plan.staged, "{run} of {id:?} applies what {uid} did not stage");
-            self.spans.insert((uid.clone(), id), (request.at, now));
-        }
+        assert!(!request.applies || plan.staged, "{run} of {id:?} applies what {uid} did not stage");
+        // To be tried again by the Session that the object names may make that as new as the order, or leave it as old as it is.
+        let before = self.spans.get(&(uid.clone(), id)).map(|(from, _)| *from);
+        let from = if request.applies { request.at } else { before.unwrap_or(world.sessions[uid].created) };
+        self.spans.insert((uid.clone(), id), (from, now));
     }
 
     /// The journal with these parts is durable, or was found at a start.
@@ -168,13 +177,22 @@ impl Orders {
         }
     }
 
+    /// Whether a session had taken up what was asked for, and did not know it any more after a crash.
+    pub(crate) fn forgot(&self, uid: &SessionUid, node: NodeId) -> bool {
+        self.forgotten.contains(&(uid.clone(), node))
+    }
+
     /// When it was asked for what a session or run does with a node, and when that was taken up, if that is not the session's own age.
     pub(crate) fn span(&self, uid: &SessionUid, node: NodeId) -> Option<(Timestamp, Timestamp)> {
         self.spans.get(&(uid.clone(), node)).copied()
     }
 
-    /// The operator died.
+    /// The operator died, and what was durable is recorded: a staged state whose application was not is only staged again.
     pub(crate) fn crashed(&mut self) {
         self.driven.clear();
+        let begun: BTreeSet<_> = self.begun.iter().map(|((node, _), uid)| (uid.clone(), *node)).collect();
+        let is_durable = |place: &(SessionUid, NodeId)| self.planned.contains(&place.0) || begun.contains(place);
+        self.forgotten.extend(self.spans.keys().filter(|place| !is_durable(place)).cloned());
+        self.spans.retain(|place, _| is_durable(place));
     }
 }

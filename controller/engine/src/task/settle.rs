@@ -66,7 +66,7 @@ impl Task {
                 return;
             }
         }
-        if !self.journals.is_settled(&uid) {
+        if !self.world.may_be_forgotten(&uid, |uid| self.journals.is_settled(uid)) {
             return;
         }
         if let Stage::Ended(ended) = &session.stage {
