@@ -189,7 +189,14 @@ impl Judge {
         let metadata = object.metadata.complete(request, now().wall());
         let component = BootComponent { metadata, spec: object.spec, status: object.status };
         let Ok(xname) = Xname::parse(component.metadata.name.as_deref().unwrap_or_default()) else { return Ok(Verdict::default()) };
-        let (inventory, artifacts) = futures::join!(self.looks.inventory(deadline), self.artifacts(deadline));
+        let wanted = component.spec.desired_state.as_ref().and_then(|wanted| wanted.configuration.clone()).filter(|name| !name.is_empty());
+        let configuration = async {
+            match wanted {
+                Some(name) => Some(self.looks.configuration(&name, deadline).await),
+                None => None,
+            }
+        };
+        let (inventory, artifacts, configuration) = futures::join!(self.looks.inventory(deadline), self.artifacts(deadline), configuration);
         let mut world = self.small_world(&component);
         let id = world.intern(&xname);
         let wish = convert::wish(&component);
@@ -219,7 +226,7 @@ impl Judge {
                 missing.push(why);
             }
         }
-        let mut verdict = admission::component(&world, id);
+        let mut verdict = admission::component(&world, id, configuration.as_ref());
         not_checked(&mut verdict, &missing);
         Ok(verdict)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bos_core::admission::TemplateSeen;
+use bos_core::admission::{ConfigurationSeen, TemplateSeen};
 use bos_core::model::{NodeId, Power};
 use bos_core::resolve::Snapshot;
 use bos_core::xname::Xname;
@@ -85,6 +85,12 @@ impl Looks {
             Err(why) => late.push(why),
         }
         (seen, late)
+    }
+
+    /// What CFS says of one configuration.
+    pub(crate) async fn configuration(&self, name: &str, deadline: Instant) -> ConfigurationSeen {
+        let asked = timeout_at(deadline, template_looks::configuration(&self.services, name)).await;
+        asked.unwrap_or_else(|_| ConfigurationSeen::Unanswered("it did not answer in time".to_owned()))
     }
 
     /// The power of these nodes, in calls of at most so many.

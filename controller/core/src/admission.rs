@@ -128,6 +128,18 @@ pub enum ConfigurationSeen {
     Refused(String),
 }
 
+impl ConfigurationSeen {
+    /// What follows for an object that names the configuration in a field. `when` it must be there.
+    fn finding(&self, field: &str, name: &str, when: &str) -> Option<Finding> {
+        Some(match self {
+            Self::Known => return None,
+            Self::Unknown => warning(field, format!("CFS has no configuration {name:?}; it must be there when {when}")),
+            Self::Unanswered(why) => warning(field, format!("CFS could not be asked about configuration {name:?}: {why}")),
+            Self::Refused(why) => error(field, format!("configuration {name:?}: {why}")),
+        })
+    }
+}
+
 /// What services say of a template.
 #[derive(Debug, Clone, Default)]
 pub struct TemplateSeen {
@@ -158,19 +170,8 @@ impl TemplateSeen {
                 Err(fault) => findings.extend(of_fault(&field, fault)),
             }
         }
-        for (name, seen) in &self.configurations {
-            let field = "spec.cfs.configuration";
-            match seen {
-                ConfigurationSeen::Known => {}
-                ConfigurationSeen::Unknown => {
-                    findings.push(warning(field, format!("CFS has no configuration {name:?}; it must be there when a Session starts")));
-                }
-                ConfigurationSeen::Unanswered(why) => {
-                    findings.push(warning(field, format!("CFS could not be asked about configuration {name:?}: {why}")));
-                }
-                ConfigurationSeen::Refused(why) => findings.push(error(field, format!("configuration {name:?}: {why}"))),
-            }
-        }
+        let configurations = self.configurations.iter();
+        findings.extend(configurations.filter_map(|(name, seen)| seen.finding("spec.cfs.configuration", name, "a Session starts")));
         findings
     }
 }
@@ -361,7 +362,7 @@ pub fn overlaps(world: &World, driven: &BTreeSet<NodeId>, selection: &Selection)
 
 /// Judges what a BootComponent asks for by hand.
 #[must_use]
-pub fn component(world: &World, id: NodeId) -> Verdict {
+pub fn component(world: &World, id: NodeId, configuration: Option<&ConfigurationSeen>) -> Verdict {
     let mut verdict = Verdict::default();
     let Some(node) = world.node(id) else { return verdict };
     if !node.asked.refused.is_empty() {
@@ -375,6 +376,9 @@ pub fn component(world: &World, id: NodeId) -> Verdict {
     let goes_on = named.is_some_and(|session| !matches!(session.stage, Stage::Ended(_)));
     if let Some(why) = by_hand::hindrance(world, id, node).filter(|_| !goes_on) {
         verdict.take([error("spec.run", why.strip_prefix(BY_HAND_REFUSED).unwrap_or(&why))]);
+    }
+    if let Some((goal, seen)) = node.asked.wish.goal.as_ref().zip(configuration) {
+        verdict.take(seen.finding("spec.desiredState.configuration", &goal.configuration, "the node is configured"));
     }
     verdict
 }

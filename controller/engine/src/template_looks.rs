@@ -31,19 +31,18 @@ pub async fn boot_sets(services: &Clients, template: &SessionTemplateSpec, rules
 pub async fn configurations(services: &Clients, template: &SessionTemplateSpec) -> Vec<(String, ConfigurationSeen)> {
     let names: BTreeSet<&str> =
         template.boot_sets.iter().map(|set| configuration_name(template, set)).filter(|name| !name.is_empty()).collect();
-    let looks = names.into_iter().map(|name| {
-        let seen = async {
-            let seen = match services.configuration.configuration_exists(name).await {
-                Ok(true) => ConfigurationSeen::Known,
-                Ok(false) => ConfigurationSeen::Unknown,
-                Err(error) if error.is_transient() => ConfigurationSeen::Unanswered(error.to_string()),
-                Err(error) => ConfigurationSeen::Refused(error.to_string()),
-            };
-            (name.to_owned(), seen)
-        };
-        seen.boxed()
-    });
+    let looks = names.into_iter().map(|name| async { (name.to_owned(), configuration(services, name).await) }.boxed());
     futures::stream::iter(looks.collect::<Vec<_>>()).buffered(AT_A_TIME).collect().await
+}
+
+/// Asks CFS for one configuration.
+pub async fn configuration(services: &Clients, name: &str) -> ConfigurationSeen {
+    match services.configuration.configuration_exists(name).await {
+        Ok(true) => ConfigurationSeen::Known,
+        Ok(false) => ConfigurationSeen::Unknown,
+        Err(error) if error.is_transient() => ConfigurationSeen::Unanswered(error.to_string()),
+        Err(error) => ConfigurationSeen::Refused(error.to_string()),
+    }
 }
 
 /// Looks at everything.
