@@ -12,10 +12,11 @@ use bos_core::session::{Pending, Session, Stage};
 use bos_core::session_setup::{Selection, boots};
 use bos_core::xname::Xname;
 use bos_crds::{
-    BootComponent, BootComponentSpec, BootComponentStatus, BootOptionsSpec, BootOptionsStatus, Operation as Does, SessionSpec,
-    SessionStatus, SessionTemplateSpec, SessionTemplateStatus, labels,
+    BootComponent, BootComponentSpec, BootComponentStatus, BootOptions, BootOptionsSpec, BootOptionsStatus, OPTIONS_NAME,
+    Operation as Does, SessionSpec, SessionStatus, SessionTemplate, SessionTemplateSpec, SessionTemplateStatus, labels,
 };
 use bos_engine::clients::bounded;
+use bos_engine::watches::{News, Seen};
 use bos_engine::{convert, tenants};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ListParams};
@@ -85,9 +86,13 @@ impl Judge {
         let Some(session) = as_session(object, request) else {
             return Err(Malformed::Object { field: "object", detail: "metadata.namespace is missing".to_owned() });
         };
+        self.read_what_may_be_new(&session, deadline).await;
         let mut verdict = self.session_alone(&session, deadline).await;
         let (template, rules, batch) = {
             let known = self.known.read();
+            if admission::is_old(&known.world, &session, now()) {
+                return Ok(verdict);
+            }
             let template = known.template(&session.namespace, &session.spec.template_name);
             (template, known.look_rules.clone(), known.world.options.batch_size)
         };
@@ -130,12 +135,29 @@ impl Judge {
         verdict
     }
 
+    /// One `kubectl apply` writes template, options and Session within milliseconds; the watches have not brought them yet.
+    async fn read_what_may_be_new(&self, session: &Session, deadline: Instant) {
+        let templates: Api<SessionTemplate> = Api::namespaced(self.client.clone(), &session.namespace);
+        let options: Api<BootOptions> = Api::all(self.client.clone());
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let (template, options) =
+            futures::join!(bounded(limit, templates.get_opt(&session.spec.template_name)), bounded(limit, options.get_opt(OPTIONS_NAME)));
+        let mut known = self.known.write();
+        // What cannot be read now, or only by another version, is judged as it was known.
+        if let Ok(Some(template)) = template {
+            known.take(News::Template(Seen::Applied(Box::new(template))), now());
+        }
+        if let Ok(Some(options)) = options {
+            known.take(News::Options(Seen::Applied(Box::new(options))), now());
+        }
+    }
+
     /// A tenant that came up in the last seconds is not known yet.
     async fn read_tenants(&self, deadline: Instant) {
         let read = tokio::time::timeout_at(deadline, tenants::all(&self.client)).await;
         let mut known = self.known.write();
         match read {
-            Ok(Ok(all)) => known.take(bos_engine::watches::News::Tenants(Some(all.unwrap_or_default())), now()),
+            Ok(Ok(all)) => known.take(News::Tenants(Some(all.unwrap_or_default())), now()),
             Ok(Err(_)) | Err(_) => known.tenants_known = false,
         }
     }

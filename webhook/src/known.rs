@@ -207,8 +207,11 @@ impl Known {
 
     fn take_options(&mut self, seen: Seen<BootOptions>) {
         match seen {
-            Seen::Reset { items, .. } => {
-                self.set_options(items.iter().find(|options| options.name_any() == OPTIONS_NAME));
+            Seen::Reset { items, invalid } => {
+                let found = items.iter().find(|options| options.name_any() == OPTIONS_NAME);
+                if found.is_some() || invalid.is_empty() {
+                    self.set_options(found);
+                }
                 self.arrived.options = true;
             }
             Seen::Applied(options) if options.name_any() == OPTIONS_NAME => self.set_options(Some(&options)),

@@ -18,6 +18,11 @@ const KIND: &str = "AdmissionReview";
 /// A uid is a UUID; it is sent back as it is.
 const UID_MAX: usize = 128;
 
+/// Values in one object. Sixteen thousand nodes in a list are fine, and so is what the API server notes of who set what.
+const VALUES_MAX: usize = 100_000;
+/// JSON objects in one object: each may become a structure of many times its text.
+const OBJECTS_MAX: usize = 20_000;
+
 /// Why a document is no review that can be answered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Malformed {
@@ -191,7 +196,27 @@ impl<'a> Request<'a> {
 
 fn read<T: DeserializeOwned>(field: &'static str, raw: Option<&RawValue>) -> Result<T, Malformed> {
     let raw = raw.ok_or_else(|| Malformed::Object { field, detail: "is missing".to_owned() })?;
+    if !is_bounded(raw.get()) {
+        let detail = format!("has more than {VALUES_MAX} values or {OBJECTS_MAX} objects");
+        return Err(Malformed::Object { field, detail });
+    }
     serde_json::from_str(raw.get()).map_err(|error| Malformed::Object { field, detail: error.to_string() })
+}
+
+/// Whether what is read of this text stays within some times its size.
+fn is_bounded(text: &str) -> bool {
+    let (mut values, mut objects, mut in_string, mut escaped) = (0, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b',' if !in_string => values += 1,
+            b'{' if !in_string => objects += 1,
+            _ => {}
+        }
+    }
+    values < VALUES_MAX && objects < OBJECTS_MAX
 }
 
 /// What is answered.
@@ -248,6 +273,14 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_take_many_times_its_size_is_not_read() {
+        assert!(is_bounded(&format!("[{}0]", "0,".repeat(VALUES_MAX - 1))));
+        assert!(!is_bounded(&format!("[{}0]", "0,".repeat(VALUES_MAX))));
+        assert!(!is_bounded(&format!("[{}0]", "{},".repeat(OBJECTS_MAX))));
+        assert!(is_bounded(&format!(r#"["{}", "\"{}"]"#, ",{".repeat(VALUES_MAX), ",{".repeat(VALUES_MAX))), "within texts");
+    }
     use bos_crds::{SessionSpec, SessionStatus};
 
     fn review(change: impl FnOnce(&mut Value)) -> Vec<u8> {

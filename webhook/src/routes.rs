@@ -22,8 +22,12 @@ use crate::review::{Answer, Malformed, Request};
 
 /// A review holds an object twice, and etcd takes none larger than 1.5 MiB.
 const MAX_BODY: usize = 3_400_000;
-/// Most reviews are smaller. Whatever is larger is read and judged one after the other.
+/// Most reviews are smaller. Of larger ones some are read and judged at a time, of very large ones one: they take memory.
 const USUAL_BODY: usize = 16 * 1024;
+/// Larger ones, as of templates that list thousands of nodes, are very large beyond this.
+const LARGE_BODY: usize = 256 * 1024;
+/// Larger reviews that are read and judged at a time.
+const LARGE_AT_A_TIME: usize = 4;
 /// How long a body may take to arrive. The API server gives up after three seconds.
 const BODY_TIME: Duration = Duration::from_secs(4);
 /// Reviews that are judged at a time; others wait.
@@ -35,12 +39,19 @@ struct Endpoint {
     judge: Arc<Judge>,
     metrics: Arc<Metrics>,
     large: Arc<Semaphore>,
+    very_large: Arc<Semaphore>,
     turns: Arc<Semaphore>,
 }
 
 /// The routes for the API server.
 pub(crate) fn router(judge: Arc<Judge>, metrics: Arc<Metrics>) -> Router {
-    let endpoint = Endpoint { judge, metrics, large: Arc::new(Semaphore::new(1)), turns: Arc::new(Semaphore::new(AT_A_TIME)) };
+    let endpoint = Endpoint {
+        judge,
+        metrics,
+        large: Arc::new(Semaphore::new(LARGE_AT_A_TIME)),
+        very_large: Arc::new(Semaphore::new(1)),
+        turns: Arc::new(Semaphore::new(AT_A_TIME)),
+    };
     Router::new()
         .route("/validate", post(validate).fallback(wrong_method))
         .route("/mutate", post(mutate).fallback(wrong_method))
@@ -145,7 +156,7 @@ async fn wrong_method() -> Response {
 /// A body; a large one keeps others from being read.
 struct Held {
     bytes: Bytes,
-    _turn: Option<OwnedSemaphorePermit>,
+    _turns: Vec<OwnedSemaphorePermit>,
 }
 
 impl Endpoint {
@@ -159,7 +170,7 @@ impl Endpoint {
 
     async fn read(&self, mut body: Body) -> Result<Held, Refusal> {
         let mut bytes = BytesMut::new();
-        let mut turn: Option<OwnedSemaphorePermit> = None;
+        let mut turns: Vec<OwnedSemaphorePermit> = Vec::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| Refusal::Broken)?;
             let Ok(data) = frame.into_data() else { continue };
@@ -168,11 +179,13 @@ impl Endpoint {
                 return Err(Refusal::TooLarge);
             }
             // By what has arrived, not by what is announced: those that only announce much hold nobody up.
-            if length > USUAL_BODY && turn.is_none() {
-                turn = Some(Arc::clone(&self.large).acquire_owned().await.map_err(|_| Refusal::Broken)?);
+            for (bound, semaphore) in [(USUAL_BODY, &self.large), (LARGE_BODY, &self.very_large)].into_iter().skip(turns.len()) {
+                if length > bound {
+                    turns.push(Arc::clone(semaphore).acquire_owned().await.map_err(|_| Refusal::Broken)?);
+                }
             }
             bytes.extend_from_slice(&data);
         }
-        Ok(Held { bytes: bytes.freeze(), _turn: turn })
+        Ok(Held { bytes: bytes.freeze(), _turns: turns })
     }
 }

@@ -23,6 +23,8 @@ use crate::xname::Xname;
 
 /// Errors that one refusal shows; more are only counted.
 const ERRORS_SHOWN: usize = 30;
+/// Findings of each kind that are kept. An object within the schema's bounds has fewer.
+const KEPT: usize = 1000;
 /// Characters of one error.
 const ERROR_CHARS: usize = 1024;
 const TEMPLATE: &str = "spec.templateName";
@@ -39,7 +41,7 @@ impl Verdict {
     pub fn take(&mut self, findings: impl IntoIterator<Item = Finding>) {
         for finding in findings {
             match finding.severity {
-                Severity::Error if !self.errors.contains(&finding) => self.errors.push(finding),
+                Severity::Error if self.errors.len() < KEPT && !self.errors.contains(&finding) => self.errors.push(finding),
                 Severity::Error => {}
                 Severity::Warning => self.warn(format!("{}.", clause(&finding.to_string()))),
             }
@@ -49,7 +51,7 @@ impl Verdict {
     /// Something a person should know of the whole object.
     pub fn warn(&mut self, text: impl Into<String>) {
         let text = text.into();
-        if !self.warnings.contains(&text) {
+        if self.warnings.len() < KEPT && !self.warnings.contains(&text) {
             self.warnings.push(text);
         }
     }
@@ -57,6 +59,13 @@ impl Verdict {
     /// The same, said before everything else.
     pub fn warn_first(&mut self, text: impl Into<String>) {
         self.warnings.insert(0, text.into());
+    }
+
+    /// Makes warnings of all errors.
+    fn only_warn(&mut self) {
+        for error in std::mem::take(&mut self.errors) {
+            self.warn(format!("{}.", clause(&error.to_string())));
+        }
     }
 
     /// Whether a field, or one below it, is wrong.
@@ -219,7 +228,7 @@ pub fn session(world: &World, session: &Session, tenants_known: bool, now: Times
     let rules =
         SessionRules { name: Some(&session.name), reject_nids: options.reject_nids, limit_required: options.limit_required, now: None };
     verdict.take(validate_session(&session.spec, &rules));
-    verdict.take(refusals(world, session, now).into_iter().map(|refusal| of_refusal(session, refusal, tenants_known)));
+    verdict.take(refusals(world, session, now).into_iter().map(|refusal| of_refusal(refusal, tenants_known)));
     if let Err(refusal) = world.retried(session) {
         verdict.take([found(refusal)]);
     }
@@ -232,14 +241,22 @@ pub fn session(world: &World, session: &Session, tenants_known: bool, now: Times
     if session.spec.suspend {
         verdict.warn("spec.suspend: is true, so nothing is done until it is set to false.");
     }
+    if is_old(world, session, now) {
+        verdict.only_warn();
+    }
     verdict
 }
 
-fn of_refusal(session: &Session, refusal: Refusal, tenants_known: bool) -> Finding {
-    // An old manifest that a GitOps tool applies again must not stop the tool; the Session ends NotStarted.
-    let old = refusal.reason == reasons::EXPIRED && session.tracked;
+/// An old manifest that a GitOps tool applies again must not stop the tool, whatever else has changed since it was written: the
+/// Session ends NotStarted.
+#[must_use]
+pub fn is_old(world: &World, session: &Session, now: Timestamp) -> bool {
+    session.tracked && refusals(world, session, now).iter().any(|refusal| refusal.reason == reasons::EXPIRED)
+}
+
+fn of_refusal(refusal: Refusal, tenants_known: bool) -> Finding {
     let unsure = refusal.reason == reasons::NAMESPACE_NOT_ALLOWED && !tenants_known;
-    let severity = if old || unsure { Severity::Warning } else { Severity::Error };
+    let severity = if unsure { Severity::Warning } else { Severity::Error };
     let message = match refusal.reason {
         reasons::EXPIRED => refusal.message.replace("nothing was done", "the Session would end NotStarted"),
         reasons::UNSUPPORTED_MODE => clause(&refusal.message.replace("; nothing was done", "")).to_owned(),

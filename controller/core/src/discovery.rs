@@ -155,6 +155,7 @@ impl Node {
         self.heard = None;
         self.last = None;
         self.failed_in = None;
+        self.left = None;
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, SessionUid, Token};
+use crate::model::{Digest, Owner, SessionUid, Token};
 use crate::time::Timestamp;
 
 /// The phase of a driven node, as BOS names them.
@@ -173,6 +173,19 @@ pub struct Flight {
 /// A token that an older session has stored for a node, and what it stands for: that session may be gone when it is reported.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Inherited(pub Token, pub Option<Digest>);
+
+/// What a session leaves behind at a node that it lost or gave up. Whoever takes the node next goes on from there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// Whose it was, as new as that was to the node.
+    pub by: Owner,
+    /// What it sent may still take effect until then.
+    pub unsettled_until: Timestamp,
+    /// The boot that is still to come up: its own, or one that it had found.
+    pub flight: Option<Flight>,
+    /// Tokens by which the node may be known.
+    pub tokens: Vec<Inherited>,
+}
 
 /// A node being driven to the desired state of its session: BOS's enabled component.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -34,6 +34,8 @@ pub enum ImageVerdict {
     Warning(String),
     /// It cannot boot these nodes.
     Refused(String),
+    /// It must be there, and is not yet.
+    Missing(String),
     /// IMS has to answer first.
     Wait(String),
 }
@@ -58,7 +60,7 @@ pub fn judge(id: &str, wanted: Arch, found: &ImageFound, rules: ImageRules) -> I
             effective(arch)
         )),
         (ImageFound::Unknown, _) if rules.must_exist => {
-            ImageVerdict::Refused(format!("IMS has no image {id}, and option imsImagesMustExist asks for one"))
+            ImageVerdict::Missing(format!("IMS has no image {id}, and option imsImagesMustExist asks for one"))
         }
         (ImageFound::Unknown, _) => ImageVerdict::Warning(format!("IMS has no image {id}")),
         (ImageFound::Unanswered(why), _) if rules.errors_fatal => ImageVerdict::Wait(why.clone()),
@@ -88,7 +90,7 @@ mod tests {
             (Arch::Arm, known(""), false, false, "refused"),
             (Arch::Other, known("x86_64"), true, true, "warning"),
             (Arch::X86, ImageFound::Unknown, true, false, "warning"),
-            (Arch::X86, ImageFound::Unknown, false, true, "refused"),
+            (Arch::X86, ImageFound::Unknown, false, true, "missing"),
             (Arch::Arm, away.clone(), false, true, "warning"),
             (Arch::Arm, away, true, false, "wait"),
         ] {
@@ -99,6 +101,7 @@ mod tests {
                     "warning"
                 }
                 ImageVerdict::Refused(_) => "refused",
+                ImageVerdict::Missing(_) => "missing",
                 ImageVerdict::Wait(_) => "wait",
             };
             assert_eq!(verdict, want, "{wanted:?} {found:?} {errors_fatal} {must_exist}");

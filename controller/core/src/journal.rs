@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, BatchState, Work};
 use crate::model::{
-    Attempts, Digest, EndKind, Flight, HoldReason, Inherited, Issued, Node, NodeId, Phase, PowerAction, Prepared, Token, World,
+    Attempts, Digest, EndKind, Flight, HoldReason, Inherited, Issued, Left, Node, NodeId, Owner, Phase, PowerAction, Prepared, Token, World,
 };
 use crate::ranges;
 use crate::session::{Run, Session, SessionEnd, SessionOutcome, Slot, Stage};
@@ -77,6 +77,21 @@ pub(crate) struct State {
     pub(crate) drive: Option<DriveRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) end: Option<NodeEndRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) left: Option<LeftRecord>,
+}
+
+/// What the session left at the node at that end.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LeftRecord {
+    /// What was sent may still take effect for so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unsettled_in_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    flight: Option<FlightRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tokens: Vec<Inherited>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -410,6 +425,24 @@ impl Clock {
         }
     }
 
+    pub(crate) fn left(self, record: &LeftRecord, by: Owner) -> Left {
+        Left {
+            by,
+            unsettled_until: record.unsettled_in_ms.map(|remaining| self.future(remaining)).unwrap_or_default(),
+            flight: record.flight.as_ref().map(|flight| self.flight(flight)),
+            tokens: record.tokens.clone(),
+        }
+    }
+
+    fn left_record(self, left: &Left) -> Option<LeftRecord> {
+        let record = LeftRecord {
+            unsettled_in_ms: Some(self.remaining(left.unsettled_until)).filter(|remaining| *remaining > 0),
+            flight: left.flight.as_ref().map(|flight| self.flight_record(flight)),
+            tokens: left.tokens.clone(),
+        };
+        Some(record).filter(|record| record.unsettled_in_ms.is_some() || record.flight.is_some() || !record.tokens.is_empty())
+    }
+
     fn flight_record(self, flight: &Flight) -> FlightRecord {
         FlightRecord {
             artifacts: flight.artifacts.clone(),
@@ -458,6 +491,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &Slot, clock: Clo
             action: last.and_then(|last| last.action).map(|issued| clock.record(issued)),
             drive: None,
             end: Some(end),
+            left: slot.left.as_ref().and_then(|left| clock.left_record(left)),
         });
     }
     let drive = node.drive.as_ref().filter(|drive| drive.session == session.uid)?;
@@ -486,6 +520,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &Slot, clock: Clo
             error: drive.error.clone(),
         }),
         end: None,
+        left: None,
     })
 }
 

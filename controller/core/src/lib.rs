@@ -19,6 +19,7 @@ pub mod hostlist;
 pub mod images;
 pub mod journal;
 pub mod kernel_parameters;
+pub mod left_behind;
 pub mod limit;
 pub mod manifest;
 pub mod model;

@@ -12,7 +12,7 @@ use crate::batch::{Batch, BatchId};
 pub use crate::by_hand::Asked;
 use crate::by_hand::BY_HAND;
 pub use crate::drive::{
-    Attempts, Drive, End, EndKind, Flight, Hold, HoldReason, Inherited, Issued, LastRun, Phase, PowerAction, Prepared, Script,
+    Attempts, Drive, End, EndKind, Flight, Hold, HoldReason, Inherited, Issued, LastRun, Left, Phase, PowerAction, Prepared, Script,
 };
 use crate::health::{PowerService, Services};
 use crate::options::Options;
@@ -187,6 +187,8 @@ pub struct Node {
     pub staged: Option<(SessionUid, u32)>,
     /// A session that staged a state which is not to be applied any more.
     pub unstaged: Option<SessionUid>,
+    /// What the session before left here, while nobody has taken the node since.
+    pub left: Option<Box<Left>>,
 }
 
 /// What tells one piece of hardware from another in the same place.
@@ -253,6 +255,7 @@ impl Node {
             asked: Asked::default(),
             staged: None,
             unstaged: None,
+            left: None,
         }
     }
 

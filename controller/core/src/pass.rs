@@ -214,6 +214,7 @@ impl World {
     /// A node's part in its session is over.
     pub(crate) fn end_node(&mut self, id: NodeId, end: End) {
         let limit = self.nodes.get(id.0 as usize).map_or(0, |node| self.retry_limit(node));
+        let left = self.left_behind(id, end.kind).map(Box::new);
         let Some(drive) = self.node_mut(id).and_then(|node| node.drive.take()) else { return };
         let uid = drive.session.clone();
         self.touched_sessions.insert(uid.clone());
@@ -226,8 +227,10 @@ impl World {
             slot.power_cycled &= end.kind != EndKind::LeftRunning;
             slot.cycled |= drive.cycled();
             slot.end = Some(end.clone());
+            slot.left.clone_from(&left);
         }
         let Some(node) = self.node_mut(id) else { return };
+        node.left = left;
         node.config = None;
         node.failed_in = (end.kind == EndKind::Failed && !by_hand).then(|| (namespace.clone(), name.clone()));
         let Drive { run, attempts, action, phase, .. } = drive;

@@ -9,7 +9,7 @@ use bos_crds::{Operation, SessionSpec, reasons};
 use crate::batch::{Batch, BatchId, BatchState, Member, Work};
 
 use crate::journal::{BatchRecord, Clock, DriveRecord, IssuedRecord, Journal, JournalError, State, session_end};
-use crate::model::{Drive, End, EndKind, Flight, Hold, Issued, LastRun, NodeId, PowerAction, Reported, SessionUid, World};
+use crate::model::{Drive, End, EndKind, Flight, Hold, Issued, LastRun, Left, NodeId, PowerAction, Reported, SessionUid, World};
 use crate::plan::Plan;
 use crate::ranges;
 use crate::session::{Ended, Session, SessionSeen, Stage};
@@ -99,20 +99,22 @@ impl World {
                 order.insert((session.created, session.sequence, session.uid.clone()), stored);
             }
         }
-        for stored in order.values() {
-            match &stored.journal {
-                StoredJournal::Written(journal) => self.restore(&stored.uid, stored.plan.clone(), Some(journal), now),
-                StoredJournal::Empty | StoredJournal::Lost => self.restore(&stored.uid, stored.plan.clone(), None, now),
-            }
-        }
+        // One after the other, so that a newer session finds what the older one had come to at a node, and goes on from there.
+        let mut ends = Vec::new();
         for stored in order.into_values() {
-            let uid = stored.uid;
+            let (uid, lost) = (stored.uid, matches!(stored.journal, StoredJournal::Lost));
             match stored.journal {
-                StoredJournal::Empty => {}
                 StoredJournal::Written(journal) => {
+                    self.restore(&uid, stored.plan, Some(&journal), now);
                     self.resume(&uid, *journal, now).map_err(|error| ResumeError { uid: uid.clone(), error })?;
                 }
-                StoredJournal::Lost => self.abandon(&uid, now),
+                StoredJournal::Empty | StoredJournal::Lost => self.restore(&uid, stored.plan, None, now),
+            }
+            ends.push((uid, lost));
+        }
+        for (uid, lost) in ends {
+            if lost {
+                self.abandon(&uid, now);
             }
             if !there.contains(&uid) {
                 self.fold_session_gone(&uid);
@@ -122,8 +124,7 @@ impl World {
         Ok(up.map(|session| session.uid.clone()).collect())
     }
 
-    /// Puts a session back as its plan says, with the nodes it had taken. Sessions are restored in their order, and resumed after
-    /// all plans are in place.
+    /// Puts a session back as its plan says, with the nodes it had taken.
     pub fn restore(&mut self, uid: &SessionUid, plan: Arc<Plan>, before: Option<&Journal>, now: Timestamp) {
         if let Some(session) = self.sessions.get(uid).filter(|session| !session.by_hand) {
             self.ran.insert((session.namespace.clone(), session.name.clone()), uid.clone());
@@ -154,9 +155,7 @@ impl World {
         let bound = u32::try_from(run.slots.len()).unwrap_or(u32::MAX);
         let started = clock.past(journal.started_ms);
         run.started = journal.started_at_ms.map_or(started, |at| started.min(Timestamp::from_millis(at)));
-        let inherited = std::mem::replace(&mut run.tokens, journal.tokens);
-        let inherited = inherited.into_iter().filter(|token| !run.tokens.contains(token)).collect::<Vec<_>>();
-        run.tokens.extend(inherited);
+        run.tokens = journal.tokens;
         run.timeout_cycles = journal.timeout_cycles.iter().map(|(age, nodes)| (clock.past(*age), *nodes)).collect();
         run.mass_timeout = journal.mass_timeout_ms.map(|age| clock.past(age));
         for group in journal.groups {
@@ -187,15 +186,12 @@ impl World {
         slot.cycled = state.cycled;
         let id = slot.node;
         let action = state.action.map(|record| clock.issued(record));
-        let looked_at = state.end.as_ref().is_some_and(|end| !matches!(end.kind, EndKind::Superseded | EndKind::Cancelled));
-        self.wait_out(uid, id, action.filter(|_| !looked_at));
         if state.end.as_ref().is_none_or(|end| end.kind != EndKind::Succeeded)
             && state.drive.as_ref().is_none_or(|drive| drive.booted_ms.is_none())
         {
             self.drop_outdated_report(id, state.action);
         }
         self.resume_report(uid, id, state, clock);
-        self.resume_flight(uid, index, id, state, clock);
         let Some(slot) = self.sessions.get_mut(uid).and_then(Session::running_mut).and_then(|run| run.slots.get_mut(index as usize)) else {
             return;
         };
@@ -204,6 +200,11 @@ impl World {
                 End { kind: record.kind, reason: record.reason.clone(), message: record.message.clone(), at: clock.past(record.age_ms) };
             slot.end = Some(end.clone());
             let run = slot.run.clone().unwrap_or_else(|| uid.0.clone());
+            if !state.untaken {
+                let left = self.sessions.get(uid).map(|session| session.as_owner(index));
+                let left = left.and_then(|by| Some(clock.left(state.left.as_ref()?, by)));
+                self.resume_left(uid, index, id, left);
+            }
             self.forget_staged(uid, index, id, end.kind);
             let Some(limit) = self.node(id).map(|node| self.retry_limit(node)) else { return };
             let configuration = self
@@ -234,6 +235,11 @@ impl World {
             return;
         }
         let Some(record) = &state.drive else { return };
+        if self.node(id).is_some_and(|node| node.drive.is_none()) {
+            // Its object names a newer session already, whose own journal does not.
+            let left = self.left_open(uid, index, (state, record), clock);
+            return self.resume_left(uid, index, id, left);
+        }
         let Some(node) = self.node_mut(id) else { return };
         let Some(drive) = node.drive.as_mut().filter(|drive| drive.session == *uid) else { return };
         resume_drive(drive, state, record, action, clock);
@@ -243,44 +249,46 @@ impl World {
         }
     }
 
-    /// A power action of this session may still be on its way to a node that a newer session owns: that one looks at the node
-    /// only after the action's deadline (rule 11).
-    fn wait_out(&mut self, uid: &SessionUid, id: NodeId, action: Option<Issued>) {
-        let untold = self.untold();
-        let Some(issued) = action.filter(|issued| !issued.failed && (!issued.accepted || untold.is_some())) else { return };
-        if let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()).filter(|drive| drive.session != *uid) {
-            drive.held_since = drive.held_since.max(issued.power_by + untold.unwrap_or_default());
+    /// What the session left at a node is there for whoever takes the node next, unless somebody newer had it since: one may have
+    /// become so by what was staged, and was resumed before.
+    fn resume_left(&mut self, uid: &SessionUid, index: u32, id: NodeId, left: Option<Left>) {
+        let Some(session) = self.sessions.get(uid) else { return };
+        let (ours, left) = (session.as_owner(index), left.map(Box::new));
+        let newest = self.node(id).is_some_and(|node| {
+            let driven = node.drive.as_ref().is_some_and(|drive| drive.session != *uid);
+            !driven && node.left.as_ref().is_none_or(|left| self.order_of(&left.by) <= self.order_of(&ours))
+        });
+        if let Some(node) = self.nodes.get_mut(id.0 as usize).filter(|_| newest) {
+            node.left.clone_from(&left);
+        }
+        let run = self.sessions.get_mut(uid).and_then(Session::running_mut);
+        if let Some(slot) = run.and_then(|run| run.slots.get_mut(index as usize)) {
+            slot.left = left;
         }
     }
 
-    /// A newer session took the node while this one was booting it. The newer one's own journal, which is resumed later, says so
-    /// too, unless we died before both were written.
-    fn resume_flight(&mut self, uid: &SessionUid, index: u32, id: NodeId, state: &State, clock: Clock) {
-        let lost = state.end.as_ref().is_none_or(|end| end.kind == EndKind::Superseded);
-        let record = state.drive.as_ref();
-        if !lost || state.token.is_some() || record.is_some_and(|record| record.booted_ms.is_some()) {
-            return;
-        }
-        let Some(drive) = self.node(id).and_then(|node| node.drive.as_ref()).filter(|drive| drive.session != *uid) else { return };
-        let (newer, newer_set) = (drive.session.clone(), drive.boot_set);
-        let Some(run) = self.sessions.get(uid).and_then(Session::run) else { return };
-        let Some((boot_set, _)) = run.plan.member(index) else { return };
-        let tokens = run.bequeathed(boot_set, record.map_or(&[], |record| &record.inherited));
-        let flight = match state.action.filter(|action| action.action == PowerAction::On) {
-            Some(action) => Some(Flight {
+    /// What a session leaves that lost a node in the middle.
+    fn left_open(&self, uid: &SessionUid, index: u32, (state, record): (&State, &DriveRecord), clock: Clock) -> Option<Left> {
+        let session = self.sessions.get(uid)?;
+        let (run, untold) = (session.run()?, self.untold());
+        let (boot_set, _) = run.plan.member(index)?;
+        let action = state.action.map(|record| clock.issued(record));
+        let unsettled = action.filter(|issued| !issued.failed && (!issued.accepted || untold.is_some()));
+        let unsettled = unsettled.map(|issued| issued.power_by + untold.unwrap_or_default());
+        let held = record.held_in_ms.map(|remaining| clock.future(remaining));
+        let flight = match action {
+            _ if record.booted_ms.is_some() => None,
+            Some(issued) if issued.action == PowerAction::On => Some(Flight {
                 artifacts: run.plan.boot_set(boot_set).and_then(|set| set.artifacts.clone()),
-                issued: clock.issued(action),
-                last_on: record.and_then(|record| record.last_on_ms).or(action.wall_ms).map(|at| Timestamp::from_millis(at).min(clock.0)),
-                down_seen: record.is_some_and(|record| record.down_seen),
+                issued,
+                last_on: record.last_on_ms.map(|at| Timestamp::from_millis(at).min(clock.0)),
+                down_seen: record.down_seen,
             }),
-            None => record.and_then(|record| record.in_flight.as_ref()).map(|flight| clock.flight(flight)),
+            Some(_) => None,
+            None => record.in_flight.as_ref().map(|flight| clock.flight(flight)),
         };
-        // What was to have come up by now, or has, may have been through another Session's hands since.
-        let lasts =
-            |flight: &Flight| clock.0 < flight.issued.boot_by && self.node(id).is_some_and(|node| !node.spoke_since(flight.issued.decided));
-        if let Some(flight) = flight.filter(lasts) {
-            self.take_over(id, &newer, newer_set, (flight, tokens));
-        }
+        let unsettled_until = unsettled.max(held).unwrap_or_default();
+        Some(Left { by: session.as_owner(index), unsettled_until, flight, tokens: run.bequeathed(boot_set, &record.inherited) })
     }
 
     /// What a node ran before a power action of ours it does not run any more, whatever its status, which may lag, still says.
@@ -307,6 +315,16 @@ impl World {
         }
     }
 
+    /// Whether an operation on a node is that of a session newer to it than this one: it began after that of this one had ended,
+    /// which this one's journal does not know yet.
+    fn is_newer_batch(&self, batch: BatchId, node: NodeId, uid: &SessionUid, index: u32) -> bool {
+        let theirs = self.batches.get(&batch).and_then(|batch| self.sessions.get(&batch.session)).filter(|other| other.uid != *uid);
+        let place = theirs.and_then(Session::run).and_then(|run| run.slots.iter().position(|slot| slot.node == node));
+        let theirs = theirs.zip(place.and_then(|place| u32::try_from(place).ok())).map(|(other, place)| other.as_owner(place));
+        let ours = self.sessions.get(uid).map(|session| session.as_owner(index));
+        theirs.zip(ours).is_some_and(|(theirs, ours)| self.order_of(&theirs) > self.order_of(&ours))
+    }
+
     fn resume_batch(&mut self, uid: &SessionUid, positions: &[u32], record: BatchRecord, clock: Clock) {
         let Work::Power(_) = record.work else {
             // Boot parameters and configuration are set again before anything else happens: harmless, and the only way to know.
@@ -318,18 +336,27 @@ impl World {
         };
         self.last_batch += 1;
         let id = BatchId(self.last_batch);
-        let slots: Vec<NodeId> = match self.sessions.get(uid).and_then(Session::run) {
-            Some(run) => positions.iter().filter_map(|index| Some(run.slots.get(*index as usize)?.node)).collect(),
+        let slots: Vec<(u32, NodeId)> = match self.sessions.get(uid).and_then(Session::run) {
+            Some(run) => positions.iter().filter_map(|index| Some((*index, run.slots.get(*index as usize)?.node))).collect(),
             None => return,
         };
-        for node in &slots {
-            let before = self.node_mut(*node).and_then(|node| node.batch.replace(id));
-            // A newer session's operation began after the older one had ended.
-            if let Some(older) = before.and_then(|before| self.batches.get_mut(&before)) {
-                older.nodes.retain(|member| member.node != *node);
+        let mut nodes = Vec::with_capacity(slots.len());
+        for (index, node) in slots {
+            let before = self.node(node).and_then(|node| node.batch);
+            if before.is_some_and(|before| self.is_newer_batch(before, node, uid, index)) {
+                continue;
             }
+            if let Some(older) = before.and_then(|before| self.batches.get_mut(&before)) {
+                older.nodes.retain(|member| member.node != node);
+            }
+            if let Some(node) = self.node_mut(node) {
+                node.batch = Some(id);
+            }
+            nodes.push(Member { node, before: None });
         }
-        let nodes = slots.into_iter().map(|node| Member { node, before: None }).collect();
+        if nodes.is_empty() {
+            return;
+        }
         let state = BatchState::Following { transition, next: clock.0, reading: false };
         let opened = clock.past(record.age_ms);
         let batch = Batch { id, session: uid.clone(), boot_set: record.boot_set, work: record.work, nodes, opened, state };

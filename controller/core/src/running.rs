@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::batch::{Batch, BatchId, BatchState, Work};
 use crate::journal::Journal;
-use crate::model::{Digest, Drive, End, EndKind, Flight, Inherited, Node, NodeId, Phase, Power, PowerAction, Prepared, SessionUid, World};
-use crate::plan::{Plan, PlannedOperation};
+use crate::model::{Digest, Drive, End, EndKind, Node, NodeId, Power, PowerAction, Prepared, SessionUid, World};
+use crate::plan::Plan;
 use crate::session::{Run, Slot, Stage};
 use crate::time::Timestamp;
 use crate::xname::Xname;
@@ -115,68 +115,12 @@ impl World {
             return self.never_taken(uid, index, EndKind::Cancelled, bos_crds::reasons::CANCELLED, message, now);
         }
         if driver.is_none() {
-            return self.take(id, uid, index, boot_set, now);
+            self.forget_what_is_over(id, now);
+            return self.take_what_was_left(id, uid, index, boot_set, now);
         }
         let by = title(uid);
-        let unsettled = self.node(id).and_then(|node| node.unsettled_until(self.untold()));
-        let flight = self.boot_under_way(id);
         self.supersede(id, &by, now);
-        self.take(id, uid, index, boot_set, unsettled.map_or(now, |until| until.max(now)));
-        if let Some(flight) = flight {
-            self.take_over(id, uid, boot_set, flight);
-        }
-    }
-
-    /// The boot that is still to come up: by the session that drives the node now, or the one that it left in flight when it took the
-    /// node, if it has done nothing to it since. With the tokens that prove it.
-    fn boot_under_way(&self, id: NodeId) -> Option<(Flight, Vec<Inherited>)> {
-        let (session, drive) = self.driver(id)?;
-        let unsent =
-            self.node(id)?.batch.and_then(|batch| self.batches.get(&batch)).is_some_and(|batch| batch.state == BatchState::Recording);
-        let issued = match drive.action {
-            // It is withdrawn.
-            _ if unsent && drive.in_flight.is_none() => return None,
-            Some(issued) if !unsent => issued,
-            _ => return drive.in_flight.clone().map(|flight| (flight, drive.inherited.clone())),
-        };
-        if issued.action != PowerAction::On || drive.booted.is_some() {
-            return None;
-        }
-        let run = session.run()?;
-        let flight = Flight {
-            artifacts: run.plan.boot_set(drive.boot_set).and_then(|set| set.artifacts.clone()),
-            issued,
-            last_on: drive.last_on,
-            down_seen: drive.down_seen,
-        };
-        Some((flight, run.bequeathed(drive.boot_set, &drive.inherited)))
-    }
-
-    /// A Boot that wants what the older session was booting the node with goes on with that boot; nobody else would watch it. Any
-    /// other knows at least what it was: its report is no boot by somebody else, and another image is no unknown one.
-    pub(crate) fn take_over(&mut self, id: NodeId, uid: &SessionUid, boot_set: u16, (flight, tokens): (Flight, Vec<Inherited>)) {
-        let Some(run) = self.sessions.get_mut(uid).and_then(|session| session.running_mut()) else { return };
-        let wanted = run.plan.boot_set(boot_set).and_then(|set| set.artifacts.as_ref());
-        let same = wanted.is_some() && flight.artifacts.as_ref() == wanted && run.plan.operation == PlannedOperation::Boot;
-        if same {
-            // Those of a boot that this one has come after may stand for something else.
-            for Inherited(token, _) in tokens.iter().filter(|Inherited(_, artifacts)| *artifacts == flight.artifacts) {
-                if !run.stands_for(token, boot_set) {
-                    run.tokens.push((token.clone(), boot_set));
-                }
-            }
-        }
-        let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()) else { return };
-        drive.inherited = tokens;
-        if same {
-            drive.phase = Phase::PoweringOn;
-            drive.action = Some(flight.issued);
-            drive.last_on = flight.last_on;
-            drive.down_seen = flight.down_seen;
-            drive.attempts.on = 1;
-        } else {
-            drive.in_flight = Some(flight);
-        }
+        self.take_what_was_left(id, uid, index, boot_set, now);
     }
 
     pub(crate) fn never_taken(&mut self, uid: &SessionUid, index: u32, kind: EndKind, reason: &str, message: &str, now: Timestamp) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bos_crds::SessionSpec;
 
-use crate::model::{End, EndKind, Inherited, NodeId, Owner, SessionUid, Token, World};
+use crate::model::{End, EndKind, Inherited, Left, NodeId, Owner, SessionUid, Token, World};
 use crate::plan::Plan;
 use crate::time::Timestamp;
 
@@ -113,13 +113,15 @@ pub struct Slot {
     pub applied: Option<Timestamp>,
     /// Its part began then, where that is not when the session began.
     pub since: Option<Timestamp>,
+    /// What it left at the node when its part ended.
+    pub left: Option<Box<Left>>,
 }
 
 impl Slot {
     /// A place of which nothing is known yet.
     #[must_use]
     pub const fn new(node: NodeId) -> Self {
-        Self { node, taken: false, end: None, power_cycled: false, cycled: false, run: None, applied: None, since: None }
+        Self { node, taken: false, end: None, power_cycled: false, cycled: false, run: None, applied: None, since: None, left: None }
     }
 
     /// In a staged session: its state waits to be applied.
@@ -419,12 +421,15 @@ impl World {
         }
     }
 
-    /// Whether the records of an ended session may go: its journal is `written`, and so are those of the newer sessions that took
-    /// its nodes. Until then a boot under way that they go on with is known from here alone.
+    /// Whether an ended session may be called complete, and its records go: newer sessions have in their own journals what they took
+    /// from it. Until then a boot under way that they go on with is known from here alone. `durable` says how things stood for a
+    /// session when its journal was last written.
     #[must_use]
-    pub fn may_be_forgotten(&self, uid: &SessionUid, written: impl Fn(&SessionUid) -> bool) -> bool {
+    pub fn may_be_forgotten(&self, uid: &SessionUid, durable: impl Fn(&SessionUid) -> Option<Timestamp>) -> bool {
         let slots = self.sessions.get(uid).and_then(Session::run).into_iter().flat_map(|run| &run.slots);
-        written(uid) && slots.filter_map(|slot| self.driver(slot.node)).all(|(taker, _)| written(&taker.uid))
+        let lost = slots.filter_map(|slot| Some((slot, slot.end.as_ref().filter(|end| end.kind == EndKind::Superseded)?)));
+        let mut taken = lost.filter_map(|(slot, end)| Some((&self.driver(slot.node)?.0.uid, end.at)));
+        taken.all(|(taker, at)| taker == uid || durable(taker).is_some_and(|as_of| as_of >= at))
     }
 
     /// Everything of an ended session is written: its run need not be kept.

@@ -162,6 +162,14 @@ fn an_old_manifest_from_git_and_a_namespace_that_may_be_a_tenants_are_let_throug
     let old = Session { tracked: true, ..a_session(SessionSpec { start_before: before, ..spec(Operation::Boot) }) };
     let verdict = admission::session(&world(), &old, true, NOW);
     assert!(verdict.is_allowed() && verdict.warnings()[0].contains("would end NotStarted"), "{verdict:?}");
+    // Nor does it when more has changed since.
+    let mut ran = world();
+    ran.ran.insert((old.namespace.clone(), old.name.clone()), "u-old".into());
+    let mut more = old.clone();
+    more.spec.retry_of = Some("long-gone".into());
+    let verdict = admission::session(&ran, &more, true, NOW);
+    assert!(verdict.is_allowed() && verdict.warnings().len() >= 3, "{verdict:?}");
+    assert!(!admission::session(&ran, &Session { tracked: false, ..more }, true, NOW).is_allowed());
     let elsewhere = Session { namespace: "theirs".into(), ..a_session(spec(Operation::Boot)) };
     assert!(!admission::session(&world(), &elsewhere, true, NOW).is_allowed());
     let unsure = admission::session(&world(), &elsewhere, false, NOW);

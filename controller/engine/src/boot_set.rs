@@ -109,6 +109,7 @@ async fn image(services: &Clients, set: &BootSet, path: &S3Path, rules: ImageRul
         ImageVerdict::Good => Ok(ImageLook { name, warning: None }),
         ImageVerdict::Warning(text) => Ok(ImageLook { name, warning: Some(text) }),
         ImageVerdict::Refused(text) => Err(refused(reasons::IMAGE_REFUSED, text)),
+        ImageVerdict::Missing(text) => Err(missing(text)),
         ImageVerdict::Wait(text) => Err(SetupFault::Unavailable(Fault { service: Service::Ims, detail: text.into() })),
     }
 }

@@ -14,9 +14,15 @@ use bos_core::xname::Xname;
 use bos_crds::{BootComponent, BootEvidence, BootOptionsSpec, PowerState, Session, SessionPhase, SessionStatus, reasons};
 use kube::ResourceExt;
 
-/// Labels and annotations by which GitOps tools mark what they track.
-const TRACKING: [&str; 4] =
-    ["argocd.argoproj.io/instance", "argocd.argoproj.io/tracking-id", "kustomize.toolkit.fluxcd.io/name", "helm.toolkit.fluxcd.io/name"];
+/// Labels and annotations by which GitOps tools mark what they track. Argo CD has taken the first for it by default, which Helm sets
+/// too: what a chart makes comes again with the chart.
+const TRACKING: [&str; 5] = [
+    "app.kubernetes.io/instance",
+    "argocd.argoproj.io/instance",
+    "argocd.argoproj.io/tracking-id",
+    "kustomize.toolkit.fluxcd.io/name",
+    "helm.toolkit.fluxcd.io/name",
+];
 
 /// A Session for the World.
 #[must_use]

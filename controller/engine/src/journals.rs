@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bos_core::batch::BatchId;
 use bos_core::model::SessionUid;
+use bos_core::time::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -37,6 +38,8 @@ struct State {
     underway: Option<Write>,
     /// When the last writes began.
     begun: VecDeque<Instant>,
+    /// As of when the last write that is durable tells how things stand.
+    durable: Option<Timestamp>,
 }
 
 /// A write on its way.
@@ -45,6 +48,7 @@ pub struct Write {
     /// Calls it names.
     pub batches: Vec<BatchId>,
     reports: Vec<oneshot::Sender<ReportAnswer>>,
+    as_of: Timestamp,
 }
 
 /// All journals.
@@ -93,24 +97,32 @@ impl Journals {
         due.map(|(uid, _)| uid.clone()).collect()
     }
 
-    /// A snapshot was taken and its write begins.
-    pub fn begin(&mut self, uid: &SessionUid, now: Instant) {
+    /// A snapshot was taken of how things stand, and its write begins.
+    pub fn begin(&mut self, uid: &SessionUid, as_of: Timestamp, now: Instant) {
         let Some(state) = self.states.get_mut(uid) else { return };
         state.dirty = false;
         state.begun.push_back(now);
         while state.begun.len() > RATE {
             state.begun.pop_front();
         }
-        state.underway = Some(Write { batches: std::mem::take(&mut state.batches), reports: std::mem::take(&mut state.reports) });
+        state.underway = Some(Write { batches: std::mem::take(&mut state.batches), reports: std::mem::take(&mut state.reports), as_of });
     }
 
     /// The write is durable: reports are answered, calls may leave.
     pub fn written(&mut self, uid: &SessionUid) -> Vec<BatchId> {
-        let Some(write) = self.states.get_mut(uid).and_then(|state| state.underway.take()) else { return Vec::new() };
+        let Some(state) = self.states.get_mut(uid) else { return Vec::new() };
+        let Some(write) = state.underway.take() else { return Vec::new() };
+        state.durable = Some(write.as_of);
         for answer in write.reports {
             let _ = answer.send(ReportAnswer::Stored);
         }
         write.batches
+    }
+
+    /// How things stood for a session when its journal was last written; None before the first write of this process.
+    #[must_use]
+    pub fn durable(&self, uid: &SessionUid) -> Option<Timestamp> {
+        self.states.get(uid)?.durable
     }
 
     /// Nothing waits and nothing is on its way.
@@ -153,7 +165,7 @@ mod tests {
         let mut journals = Journals::default();
         journals.await_call(&uid, BatchId(1));
         assert_eq!(journals.due(now, |_| true), vec![uid.clone()]);
-        journals.begin(&uid, now);
+        journals.begin(&uid, Timestamp::default(), now);
         journals.await_call(&uid, BatchId(2));
         assert!(journals.due(now, |_| true).is_empty(), "one write at a time");
         assert_eq!(journals.written(&uid), vec![BatchId(1)]);
@@ -167,7 +179,7 @@ mod tests {
         for number in 0..RATE {
             journals.await_call(&uid, BatchId(number as u64));
             assert!(!journals.due(now, |_| true).is_empty());
-            journals.begin(&uid, now);
+            journals.begin(&uid, Timestamp::default(), now);
             journals.written(&uid);
         }
         journals.await_call(&uid, BatchId(9));
@@ -180,7 +192,7 @@ mod tests {
         let (uid, now) = (SessionUid::from("u"), Instant::now());
         let mut journals = Journals::default();
         journals.changed(&uid);
-        journals.begin(&uid, now);
+        journals.begin(&uid, Timestamp::default(), now);
         assert!(journals.due(now + HEARTBEAT, |_| true).is_empty(), "one write at a time");
         journals.written(&uid);
         assert!(journals.due(now + HEARTBEAT / 2, |_| true).is_empty());
@@ -194,7 +206,7 @@ mod tests {
         for number in 0..20 * CROWD {
             let uid = SessionUid::from(format!("hand-{number}").as_str());
             journals.changed(&uid);
-            journals.begin(&uid, now);
+            journals.begin(&uid, Timestamp::default(), now);
             journals.written(&uid);
         }
         assert!(journals.due(now + HEARTBEAT * 20, |_| true).is_empty());
@@ -207,7 +219,7 @@ mod tests {
         let mut journals = Journals::default();
         let (tx, mut rx) = oneshot::channel();
         journals.await_report(&uid, tx);
-        journals.begin(&uid, now);
+        journals.begin(&uid, Timestamp::default(), now);
         let (again, mut repeated) = oneshot::channel();
         journals.repeat_report(Some(&uid), again);
         assert!(rx.try_recv().is_err() && repeated.try_recv().is_err());

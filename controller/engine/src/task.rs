@@ -405,7 +405,7 @@ impl Task {
         let key = SessionKey::new(&*session.namespace, &*session.name);
         let encoded = journal::snapshot(&self.world, session, now).map(|journal| journal.encode_within(MAX_RECORD_BYTES));
         let Some(Ok(bytes)) = encoded else { return self.journals.forget(&uid) };
-        self.journals.begin(&uid, Instant::now());
+        self.journals.begin(&uid, now, Instant::now());
         let records = Arc::clone(&self.records);
         self.spawn(async move {
             let written = records.write_journal(&uid.0, &key, &bytes).await;

@@ -31,6 +31,10 @@ pub async fn clients(bench: &Bench, webhook: &Webhook) -> Result {
         let (status, said) = post("/validate", body).await?;
         assert!(status == StatusCode::BAD_REQUEST && said.contains(words), "{status} {said:?} has not {words:?}");
     }
+    for (body, words) in of_the_right_types() {
+        let (status, said) = post("/validate", body).await?;
+        assert!(status == StatusCode::BAD_REQUEST && said.contains(words), "{status} {said:?} has not {words:?}");
+    }
     for body in mutated(400) {
         for path in ["/validate", "/mutate"] {
             let (status, said) = post(path, body.clone()).await?;
@@ -59,6 +63,25 @@ fn review() -> Value {
                     "namespace": "bos", "operation": "CREATE", "userInfo": {"username": "alice"}, "dryRun": true,
                     "object": serde_json::from_str::<Value>(&template::session("hostile", "cos", "Boot")).unwrap()}
     })
+}
+
+/// Documents that any template or Session might be, and that would take many times their size once they are read.
+fn of_the_right_types() -> Vec<(Vec<u8>, &'static str)> {
+    let with = |kind: &str, object: String| {
+        let mut review = review();
+        review["request"]["kind"]["kind"] = kind.into();
+        review["request"]["object"] = Value::Null;
+        review.to_string().replace("\"object\":null", &format!("\"object\":{object}")).into_bytes()
+    };
+    let boot_sets = vec![r#"{"name":"","path":""}"#; 150_000].join(",");
+    let annotations: Vec<String> = (0..300_000).map(|number| format!("\"{number:x}\":\"\"")).collect();
+    vec![
+        (with("SessionTemplate", format!(r#"{{"metadata":{{"name":"t"}},"spec":{{"bootSets":[{boot_sets}]}}}}"#)), "has more than"),
+        (
+            with("Session", format!(r#"{{"metadata":{{"name":"s","annotations":{{{}}}}},"spec":{{}}}}"#, annotations.join(","))),
+            "has more than",
+        ),
+    ]
 }
 
 fn malformed() -> Vec<(Vec<u8>, &'static str)> {

@@ -45,10 +45,19 @@ impl State {
         [Some(self.current.authority.as_str()), next, self.previous.as_deref()].into_iter().flatten().collect()
     }
 
-    /// The state after the step that is due now; None while none is.
-    pub(super) fn step(&self, now: Timestamp, pace: &Pace, make: impl FnOnce() -> anyhow::Result<Pair>) -> anyhow::Result<Option<Self>> {
+    /// The state after the step that is due now; None while none is. `trusted`: how long the API servers have been told to trust
+    /// all that [`State::bundle`] names.
+    pub(super) fn step(
+        &self,
+        now: Timestamp,
+        trusted: Duration,
+        pace: &Pace,
+        make: impl FnOnce() -> anyhow::Result<Pair>,
+    ) -> anyhow::Result<Option<Self>> {
         let waited = elapsed(self.since, now) >= pace.overlap;
         if let Some((next, expires)) = &self.next {
+            // Not by the clock alone: who was never told whom to trust would refuse the next certificate.
+            let waited = waited && trusted >= pace.overlap;
             let served = Self {
                 current: next.clone(),
                 expires: *expires,
@@ -97,7 +106,19 @@ mod tests {
     }
 
     fn step(state: &State, second: i64) -> Option<State> {
-        state.step(at(second), &pace("one"), || Ok(pair("b"))).unwrap()
+        state.step(at(second), TOLD, &pace("one"), || Ok(pair("b"))).unwrap()
+    }
+
+    /// The API servers have heard of everything long ago.
+    const TOLD: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn what_nobody_was_told_to_trust_is_not_served() {
+        let announced = step(&first(), 600).unwrap();
+        for told in [Duration::ZERO, Duration::from_secs(9)] {
+            assert_eq!(announced.step(at(800), told, &pace("one"), || Ok(pair("c"))).unwrap(), None);
+        }
+        assert_eq!(announced.step(at(800), Duration::from_secs(10), &pace("one"), || Ok(pair("c"))).unwrap().unwrap().current, pair("b"));
     }
 
     #[test]
@@ -124,10 +145,10 @@ mod tests {
 
     #[test]
     fn another_name_needs_another_certificate_once() {
-        let announced = first().step(at(1), &pace("two"), || Ok(pair("b"))).unwrap().unwrap();
-        let served = announced.step(at(11), &pace("two"), || Ok(pair("c"))).unwrap().unwrap();
-        let done = served.step(at(21), &pace("two"), || Ok(pair("c"))).unwrap().unwrap();
-        assert_eq!((done.current.clone(), done.step(at(22), &pace("two"), || Ok(pair("c"))).unwrap()), (pair("b"), None));
+        let announced = first().step(at(1), TOLD, &pace("two"), || Ok(pair("b"))).unwrap().unwrap();
+        let served = announced.step(at(11), TOLD, &pace("two"), || Ok(pair("c"))).unwrap().unwrap();
+        let done = served.step(at(21), TOLD, &pace("two"), || Ok(pair("c"))).unwrap().unwrap();
+        assert_eq!((done.current.clone(), done.step(at(22), TOLD, &pace("two"), || Ok(pair("c"))).unwrap()), (pair("b"), None));
     }
 
     #[test]

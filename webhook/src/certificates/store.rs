@@ -47,17 +47,19 @@ pub(crate) struct Keeper {
     served: Arc<Served>,
     settings: Settings,
     pace: Pace,
+    /// Authorities that the API servers were found to be told to trust, and since when.
+    told: Option<(String, Timestamp)>,
 }
 
 impl Keeper {
     pub(crate) fn new(client: Client, served: Arc<Served>, settings: Settings) -> Self {
         let pace = Pace { lifetime: settings.lifetime, names: settings.names.clone(), overlap: settings.overlap };
-        Self { secrets: Api::namespaced(client.clone(), &settings.namespace), client, served, settings, pace }
+        Self { secrets: Api::namespaced(client.clone(), &settings.namespace), client, served, settings, pace, told: None }
     }
 
     /// Looks, acts and waits until `cancel` is cancelled. What fails is tried again; the certificate in use is good for a third of its
     /// life when a rotation begins.
-    pub(crate) async fn run(self, cancel: CancellationToken) {
+    pub(crate) async fn run(mut self, cancel: CancellationToken) {
         let period = (self.settings.overlap / 6).clamp(Duration::from_millis(100), Duration::from_secs(10));
         let mut failed = false;
         loop {
@@ -76,20 +78,34 @@ impl Keeper {
         }
     }
 
-    async fn look(&self) -> anyhow::Result<()> {
+    async fn look(&mut self) -> anyhow::Result<()> {
         let Some(state) = self.current().await? else { return Ok(()) };
+        self.use_it(&state).await
+    }
+
+    /// Serves what is to be served, and tells the API servers whom to trust.
+    async fn use_it(&mut self, state: &State) -> anyhow::Result<()> {
         if self.served.set(state.current.certificate.as_bytes(), state.current.key.as_bytes())? {
             tracing::info!(expires = %state.expires, "another certificate is served");
         }
         let bundle = state.bundle();
-        self.trust::<ValidatingWebhookConfiguration>(&bundle, |object| {
+        let validating = self.trust::<ValidatingWebhookConfiguration>(&bundle, |object| {
             object.webhooks.iter().flatten().map(|hook| (hook.name.clone(), hook.client_config.clone())).collect()
-        })
-        .await?;
-        self.trust::<MutatingWebhookConfiguration>(&bundle, |object| {
+        });
+        let mutating = self.trust::<MutatingWebhookConfiguration>(&bundle, |object| {
             object.webhooks.iter().flatten().map(|hook| (hook.name.clone(), hook.client_config.clone())).collect()
-        })
-        .await
+        });
+        let knew_it = validating.await? & mutating.await?;
+        if !knew_it || self.told.as_ref().is_none_or(|(told, _)| *told != bundle) {
+            self.told = Some((bundle, Timestamp::now()));
+        }
+        Ok(())
+    }
+
+    /// How long the API servers have been told to trust all of these.
+    fn told_for(&self, bundle: &str, now: Timestamp) -> Duration {
+        let since = self.told.as_ref().filter(|(told, _)| told == bundle).map(|(_, since)| *since);
+        since.and_then(|since| Duration::try_from(now.duration_since(since)).ok()).unwrap_or_default()
     }
 
     /// What the Secret holds after the step that is due; None when another replica was faster: the next look shows what it made.
@@ -104,7 +120,7 @@ impl Keeper {
         };
         let version = secret.metadata.resource_version.clone();
         let (state, what) = match from_secret(&secret) {
-            Ok(state) => match state.step(now, &self.pace, make)? {
+            Ok(state) => match state.step(now, self.told_for(&state.bundle(), now), &self.pace, make)? {
                 None => return Ok(Some(state)),
                 Some(next) => (next, "a step of the rotation of certificates was made"),
             },
@@ -133,14 +149,14 @@ impl Keeper {
         anyhow!("Secret {}/{}: {}", self.settings.namespace, self.settings.secret, error.message())
     }
 
-    /// Writes the authorities into a configuration where they are not there yet.
-    async fn trust<K>(&self, bundle: &str, hooks: impl Fn(&K) -> Vec<(String, WebhookClientConfig)>) -> anyhow::Result<()>
+    /// Writes the authorities into a configuration where they are not there yet; true where they were.
+    async fn trust<K>(&self, bundle: &str, hooks: impl Fn(&K) -> Vec<(String, WebhookClientConfig)>) -> anyhow::Result<bool>
     where
         K: Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
     {
         let (api, name) = (Api::<K>::all(self.client.clone()), &self.settings.configuration);
         let failed = |error: &CallError| anyhow!("{} {name}: {}", K::kind(&()), error.message());
-        let Some(object) = bounded(CALL_TIMEOUT, api.get_opt(name)).await.map_err(|error| failed(&error))? else { return Ok(()) };
+        let Some(object) = bounded(CALL_TIMEOUT, api.get_opt(name)).await.map_err(|error| failed(&error))? else { return Ok(true) };
         let trusts = |config: &WebhookClientConfig| config.ca_bundle.as_ref().is_some_and(|known| known.0 == bundle.as_bytes());
         let ca_bundle = serde_json::to_value(ByteString(bundle.as_bytes().to_vec()))?;
         let others: Vec<Value> = hooks(&object)
@@ -149,13 +165,13 @@ impl Keeper {
             .map(|(name, _)| json!({"name": name, "clientConfig": {"caBundle": ca_bundle}}))
             .collect();
         if others.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let patch = Patch::Strategic(json!({"webhooks": others}));
         let params = PatchParams { field_manager: Some(labels::MANAGER_WEBHOOK.to_owned()), ..PatchParams::default() };
         bounded(CALL_TIMEOUT, api.patch(name, &params, &patch)).await.map_err(|error| failed(&error))?;
         tracing::info!(kind = %K::kind(&()), name, "API servers were told whom to trust");
-        Ok(())
+        Ok(false)
     }
 
     fn to_secret(&self, state: &State, version: Option<String>) -> Secret {

@@ -233,10 +233,10 @@ impl World {
     }
 }
 
-/// The artifact set of a token that came with the node.
+/// The artifact set of a token that an older session had stored for the node.
 fn inherited(node: &Node, token: &Token) -> Option<Digest> {
-    let drive = node.drive.as_ref()?;
-    drive.inherited.iter().find(|Inherited(known, _)| known == token).and_then(|Inherited(_, artifacts)| artifacts.clone())
+    let tokens = node.drive.as_ref().map(|drive| &drive.inherited).or(node.left.as_ref().map(|left| &left.tokens))?;
+    tokens.iter().find(|Inherited(known, _)| known == token).and_then(|Inherited(_, artifacts)| artifacts.clone())
 }
 
 /// Whether a report of a right token proves the boot this session wants: only after its own power-on, and not once a power-off

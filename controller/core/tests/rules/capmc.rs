@@ -284,9 +284,9 @@ mod the_end_of_an_operation {
         let mut world = crate::fixture::world(1, desk.now);
         (world.power_service, world.power_rest) = (PowerService::Capmc, REST);
         run_plan(&mut world, "first", plan(PlannedOperation::Reboot, 1, "new", ""), desk.now);
-        run_plan(&mut world, "second", plan(PlannedOperation::Boot, 1, "newer", ""), desk.now);
-        // The newer one's own journal was not written yet.
         world.resume(&older, older_journal, desk.now).unwrap();
+        // The newer one's own journal was not written yet.
+        run_plan(&mut world, "second", plan(PlannedOperation::Boot, 1, "newer", ""), desk.now);
         assert_eq!(world.nodes[0].drive.as_ref().unwrap().held_since, until);
     }
 

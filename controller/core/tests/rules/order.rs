@@ -223,8 +223,8 @@ mod rule_11_after_a_restart {
         let until = desk.drive(0).action.unwrap().power_by;
         desk.world = crate::fixture::world(1, desk.now);
         let uid = run_plan(&mut desk.world, "first", plan(PlannedOperation::Boot, 1, "new", ""), desk.now);
-        run_plan(&mut desk.world, "second", plan(PlannedOperation::Reboot, 1, "newer", ""), desk.now);
         desk.world.resume(&uid, Journal::decode(&journal).unwrap(), desk.now).unwrap();
+        run_plan(&mut desk.world, "second", plan(PlannedOperation::Reboot, 1, "newer", ""), desk.now);
         desk.wait(SECOND);
         desk.power(0, Power::Off);
         assert!(desk.leaves().is_empty());

@@ -1,10 +1,8 @@
 //! A newer session takes a node that an older one is booting (rule 11).
 
 use bos_core::health::Services;
-use bos_core::journal::{Journal, snapshot};
 use bos_core::model::{ConfigStatus, EndKind, Phase, Power, PowerAction, SessionUid, Token};
 use bos_core::plan::{PlannedOperation, RunningPolicy};
-use bos_core::resume::StoredJournal;
 use bos_core::running::Order;
 use bos_crds::reasons;
 
@@ -172,35 +170,6 @@ fn a_boot_is_gone_on_with_also_by_the_one_after_the_next() {
         desk.uid = run_plan(&mut desk.world, "third", desk.plan.clone(), desk.now);
         let _ = desk.pass();
         desk.wait(SECOND);
-        desk.power(0, Power::On);
-        assert_eq!(desk.leaves(), Vec::new(), "its deadline is not over");
-        desk.report(0, &token());
-        let _ = desk.pass();
-        assert_eq!(desk.end(0).unwrap().0, EndKind::Succeeded);
-    }
-}
-
-/// Rule 8: the take-over is in two journals, and we died before the newer session's was written, or both.
-#[test]
-fn a_boot_under_way_is_not_forgotten_between_the_journals_of_two_sessions() {
-    for older_is_written in [false, true] {
-        let mut desk = boot(1);
-        desk.powered_on();
-        desk.wait(MINUTE);
-        let before = snapshot(&desk.world, &desk.world.sessions[&desk.uid], desk.now).unwrap().encode().unwrap();
-        desk.plan = plan(PlannedOperation::Boot, 1, "new", "");
-        desk.plan.running = RunningPolicy::Restart;
-        let first = std::mem::replace(&mut desk.uid, run_plan(&mut desk.world, "second", desk.plan.clone(), desk.now));
-        let _ = desk.pass();
-        desk.crash_with(SECOND, true, |stored| {
-            for record in stored {
-                match record.uid == first {
-                    true if older_is_written => {}
-                    true => record.journal = StoredJournal::Written(Box::new(Journal::decode(&before).unwrap())),
-                    false => record.journal = StoredJournal::Empty,
-                }
-            }
-        });
         desk.power(0, Power::On);
         assert_eq!(desk.leaves(), Vec::new(), "its deadline is not over");
         desk.report(0, &token());

@@ -310,7 +310,6 @@ impl Sim {
 
     /// Whether the records of an ended session may go.
     pub(super) fn may_be_forgotten(&self, uid: &SessionUid) -> bool {
-        let written = |uid: &SessionUid| !self.writing.contains_key(uid);
-        self.world.as_ref().is_none_or(|world| world.may_be_forgotten(uid, |uid| written(uid) && !world.journal_due.contains(uid)))
+        self.world.as_ref().is_none_or(|world| world.may_be_forgotten(uid, |uid| self.durable.get(uid).copied()))
     }
 }

@@ -188,7 +188,7 @@ impl Desk {
 
 impl Desk {
     /// The operator dies and starts again after `away`, with all that was durable: every plan that was written and every journal.
-    /// `shown`: the statuses of the nodes had got that far too.
+    /// `shown`: the objects of the nodes had got that far too.
     pub(crate) fn crash(&mut self, away: Duration, shown: bool) {
         self.crash_with(away, shown, |_| ());
     }
@@ -212,6 +212,7 @@ impl Desk {
         world.artifacts.clone_from(&self.world.artifacts);
         for (node, before) in world.nodes.iter_mut().zip(&self.world.nodes).filter(|_| shown) {
             node.asked = Asked { taken: before.asked.taken.clone(), applied: before.asked.applied.clone(), ..Asked::default() };
+            node.owner.clone_from(&before.owner);
         }
         world.take_up(objects, &[], stored, self.now).unwrap();
         self.world = world;

@@ -26,6 +26,7 @@ use super::coverage::Coverage;
 use super::fixture::{START, at, seen, uid, xname};
 use super::hsm::fault;
 use super::orders::{Part, parts};
+use super::restart::Write;
 use super::rng::Rng;
 use super::scenario::{Command, Scenario};
 use super::site::{Effect, Site};
@@ -35,16 +36,6 @@ use super::site::{Effect, Site};
 pub(crate) struct Pending {
     pub(crate) node: NodeId,
     pub(crate) boot: u64,
-}
-
-/// A journal write.
-#[derive(Debug, Clone)]
-pub(crate) struct Write {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) ended: bool,
-    batches: Vec<BatchId>,
-    reports: Vec<Pending>,
-    pub(crate) parts: Vec<Part>,
 }
 
 /// Something that happens at a time. What is answered to the operator carries the life in which it was asked.
@@ -122,6 +113,8 @@ pub(crate) struct Sim {
     pub(crate) written: Vec<usize>,
     /// In memory only: writes under way and what the next ones carry.
     pub(crate) writing: BTreeMap<SessionUid, Write>,
+    /// How things stood when the journal of a session was last written in this life.
+    pub(crate) durable: BTreeMap<SessionUid, Timestamp>,
     waiting_batches: BTreeMap<SessionUid, Vec<BatchId>>,
     waiting_reports: BTreeMap<SessionUid, Vec<Pending>>,
     waiting_statuses: Vec<Pending>,
@@ -175,6 +168,7 @@ impl Sim {
             coverage: Coverage::default(),
             written: Vec::new(),
             writing: BTreeMap::new(),
+            durable: BTreeMap::new(),
             waiting_batches: BTreeMap::new(),
             waiting_reports: BTreeMap::new(),
             waiting_statuses: Vec::new(),
@@ -324,6 +318,7 @@ impl Sim {
         self.waiting_reports.clear();
         self.waiting_statuses.clear();
         self.writing.clear();
+        self.durable.clear();
         self.plan_writing.clear();
     }
 
@@ -437,7 +432,7 @@ impl Sim {
             let ended = matches!(session.stage, Stage::Ended(_));
             let bytes = journal::snapshot(world, session, self.now).map(|journal| journal.encode().unwrap()).unwrap_or_default();
             let parts = parts(session);
-            self.writing.insert(uid.clone(), Write { bytes, ended, batches, reports, parts });
+            self.writing.insert(uid.clone(), Write { bytes, ended, batches, reports, parts, as_of: self.now });
             started.push(uid);
         }
         for uid in started {
@@ -451,6 +446,7 @@ impl Sim {
             return;
         }
         let Some(write) = self.writing.remove(uid) else { return };
+        self.durable.insert(uid.clone(), write.as_of);
         if !write.bytes.is_empty() {
             self.written.push(write.bytes.len());
             self.journals.insert(uid.clone(), write.bytes);

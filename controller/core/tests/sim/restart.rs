@@ -3,16 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bos_core::batch::BatchId;
 use bos_core::journal::Journal;
 use bos_core::model::{Reported, World};
 use bos_core::resume::{Stored, StoredJournal};
 use bos_core::time::Timestamp;
 
 use super::fixture::{START, artifacts, digest, xname};
-use super::operator::{Event, Sim};
-use super::orders::parts;
+use super::operator::{Event, Pending, Sim};
+use super::orders::{Part, parts};
 use super::scenario::Before;
 use super::site::known_token;
+
+/// A journal write.
+#[derive(Debug, Clone)]
+pub(crate) struct Write {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) ended: bool,
+    pub(crate) batches: Vec<BatchId>,
+    pub(crate) reports: Vec<Pending>,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) as_of: Timestamp,
+}
 
 impl Sim {
     /// The process dies. A write under way may have reached the API server or not.

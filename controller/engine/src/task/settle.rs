@@ -54,6 +54,10 @@ impl Task {
     fn settle_one(&mut self, uid: SessionUid, now: Timestamp) {
         let Some(session) = self.world.sessions.get(&uid) else { return };
         let Some(run) = session.run() else { return };
+        // Before anything says that it is complete: a process that starts reads no records of what is.
+        if !self.world.may_be_forgotten(&uid, |uid| self.journals.durable(uid)) {
+            return;
+        }
         // The status of a node that another session drives is that session's to complete.
         let others = |id: NodeId| self.world.driver(id).is_some_and(|(driver, _)| driver.uid != uid);
         if !run.slots.iter().all(|slot| self.views.component_settled(slot.node) || others(slot.node)) {
@@ -66,7 +70,7 @@ impl Task {
                 return;
             }
         }
-        if !self.world.may_be_forgotten(&uid, |uid| self.journals.is_settled(uid)) {
+        if !self.journals.is_settled(&uid) {
             return;
         }
         if let Stage::Ended(ended) = &session.stage {
