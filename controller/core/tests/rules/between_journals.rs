@@ -1,6 +1,6 @@
 //! A newer session takes a node, and the operator dies before the journals of both say so (rules 7, 8 and 11).
 
-use bos_core::batch::Outcome;
+use bos_core::batch::{BatchState, Outcome, Task};
 use bos_core::journal::{Journal, snapshot};
 use bos_core::model::{EndKind, NodeId, Phase, Power, PowerAction, SessionUid, Token};
 use bos_core::plan::{Evidence, PlannedOperation, RunningPolicy};
@@ -144,6 +144,33 @@ fn an_older_session_that_was_applied_keeps_its_own_power_on() {
     die_with(&mut desk, &[(&second, Some(&older))]);
     assert_eq!(desk.drive(0).attempts, attempts);
     assert!(desk.drive(0).action.unwrap().boot_by >= action.boot_by, "the deadline is shortened");
+}
+
+/// Rule 11: nor does a transition of the other session, which is over since its journal was last written, take the place of its own.
+#[test]
+fn an_older_session_that_was_applied_keeps_its_own_transition() {
+    let mut desk = boot_with(1, |plan| plan.staged = true);
+    desk.wait(SECOND);
+    let second = run_plan(&mut desk.world, "second", plan(PlannedOperation::Boot, 1, "new", ""), desk.now);
+    let _ = desk.pass();
+    desk.wait(SECOND);
+    desk.power(0, Power::Off);
+    let call = desk.prepared();
+    desk.answer(call.id, Outcome::Accepted { transition: "theirs".into() });
+    let older = journal(&desk, &second);
+    desk.tasks(&call, Task::Succeeded);
+    let _ = desk.pass();
+    desk.world.apply_staged(&[(NodeId(0), "go".into())], desk.now);
+    desk.wait(desk.world.options.max_power_on_wait);
+    desk.power(0, Power::Off);
+    let _ = desk.pass();
+    desk.wait(SECOND);
+    desk.power(0, Power::Off);
+    let call = desk.prepared_with(&Token("staged".into()));
+    desk.answer(call.id, Outcome::Accepted { transition: "ours".into() });
+    die_with(&mut desk, &[(&second, Some(&older))]);
+    let batch = &desk.world.batches[&desk.world.nodes[0].batch.unwrap()];
+    assert!(matches!(&batch.state, BatchState::Following { transition, .. } if **transition == *"ours"), "{batch:?}");
 }
 
 /// Rule 8: of three sessions the second has powered the node on last, with another image.

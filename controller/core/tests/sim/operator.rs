@@ -25,7 +25,7 @@ use super::components::{Component, Patch, Seen, View};
 use super::coverage::Coverage;
 use super::fixture::{START, at, seen, uid, xname};
 use super::hsm::fault;
-use super::orders::{Part, parts};
+use super::orders::parts;
 use super::restart::Write;
 use super::rng::Rng;
 use super::scenario::{Command, Scenario};
