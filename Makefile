@@ -8,7 +8,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 # Built here, so that tests and demo start these and build nothing themselves.
 demo bench test verify: export BOS_OPERATOR_BIN := $(BIN)/bos-operator
 demo bench test verify: export BOS_SITE_BIN := $(BIN)/bos-site
-test verify bench-admission: export BOS_WEBHOOK_BIN := $(BIN)/bos-webhook
+demo test verify bench-admission: export BOS_WEBHOOK_BIN := $(BIN)/bos-webhook
 bench-admission: export BOS_SITE_BIN := $(BIN)/bos-site
 # What a run of all tests leaves for hack/conformance.sh: its output, and which cases within tests were ok.
 TEST_OUTPUT := $(CARGO_TARGET_DIR)/test-output.txt
@@ -21,6 +21,7 @@ BOOT_TIME ?=
 FAULTS ?=
 OPERATION ?=
 POWER ?=
+WEBHOOK ?=
 # Further options of `make bench`.
 JSON ?=
 HARDWARE_SECONDS ?=
@@ -36,7 +37,7 @@ option = $(if $(strip $(2)),$(1) '$(strip $(2))')
 switch = $(if $(filter-out 0 no false,$(strip $(2))),$(1))
 
 DEMO_ARGS = $(call option,--nodes,$(NODES)) $(call switch,--once,$(ONCE)) $(call option,--boot-time,$(BOOT_TIME)) \
-  $(call option,--faults,$(FAULTS)) $(call option,--operation,$(OPERATION)) $(call option,--power,$(POWER))
+  $(call option,--faults,$(FAULTS)) $(call option,--operation,$(OPERATION)) $(call option,--power,$(POWER)) $(call switch,--webhook,$(WEBHOOK))
 BENCH_ARGS = $(call option,--nodes,$(NODES)) $(call option,--operation,$(OPERATION)) $(call option,--power,$(POWER)) \
   $(call option,--json,$(JSON)) $(call option,--hardware-seconds,$(HARDWARE_SECONDS))
 
@@ -47,7 +48,7 @@ help: ## List these targets
 	@echo "make TARGET [NAME=value ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: control-plane build ## Boot simulated nodes on a real control plane: NODES, ONCE=1, BOOT_TIME, FAULTS, OPERATION, POWER=capmc
+demo: control-plane build ## Boot simulated nodes on a real control plane: NODES, ONCE=1, BOOT_TIME, FAULTS, OPERATION, POWER=capmc, WEBHOOK=1
 	@exec $(BIN)/demo $(DEMO_ARGS)
 
 demo-help: ## Say what the options of the demo mean (builds the demo first; some minutes the first time)

@@ -27,7 +27,7 @@ FAULTS (--faults, separated by commas; N nodes from the first one on, S seconds)
   Faults of nodes make the operator wait for deadlines, which the demo shortens to the boot time and ten seconds (--boot-wait).
 
 MAKE
-  make demo [NODES=100] [ONCE=1] [BOOT_TIME=3] [FAULTS=...] [OPERATION=Boot] [POWER=pcs]
+  make demo [NODES=100] [ONCE=1] [BOOT_TIME=3] [FAULTS=...] [OPERATION=Boot] [POWER=pcs] [WEBHOOK=1]
   make demo NODES=20 FAULTS=never-reports=1,outage=PCS:10 ONCE=1
 
 EXIT CODE
@@ -69,6 +69,9 @@ pub struct Args {
     /// How long the Session may take, in seconds; then the demo fails.
     #[arg(long, value_name = "SECONDS", default_value_t = 900.0, value_parser = some_time)]
     limit: f64,
+    /// Run the webhook too: `kubectl apply` says what would go wrong, and `--dry-run=server` what a Session would do.
+    #[arg(long)]
+    pub(super) webhook: bool,
     /// Run a kube-controller-manager too.
     #[arg(long)]
     pub(super) controller_manager: bool,

@@ -14,7 +14,7 @@ pub use args::{Args, Operation, PowerArg, ProfileArg};
 use faults::Trouble;
 use show::Show;
 
-use crate::rig::{Rig, RigConfig, Truth, Wanted, template};
+use crate::rig::{Rig, RigConfig, Truth, Wanted, Webhook, WebhookConfig, template};
 use crate::signals;
 use crate::site::{ImageSpec, SiteConfig};
 
@@ -34,7 +34,7 @@ const BOOT_WAIT_MARGIN: f64 = 10.0;
 /// # Errors
 /// When a part cannot be started or the Session does not end in time.
 pub async fn run(args: Args) -> anyhow::Result<bool> {
-    let (rig, good) = tokio::select! {
+    let (rig, _webhook, good) = tokio::select! {
         result = play(&args) => result?,
         () = signals::told_to_end() => {
             println!("\nTold to end before the nodes were done; everything is stopped.");
@@ -50,7 +50,7 @@ pub async fn run(args: Args) -> anyhow::Result<bool> {
 }
 
 /// Everything up to the point where there is nothing left to show.
-async fn play(args: &Args) -> anyhow::Result<(Rig, bool)> {
+async fn play(args: &Args) -> anyhow::Result<(Rig, Option<Webhook>, bool)> {
     let trouble = Trouble::of(&args.faults);
     let started = Instant::now();
     let rig = Rig::start_with(rig_config(args, &trouble)?, show::step).await?;
@@ -58,12 +58,18 @@ async fn play(args: &Args) -> anyhow::Result<(Rig, bool)> {
     show.where_things_are(started.elapsed());
     show::step(&format!("waiting until the operator has discovered {} nodes in HSM", args.nodes));
     rig.wait_discovered(args.nodes, DISCOVERY_LIMIT).await?;
+    let webhook = if args.webhook {
+        show::step("starting the webhook");
+        Some(rig.start_webhook(&WebhookConfig::default()).await?)
+    } else {
+        None
+    };
     let good = operate(&rig, args, &trouble, &show).await?;
     if !args.once {
-        show.what_to_try(SESSION);
+        show.what_to_try(SESSION, webhook.is_some());
     }
     drop(show);
-    Ok((rig, good))
+    Ok((rig, webhook, good))
 }
 
 fn rig_config(args: &Args, trouble: &Trouble) -> anyhow::Result<RigConfig> {

@@ -9,7 +9,7 @@ use bos_crds::{Session, SessionStatus};
 use tokio::time::MissedTickBehavior;
 
 use super::Operation;
-use crate::rig::{NAMESPACE, Rig, SiteSummary, Truth};
+use crate::rig::{NAMESPACE, Rig, SiteSummary, Truth, template};
 
 /// How many nodes the tables show.
 const SAMPLE: usize = 8;
@@ -172,7 +172,7 @@ impl<'a> Show<'a> {
     }
 
     /// Commands for a person who goes on from here.
-    pub(super) fn what_to_try(&self, session: &str) {
+    pub(super) fn what_to_try(&self, session: &str, webhook: bool) {
         let node = self.sample.first().map_or("x1000c0s0b0n0", String::as_str);
         line("\nEverything stays up until Ctrl-C. In another terminal:\n");
         let control_plane = self.rig.control_plane();
@@ -190,6 +190,11 @@ kubectl -n {NAMESPACE} create -f - <<< '{{apiVersion: bos.hpe.com/v1alpha1, kind
 kubectl -n {NAMESPACE} wait --for=condition=Complete sessions --all --timeout=5m",
             template = super::TEMPLATE
         ));
+        if webhook {
+            // The preview of a reboot: nothing is created.
+            let preview = template::session("preview", super::TEMPLATE, "Reboot");
+            indented(&format!("kubectl -n {NAMESPACE} apply --dry-run=server -f - <<< '{preview}'"));
+        }
         indented(&format!(
             "curl -s {}/nodes/summary              # the site's own truth; GET / lists what else it can do",
             self.rig.site().admin_url()
