@@ -10,6 +10,7 @@ mod bench;
 mod by_hand;
 mod evidence;
 mod refused;
+mod scale;
 mod shown;
 mod story;
 mod switches;
@@ -45,6 +46,18 @@ async fn a_site_is_booted_and_nothing_is_started_again() -> Result {
     cases.run("applied twice, deleted and created again", story::created_again(&bench)).await;
     cases.run("ended long ago", story::ended_long_ago(&bench)).await;
     cases.run("restored without status", story::restored(&bench)).await;
+    bench.rig.stop().await;
+    cases.verdict()
+}
+
+/// Writes and calls for many nodes stay within the budgets; `make bench` measures the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_nodes_cost_what_they_may() -> Result {
+    let bench = Bench::start(RigConfig::with_nodes(1000).boot_time(Duration::from_secs(1))).await?;
+    let mut cases = Cases::default();
+    cases.run("a thousand nodes boot", scale::boot(&bench)).await;
+    cases.run("a thousand nodes reboot", scale::reboot(&bench)).await;
+    cases.run("a thousand nodes shut down", scale::shutdown(&bench)).await;
     bench.rig.stop().await;
     cases.verdict()
 }
