@@ -222,7 +222,7 @@ impl Judge {
         let mut world = self.small_world(&component);
         let id = world.intern(&xname);
         let wish = convert::wish(&component);
-        world.load_asked(id, convert::asked(&component), &wish);
+        convert::component(&mut world, &component, true, now());
         world.fold_wish(id, wish, now());
         let mut missing = Vec::new();
         match inventory {

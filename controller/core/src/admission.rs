@@ -12,7 +12,7 @@ use crate::artifacts::ArtifactSet;
 use crate::by_hand::{self, BY_HAND_REFUSED};
 use crate::discovery;
 use crate::health::{Service, clause};
-use crate::model::{Digest, NodeId, Power, World};
+use crate::model::{Digest, Node, NodeId, Power, World};
 use crate::preview::{acted_on, counted, excluded_text, preview};
 use crate::resolve::Snapshot;
 use crate::session::{Session, Stage};
@@ -346,7 +346,8 @@ pub fn foresee(
 ) {
     let count = selection.resolved.node_count();
     let what = if session.spec.stage {
-        format!("{} will be staged; nothing is done to a node until its staged state is applied", counted(count))
+        let operation = session.spec.operation.as_str();
+        format!("{operation} will be staged for {}; nothing is done to a node until that is applied", counted(count))
     } else {
         let preview = preview(world, session, selection, &seen.digests(), power, now);
         preview.map_or_else(|| acted_on(count), |preview| preview.text(session.spec.operation))
@@ -394,10 +395,25 @@ pub fn component(world: &World, id: NodeId, configuration: Option<&Configuration
     if let Some(why) = by_hand::hindrance(world, id, node).filter(|_| !goes_on) {
         verdict.take([error("spec.run", why.strip_prefix(BY_HAND_REFUSED).unwrap_or(&why))]);
     }
+    if let Some(text) = what_by_hand(node).filter(|_| verdict.is_allowed()) {
+        verdict.warn_first(text);
+    }
     if let Some((goal, seen)) = node.asked.wish.goal.as_ref().zip(configuration) {
         verdict.take(seen.finding("spec.desiredState.configuration", &goal.configuration, "the node is configured"));
     }
     verdict
+}
+
+/// What a run by hand does to a node that is on, as far as its status tells.
+fn what_by_hand(node: &Node) -> Option<String> {
+    let on = node.power.as_ref().is_some_and(|seen| seen.power == Power::On);
+    let goal = node.asked.wish.goal.as_ref().filter(|_| on)?;
+    let runs = node.reported.as_ref().and_then(|report| report.artifacts.as_ref());
+    Some(match (goal.artifacts.as_deref().map(by_hand::bare), runs) {
+        (None, _) => format!("{} is on and will be powered off.", node.xname),
+        (Some(wanted), Some(runs)) if *wanted != *runs.0 => format!("{} is on with another image and will be power-cycled.", node.xname),
+        (Some(_), _) => return None,
+    })
 }
 
 /// Judges options: what cannot be used and what is likely a mistake, each beginning with the name of the option.

@@ -15,11 +15,26 @@ impl World {
         let (session, drive) = self.driver(id)?;
         // What ended in any other way ended by a look at the node.
         let unseen = matches!(kind, EndKind::Superseded | EndKind::Cancelled);
-        let until = self.node(id)?.unsettled_until(self.untold()).filter(|_| unseen);
+        let until = self.unsettled(id).filter(|_| unseen);
         let (flight, tokens) = self.boot_under_way(id).map_or((None, Vec::new()), |(flight, tokens)| (Some(flight), tokens));
         // What was given up nobody goes on with: people may have done anything to the node since.
         let flight = flight.filter(|_| kind == EndKind::Superseded);
         Some(Left { by: session.as_owner(drive.index), unsettled_until: until.unwrap_or_default(), flight, tokens })
+    }
+
+    /// Until when what the session has sent to a node may still take effect. A call that has not left is withdrawn: what counts is
+    /// the one before it.
+    fn unsettled(&self, id: NodeId) -> Option<Timestamp> {
+        let node = self.node(id)?;
+        let unsent = node.batch.and_then(|batch| self.batches.get(&batch)).filter(|batch| batch.state == BatchState::Recording);
+        match unsent.and_then(|batch| batch.nodes.iter().find(|member| member.node == id)) {
+            Some(member) => {
+                let mut before = node.clone();
+                before.drive.as_mut()?.action = member.before;
+                before.unsettled_until(self.untold())
+            }
+            None => node.unsettled_until(self.untold()),
+        }
     }
 
     /// A boot that was given up and should be up by now, or is, may have been through other hands since.

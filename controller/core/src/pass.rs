@@ -223,8 +223,10 @@ impl World {
         let (namespace, name, by_hand) = (session.namespace.clone(), session.name.clone(), session.by_hand);
         let configuration = (end.kind == EndKind::Succeeded).then(|| session.configuration_of(drive.boot_set)).flatten();
         if let Some(slot) = session.running_mut().and_then(|run| run.slots.get_mut(drive.index as usize)) {
-            // Decided, but let go before anything was sent.
-            slot.power_cycled &= end.kind != EndKind::LeftRunning;
+            // Decided, but let go before anything was sent, or without effect.
+            let asked = drive.attempts.graceful > 0 || drive.attempts.forceful > 0;
+            let in_vain = end.kind == EndKind::Failed && drive.phase == Phase::PoweringOff;
+            slot.power_cycled &= end.kind != EndKind::LeftRunning && asked && !in_vain;
             slot.cycled |= drive.cycled();
             slot.end = Some(end.clone());
             slot.left.clone_from(&left);

@@ -148,7 +148,15 @@ impl Preview {
         }
         part(self.suspended, "held by suspend");
         part(self.unknown, "of unknown power");
-        format!("{}: {}", acted_on(self.nodes), parts.join(", "))
+        let alone = self.left.values().sum::<usize>() + if operation == Operation::Configure { 0 } else { self.reached };
+        let acted = self.nodes.saturating_sub(alone);
+        let whom = match acted {
+            0 if self.nodes == 1 => "1 node will not be acted on".to_owned(),
+            0 => format!("None of {} will be acted on", counted(self.nodes)),
+            _ if acted == self.nodes => acted_on(acted),
+            _ => format!("{acted} of {} will be acted on", counted(self.nodes)),
+        };
+        format!("{whom}: {}", parts.join(", "))
     }
 }
 

@@ -148,6 +148,10 @@ impl World {
         for member in &go {
             self.withdraw_member(&batch, member);
         }
+        if !go.is_empty() {
+            // What it says of its nodes was that they were asked.
+            self.touched_sessions.insert(batch.session.clone());
+        }
         if stay.is_empty() {
             self.batches.remove(&id);
             return None;

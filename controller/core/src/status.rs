@@ -172,7 +172,7 @@ impl Case<'_> {
                 let waited = span_text(issued.power_by.since(issued.at));
                 Decision::ActionFailed { refund: !issued.accepted, error: format!("still off {waited} after power-on").into() }
             }),
-            _ if self.drive.attempts.on >= self.limit() => Some(self.power_on_exhausted()),
+            _ if self.drive.attempts.on >= self.limit() && !self.node.suspended => Some(self.power_on_exhausted()),
             _ if self.held_by(HoldReason::NotInConfigurationService) => self.wait_for_config_record(),
             _ => self.drive.hold.map(|_| Decision::Release),
         }
@@ -190,7 +190,17 @@ impl Case<'_> {
         Some(Decision::End(EndKind::Failed, reasons::NOT_IN_CONFIGURATION_SERVICE.into(), message.into()))
     }
 
+    /// It may not be tried even once.
+    fn nothing_tried(&self, left: &str) -> String {
+        format!(
+            "No attempt is allowed (spec.retryPolicy of its BootComponent, or option defaultRetryPolicy, is 0), so nothing was done; it is left {left}."
+        )
+    }
+
     fn power_on_exhausted(&self) -> Decision {
+        if self.limit() == 0 {
+            return Decision::End(EndKind::Failed, reasons::POWER_ON_TIMEOUT.into(), self.nothing_tried("off").into());
+        }
         let why = if self.drive.error.is_empty() { "no service reported why" } else { &self.drive.error };
         let (count, service) = (self.drive.attempts.on, self.world.power_service);
         let message = format!("{count} power-ons without effect: {why}. The node is off; see its controller and {service}.");
@@ -337,7 +347,11 @@ impl Case<'_> {
     }
 
     fn exhausted(&self, action: PowerAction) -> Option<Decision> {
-        (self.drive.attempts.used(action) >= self.limit()).then(|| {
+        // What a person holds is held, whatever its budget is.
+        (self.drive.attempts.used(action) >= self.limit() && !self.node.suspended).then(|| {
+            if self.limit() == 0 {
+                return Decision::End(EndKind::Failed, reasons::POWER_OFF_TIMEOUT.into(), self.nothing_tried("on").into());
+            }
             let detail = if self.drive.error.is_empty() { String::new() } else { format!(" Last answer: {}.", self.drive.error) };
             let message = format!(
                 "Still on after {} graceful and {} forced power-offs.{detail} It is left as it is; see its controller.",
@@ -457,7 +471,7 @@ impl Case<'_> {
             HoldReason::PreviousOperation => format!("An operation of an earlier session did not end within {waited}."),
             HoldReason::MassBootTimeout => {
                 format!(
-                    "No report, like many nodes of this session at the same time; none was power-cycled and it was left on. Waited {waited} more."
+                    "No report, like many nodes of this session at the same time, so it was not power-cycled any more and is left on. Waited {waited} more."
                 )
             }
             HoldReason::ReportPathDown => {

@@ -223,6 +223,14 @@ pub fn doubts(spec: &BootOptionsSpec) -> Vec<String> {
     ] {
         doubt(short(value, least), format!("{option} {value} is very short: {what}"));
     }
+    doubt(
+        spec.mass_boot_timeout_minimum == 0 && spec.mass_boot_timeout_percent == 0,
+        "massBootTimeoutMinimum 0 and massBootTimeoutPercent 0: no node that stays silent is power-cycled, one by one or together"
+            .to_owned(),
+    );
+    let ttl = &spec.cleanup_completed_session_ttl;
+    let soon = age(ttl).is_some_and(|age| !age.is_zero() && age < Duration::from_secs(3600));
+    doubt(soon, format!("cleanupCompletedSessionTtl {ttl} removes Sessions so soon after their end that nobody can look at them"));
     let (discovery, polling) = (spec.discovery_frequency_seconds, spec.polling_frequency_seconds);
     doubt(
         short(discovery, 10),

@@ -92,7 +92,7 @@ fn mass_timeout(world: &World, session: &Session, run: &Run, over: bool) -> Stri
         some => format!(" {some} failed for it and were left on: {}.", hostlist::fold(given_up, SAMPLE)),
     };
     if over {
-        return format!("It has ended. Many nodes fell silent together, and none was power-cycled for it.{failed}");
+        return format!("It has ended. Many nodes fell silent together, and no more of them were power-cycled.{failed}");
     }
     let held = run.open().filter_map(|id| {
         let node = world.node(id)?;
@@ -105,7 +105,7 @@ fn mass_timeout(world: &World, session: &Session, run: &Run, over: bool) -> Stri
         format!(" Silent now: {count}: {sample}. What is not heard until {} fails and is left on.", until.clock())
     });
     format!(
-        "Many nodes fell silent together, which is rarely their own fault, so none is power-cycled for it.{silent}{failed} Look why they cannot report: image, network, the route of reports to the operator. A person decides: wait, or cancel the Session; afterwards a Session with operation Reboot and retryOf: {} restarts those that failed.",
+        "Many nodes fell silent together, which is rarely their own fault, so no more of them are power-cycled.{silent}{failed} Look why they cannot report: image, network, the route of reports to the operator. A person decides: wait, or cancel the Session; afterwards a Session with operation Reboot and retryOf: {} restarts those that failed.",
         session.name
     )
 }

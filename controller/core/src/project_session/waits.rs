@@ -92,7 +92,7 @@ fn part(world: &World, run: &Run, (reason, service): (&str, Option<Service>), no
         (reasons::CONFIGURATION_PENDING, _) => wait("for CFS"),
         (reasons::EMERGENCY_STOP, _) => plain(&format!("held by the stop switch ({}; delete it to go on)", stop_switch(world))),
         (reasons::SUSPENDED, _) => plain("suspended"),
-        (reasons::MASS_BOOT_TIMEOUT, _) => plain("silent together, none is power-cycled"),
+        (reasons::MASS_BOOT_TIMEOUT, _) => plain("silent together, no more are power-cycled"),
         (reasons::REPORT_PATH_DOWN, _) => plain("silent while nobody could hear them"),
         (reasons::PREVIOUS_OPERATION, _) => wait("for an earlier operation"),
         (reasons::NOT_IN_CONFIGURATION_SERVICE, _) => plain("not known to CFS"),

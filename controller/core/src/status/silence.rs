@@ -7,7 +7,7 @@ use bos_crds::reasons;
 use crate::health::Service;
 use crate::model::{EndKind, HoldReason, Issued, PowerAction, Script, World};
 use crate::options::Options;
-use crate::plan::Evidence;
+use crate::plan::{Evidence, RunningPolicy};
 use crate::session::{Run, Session};
 use crate::status::{Case, unknown_image_up};
 use crate::time::{Timestamp, span_text};
@@ -76,8 +76,27 @@ impl Case<'_> {
             let message = format!("{} power-ons; {}. Left on: see its console.", self.drive.attempts.on, self.silence(issued, "the last"));
             return Some(Decision::End(EndKind::Failed, reasons::BOOT_TIMEOUT.into(), message.into()));
         }
+        // It was on when the session took it: what was asked for running nodes holds for it too.
+        if let Some(left) = self.left_as_it_was_found(issued) {
+            return Some(left);
+        }
         let last = format!("power-on {}", self.drive.attempts.on);
         (!self.stale()).then(|| Decision::CycleSilent(format!("{}; power-cycled", self.silence(issued, &last)).into()))
+    }
+
+    /// The boot that stays silent is an older session's, and this one is to leave such a node alone.
+    fn left_as_it_was_found(&self, issued: &Issued) -> Option<Decision> {
+        let slot = self.run.slots.get(self.drive.index as usize)?;
+        if issued.decided >= slot.since.unwrap_or(self.run.started) {
+            return None;
+        }
+        if self.run.plan.running == RunningPolicy::Leave {
+            return Some(self.left(
+                reasons::LEFT_RUNNING,
+                "An older Session was booting it and it did not report in time; it is on, and runningNodes is Leave.",
+            ));
+        }
+        Some(self.cycle()).filter(|decision| !matches!(decision, Decision::Cycle))
     }
 
     /// Until it has had time to be heard; only a path that stays closed makes this end in failure.

@@ -4,6 +4,7 @@ use bos_core::health::Services;
 use bos_core::model::{ConfigStatus, EndKind, Phase, Power, PowerAction, SessionUid, Token};
 use bos_core::plan::{PlannedOperation, RunningPolicy};
 use bos_core::running::Order;
+use bos_core::want::Effect;
 use bos_crds::reasons;
 
 use crate::desk::{Desk, token};
@@ -89,6 +90,36 @@ mod a_boot_of_the_same_image {
         desk.report(0, &token());
         let _ = desk.pass();
         assert_eq!(desk.end(0).unwrap().0, EndKind::Succeeded);
+    }
+}
+
+/// What was asked for nodes that are on holds for one that an older Session was booting, too.
+#[test]
+fn a_silent_boot_that_was_found_is_left_where_running_nodes_are() {
+    for (running, most, reason) in [
+        (RunningPolicy::Leave, None, Some(reasons::LEFT_RUNNING)),
+        (RunningPolicy::RestartIfDifferent, Some(0), Some(reasons::MAX_POWER_CYCLED)),
+        (RunningPolicy::RestartIfDifferent, Some(1), None),
+    ] {
+        let mut desk = boot(1);
+        desk.powered_on();
+        desk.wait(MINUTE);
+        desk.plan = plan(PlannedOperation::Boot, 1, "new", "");
+        (desk.plan.running, desk.plan.max_power_cycled) = (running, most);
+        desk.uid = run_plan(&mut desk.world, "second", desk.plan.clone(), desk.now);
+        let _ = desk.pass();
+        desk.wait(desk.world.options.max_boot_wait);
+        desk.power(0, Power::On);
+        let _ = desk.pass();
+        desk.wait(SECOND);
+        desk.power(0, Power::On);
+        match reason {
+            Some(reason) => {
+                assert_eq!(desk.leaves(), Vec::new());
+                assert_eq!(desk.end(0), Some((EndKind::LeftRunning, reason)));
+            }
+            None => assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff)),
+        }
     }
 }
 
@@ -234,4 +265,17 @@ fn a_token_of_another_image_proves_no_boot_to_the_one_after_the_next() {
     desk.report(0, &theirs);
     let _ = desk.pass();
     assert_eq!(desk.end(0).unwrap().0, EndKind::Succeeded);
+}
+
+/// Rule 11: what has not left is withdrawn, so nothing is waited for.
+#[test]
+fn a_call_that_was_never_sent_is_not_waited_out() {
+    let mut desk = boot(1);
+    desk.parameters_stored();
+    let recorded = desk.pass();
+    assert!(recorded.iter().any(|effect| matches!(effect, Effect::Record(_))), "{recorded:?}");
+    assert_eq!(desk.drive(0).action.map(|issued| issued.action), Some(PowerAction::On));
+    desk.plan = plan(PlannedOperation::Shutdown, 1, "", "");
+    desk.uid = run_plan(&mut desk.world, "second", desk.plan.clone(), desk.now);
+    assert_eq!(desk.drive(0).held_since, desk.now);
 }

@@ -396,3 +396,26 @@ mod what_is_kept_or_held {
         assert!(shown(&desk).message.starts_with("Cancelled: nothing new is sent. 1 in progress"), "{}", shown(&desk).message);
     }
 }
+
+/// A node that may not be tried even once: it says so, is not counted as power-cycled, and is held while a person holds it.
+#[test]
+fn where_no_attempt_is_allowed_nothing_is_said_to_have_been_tried() {
+    let mut desk = Desk::new(1, plan(PlannedOperation::Reboot, 1, "new", ""));
+    desk.runs(0, "old");
+    desk.world.nodes[0].retry_policy = Some(0);
+    desk.world.nodes[0].suspended = true;
+    let _ = desk.pass();
+    desk.power(0, Power::On);
+    let _ = desk.pass();
+    desk.wait(MINUTE);
+    desk.power(0, Power::On);
+    let _ = desk.pass();
+    assert_eq!(desk.end(0), None, "it is held");
+    desk.world.nodes[0].suspended = false;
+    desk.wait(SECOND);
+    desk.power(0, Power::On);
+    let _ = desk.pass();
+    let end = desk.run().slots[0].end.clone().unwrap();
+    assert!(end.message.starts_with("No attempt is allowed"), "{}", end.message);
+    assert_eq!(desk.run().tally().power_cycled, 0);
+}

@@ -42,7 +42,7 @@ impl Task {
                 self.publish(&session.uid, Severity::Warning, reasons::EMERGENCY_STOP, &note);
             }
             if session.running().is_some_and(|run| run.mass_timeout.is_some()) {
-                let note = "Many nodes fell silent together; none is power-cycled for it. A person decides: condition MassBootTimeout says which nodes, until when they are waited for, and what can be done.";
+                let note = "Many nodes fell silent together; no more of them are power-cycled. A person decides: condition MassBootTimeout says which nodes, until when they are waited for, and what can be done.";
                 self.publish(&session.uid, Severity::Warning, reasons::MASS_BOOT_TIMEOUT, note);
             }
         }
@@ -124,8 +124,13 @@ impl Task {
     pub(super) fn tell_started(&self, uid: &SessionUid) {
         let Some(run) = self.world.sessions.get(uid).and_then(|session| session.run()) else { return };
         let nodes = run.slots.len();
-        let what = if run.plan.staged { "have staged state that waits to be applied" } else { "are being driven" };
-        self.publish(uid, Severity::Normal, reasons::STARTED, &format!("{nodes} nodes {what}."));
+        let (has, are) = if nodes == 1 { ("node has", "node is") } else { ("nodes have", "nodes are") };
+        let what = if run.plan.staged {
+            format!("{nodes} {has} staged state that waits to be applied.")
+        } else {
+            format!("{nodes} {are} being driven.")
+        };
+        self.publish(uid, Severity::Normal, reasons::STARTED, &what);
         if !run.plan.warnings.is_empty() {
             self.publish(uid, Severity::Warning, reasons::CHECKED_WITH_WARNINGS, &run.plan.warnings.join(" "));
         }
