@@ -8,6 +8,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 # Built here, so that tests and demo start these and build nothing themselves.
 demo bench test verify: export BOS_OPERATOR_BIN := $(BIN)/bos-operator
 demo bench test verify: export BOS_SITE_BIN := $(BIN)/bos-site
+demo bench test verify: export BOS_BOA_BIN := $(BIN)/bos-boa
 demo test verify bench-admission: export BOS_WEBHOOK_BIN := $(BIN)/bos-webhook
 bench-admission: export BOS_SITE_BIN := $(BIN)/bos-site
 # What a run of all tests leaves for hack/conformance.sh: its output, and which cases within tests were ok.
@@ -21,6 +22,7 @@ BOOT_TIME ?=
 FAULTS ?=
 OPERATION ?=
 POWER ?=
+MODE ?=
 WEBHOOK ?=
 # Further options of `make bench`.
 JSON ?=
@@ -37,9 +39,10 @@ option = $(if $(strip $(2)),$(1) '$(strip $(2))')
 switch = $(if $(filter-out 0 no false,$(strip $(2))),$(1))
 
 DEMO_ARGS = $(call option,--nodes,$(NODES)) $(call switch,--once,$(ONCE)) $(call option,--boot-time,$(BOOT_TIME)) \
-  $(call option,--faults,$(FAULTS)) $(call option,--operation,$(OPERATION)) $(call option,--power,$(POWER)) $(call switch,--webhook,$(WEBHOOK))
+  $(call option,--faults,$(FAULTS)) $(call option,--operation,$(OPERATION)) $(call option,--power,$(POWER)) \
+  $(call option,--mode,$(MODE)) $(call switch,--webhook,$(WEBHOOK))
 BENCH_ARGS = $(call option,--nodes,$(NODES)) $(call option,--operation,$(OPERATION)) $(call option,--power,$(POWER)) \
-  $(call option,--json,$(JSON)) $(call option,--hardware-seconds,$(HARDWARE_SECONDS))
+  $(call option,--mode,$(MODE)) $(call option,--json,$(JSON)) $(call option,--hardware-seconds,$(HARDWARE_SECONDS))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-help bench bench-admission test verify histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check control-plane build
@@ -48,14 +51,14 @@ help: ## List these targets
 	@echo "make TARGET [NAME=value ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: control-plane build ## Boot simulated nodes on a real control plane: NODES, ONCE=1, BOOT_TIME, FAULTS, OPERATION, POWER=capmc, WEBHOOK=1
+demo: control-plane build ## Boot simulated nodes on a real control plane: NODES, ONCE=1, BOOT_TIME, FAULTS, OPERATION, POWER=capmc, MODE=v1, WEBHOOK=1
 	@exec $(BIN)/demo $(DEMO_ARGS)
 
 demo-help: ## Say what the options of the demo mean (builds the demo first; some minutes the first time)
 	@echo "== building the demo in $(CARGO_TARGET_DIR), to ask it (some minutes the first time)"
 	@cargo run -q -p bos-e2e --bin demo -- --help
 
-bench: control-plane build ## Measure a boot: NODES, OPERATION, POWER, JSON=file, HARDWARE_SECONDS
+bench: control-plane build ## Measure a boot: NODES, OPERATION, POWER, MODE, JSON=file, HARDWARE_SECONDS
 	@exec $(BIN)/bench $(BENCH_ARGS)
 
 bench-admission: control-plane build ## Measure admission of one Session: NODES=10000
@@ -65,7 +68,7 @@ test: control-plane mutants-check ## Build everything, run all tests, and check 
 	@echo "== building the programs and tests in $(CARGO_TARGET_DIR) (some minutes the first time)"
 	@cargo build --workspace --bins
 	@cargo test --workspace --no-run
-	@test -x $(BIN)/bos-operator -a -x $(BIN)/bos-site -a -x $(BIN)/bos-webhook
+	@test -x $(BIN)/bos-operator -a -x $(BIN)/bos-site -a -x $(BIN)/bos-webhook -a -x $(BIN)/bos-boa
 	@hack/conformance.sh self-test
 	@echo "== testing"
 	@: > "$(BOS_CASES)"

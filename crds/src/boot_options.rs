@@ -117,6 +117,13 @@ pub struct BootOptionsSpec {
     #[schemars(range(min = 0, max = 1048576))]
     pub max_boot_wait_time_seconds: i32,
 
+    /// In mode v1: how long after a power-on HSM may take to call a node Ready, before the node fails; it is left on. Seconds, 0 to 1048576, default 1800; with 0 no node can come up in time.
+    #[schemars(range(min = 0, max = 1048576))]
+    pub v1_boot_wait_time_seconds: i32,
+
+    /// In mode v1: whether a node counts as booted only when its port 22 (SSH) can be reached too, as Ansible will want it. The agent's pod must reach the network of the nodes, and their xnames must resolve there. Default false.
+    pub v1_ssh_check: bool,
+
     /// Most nodes in one call to a service. 0 to 131071, default 2800; 0 is no limit.
     #[schemars(range(min = 0, max = 131071))]
     pub max_component_batch_size: i32,
@@ -202,6 +209,8 @@ impl Default for BootOptionsSpec {
             ims_images_must_exist: false,
             logging_level: LoggingLevel::Info,
             max_boot_wait_time_seconds: 1200,
+            v1_boot_wait_time_seconds: 1800,
+            v1_ssh_check: false,
             max_component_batch_size: 2800,
             max_power_off_wait_time_seconds: 300,
             max_power_on_wait_time_seconds: 120,

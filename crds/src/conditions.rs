@@ -13,6 +13,8 @@ pub const SUCCEEDED: &str = "Succeeded";
 pub const SERVICES_AVAILABLE: &str = "ServicesAvailable";
 /// Session: so many nodes timed out together that none is power-cycled. A person decides.
 pub const MASS_BOOT_TIMEOUT: &str = "MassBootTimeout";
+/// Session of mode v1: its agent is at work. The message says how Job and pod are.
+pub const AGENT: &str = "Agent";
 /// Every kind: fit for use, or done. Tools wait for this one.
 pub const READY: &str = "Ready";
 /// Session: work is going on. Present for tools that know kstatus.

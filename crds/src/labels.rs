@@ -14,6 +14,12 @@ pub const PLAN: &str = "bos.hpe.com/plan";
 pub const JOURNAL: &str = "bos.hpe.com/journal";
 /// Label of artifact ConfigMaps; the value is the digest as [`digest_label`] shortens it.
 pub const ARTIFACTS: &str = "bos.hpe.com/artifacts";
+/// Label: what a Session of mode v1 does, on its Job.
+pub const OPERATION: &str = "bos.hpe.com/operation";
+/// Label that says what a part of BOS is for.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// Value of [`COMPONENT`]: Jobs and pods of agents.
+pub const COMPONENT_AGENT: &str = "boot-agent";
 /// Label every object of ours carries, with [`PART_OF_VALUE`].
 pub const PART_OF: &str = "app.kubernetes.io/part-of";
 /// Value of [`PART_OF`].
@@ -30,6 +36,9 @@ pub const RECORD_ARTIFACTS: &str = "artifacts";
 /// Value of [`RECORD`]: names of Sessions that ran.
 pub const RECORD_SESSION_NAMES: &str = "session-names";
 
+/// Value of [`RECORD`]: the Job to which a Session of mode v1 was given.
+pub const RECORD_AGENT: &str = "agent";
+
 /// Annotation of a Session: who created it. Set by admission, shown in the status.
 pub const REQUESTED_BY: &str = "bos.hpe.com/requested-by";
 /// Annotation of a journal: epoch of the leader that wrote it last.
@@ -42,10 +51,12 @@ pub const MANAGER_OPERATOR: &str = "bos-operator";
 pub const MANAGER_STATUS: &str = "bos-operator-status";
 /// Field manager of the template controller.
 pub const MANAGER_TEMPLATE: &str = "bos-template";
+/// Field manager of the agents of Sessions of mode v1.
+pub const MANAGER_AGENT: &str = "bos-agent";
 /// Field manager of admission.
 pub const MANAGER_WEBHOOK: &str = "bos-webhook";
 /// Every field manager.
-pub const MANAGERS: &[&str] = &[MANAGER_OPERATOR, MANAGER_STATUS, MANAGER_TEMPLATE, MANAGER_WEBHOOK];
+pub const MANAGERS: &[&str] = &[MANAGER_OPERATOR, MANAGER_STATUS, MANAGER_TEMPLATE, MANAGER_AGENT, MANAGER_WEBHOOK];
 
 /// ConfigMap that stops all power actions while it exists in the operator's namespace. Its content does not matter.
 pub const EMERGENCY_STOP: &str = "bos-emergency-stop";
@@ -65,6 +76,20 @@ const DIGEST_NAME_DIGITS: usize = 32;
 #[must_use]
 pub fn plan_name(session_uid: &str, chunk: usize) -> String {
     format!("bos-plan-{session_uid}-{chunk}")
+}
+
+/// Name of the record that says to which Job a Session was given.
+#[must_use]
+pub fn agent_name(session_uid: &str) -> String {
+    format!("bos-agent-{session_uid}")
+}
+
+/// Name of the Job of a Session of mode v1, of its Lease too: at most 63 characters, as a Session's name has at most 50. Sessions of
+/// other namespaces may have the same name, so part of the uid goes with it.
+#[must_use]
+pub fn job_name(session: &str, session_uid: &str) -> String {
+    let uid: String = session_uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    format!("boa-{session}-{uid}")
 }
 
 /// Name of a Session's journal.

@@ -32,7 +32,8 @@ pub use manifests::all_crds;
 pub use schema::{bounded, merge_diff};
 pub use session::{Mode, Operation, RunningNodes, Session, SessionSpec};
 pub use session_status::{
-    BootSetStatus, ExcludedGroup, FailureGroup, Outcome, SessionCounts, SessionPercentages, SessionPhase, SessionStatus,
+    BootSetPhase, BootSetPhaseName, BootSetReason, BootSetStatus, ExcludedGroup, FailureGroup, Outcome, SessionCounts, SessionPercentages,
+    SessionPhase, SessionStatus,
 };
 pub use session_template::{
     Arch, BootSet, BootSetReport, BootSetType, CfsSpec, SessionTemplate, SessionTemplateSpec, SessionTemplateStatus,

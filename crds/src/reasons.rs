@@ -195,6 +195,18 @@ reasons! {
     SETUP_FAILED = "SetupFailed";
     /// The mode is not served by this installation.
     UNSUPPORTED_MODE = "UnsupportedMode";
+    /// The agent of a Session of mode v1 ended, or its Job was removed, before the Session was over.
+    AGENT_LOST = "AgentLost";
+    /// It was on, and a Boot of mode v1 powers on only what is off.
+    ALREADY_ON = "AlreadyOn";
+    /// A Session of mode v1 waits until no older Session's operation is under way on its nodes; then its Job is made.
+    AGENT_WAITING = "AgentWaiting";
+    /// The Job of a Session of mode v1 is being made, or its pod is on its way.
+    AGENT_STARTING = "AgentStarting";
+    /// The agent of a Session of mode v1 is at work.
+    AGENT_RUNNING = "AgentRunning";
+    /// The agent of a Session of mode v1 has ended.
+    AGENT_ENDED = "AgentEnded";
 
     // Templates and options.
 

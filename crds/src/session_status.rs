@@ -392,6 +392,74 @@ pub struct BootSetStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub nodes: i32,
+
+    /// Mode v1: where the nodes of this boot set are, phase by phase. In each phase a node counts once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3), extend("x-kubernetes-list-type" = "atomic"))]
+    pub phases: Vec<BootSetPhase>,
+}
+
+words! {
+    /// A phase of a boot set in mode v1.
+    BootSetPhaseName {
+        /// Nodes are powered off.
+        Shutdown = "Shutdown",
+        /// Nodes are powered on, until they are up.
+        Boot = "Boot",
+        /// CFS configures them.
+        Configure = "Configure",
+    }
+}
+
+/// Nodes of a boot set in one phase, by category; the categories of BOS v1.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BootSetPhase {
+    /// Shutdown, Boot or Configure.
+    pub name: BootSetPhaseName,
+
+    /// Nodes that have not come to this phase.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub not_started: i32,
+
+    /// Nodes that are in it.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub in_progress: i32,
+
+    /// Nodes that are through.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub succeeded: i32,
+
+    /// Nodes that failed in it.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub failed: i32,
+
+    /// Nodes that will not come to it, or were left as they are: they failed before, were on already, were taken over or cancelled.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub excluded: i32,
+
+    /// Why nodes failed here or are excluded; the most frequent first, at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    pub reasons: Vec<BootSetReason>,
+}
+
+/// Nodes of one phase that failed or are excluded for the same reason.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BootSetReason {
+    /// Reason as one word, for example BootTimeout.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+
+    /// How many nodes.
+    #[schemars(range(min = 0))]
+    pub count: i32,
 }
 
 #[cfg(test)]

@@ -317,6 +317,7 @@ fn as_session(object: Object<SessionSpec, SessionStatus>, request: &Request<'_>)
         spec: seen.spec,
         tracked: seen.tracked,
         by_hand: false,
+        agent: bos_core::session::AgentSeen::default(),
         deleted: false,
         stage: Stage::Pending(Pending { since: now(), reading: false, not_before: now(), waiting: "".into() }),
     })

@@ -30,7 +30,12 @@ impl Shared {
     /// Empty, for an operator in this namespace.
     pub(crate) fn new(install_namespace: &str) -> Self {
         let shared = Self::default();
-        shared.write().world.install_namespace = install_namespace.into();
+        {
+            let world = &mut shared.write().world;
+            world.install_namespace = install_namespace.into();
+            // Whether the operator launches agents its own settings say; it refuses such a Session if not.
+            world.launches_agents = true;
+        }
         shared
     }
 
@@ -102,6 +107,8 @@ impl Known {
             News::Session(seen) => self.take_sessions(seen, now),
             News::Component(seen) => self.take_components(seen, now),
             News::Options(seen) => self.take_options(seen),
+            // Not watched here.
+            News::Job(_) | News::Pod(_) | News::AgentJournal(_) => {}
             News::EmergencyStop(set) => self.world.emergency_stop = set,
             News::Tenants(all) => {
                 self.arrived.tenants = true;

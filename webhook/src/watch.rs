@@ -4,7 +4,7 @@ use bos_crds::labels;
 use bos_engine::clients::Clients;
 use bos_engine::records::names_that_ran;
 use bos_engine::tenants;
-use bos_engine::watches::{News, WatchHealth, spawn_watches};
+use bos_engine::watches::{News, Scope, WatchHealth, spawn_watches};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -20,7 +20,7 @@ const QUEUE: usize = 256;
 /// Starts everything; what arrives goes to `known` until `cancel` is cancelled.
 pub(crate) fn start(clients: &Clients, namespace: &str, known: &Shared, cancel: &CancellationToken) -> WatchHealth {
     let (tx, rx) = mpsc::channel(QUEUE);
-    let health = spawn_watches(&clients.watch, namespace, &tx, cancel);
+    let health = spawn_watches(&clients.watch, namespace, &Scope::Operator { agents: false }, &tx, cancel);
     tokio::spawn(tenants::follow(clients.watch.clone(), tx, cancel.clone()));
     tokio::spawn(take(rx, known.clone()));
     tokio::spawn(follow_names(clients.watch.clone(), namespace.to_owned(), known.clone(), cancel.clone()));

@@ -453,6 +453,7 @@ impl World {
             warnings: Vec::new(),
             excluded: BTreeMap::new(),
             staged: false,
+            agent: false,
             by_hand: Some(ByHand { since_ms: since.as_millis(), runs, applied: group.applied }),
             boot_sets: vec![set],
         };
@@ -488,6 +489,7 @@ impl World {
             spec: SessionSpec::new(plan.operation.into(), ""),
             tracked: false,
             by_hand: true,
+            agent: crate::session::AgentSeen::default(),
             deleted: false,
             stage: Stage::Recording(Recording { plan, since: now }),
         };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, BatchState, Work};
+use crate::health::{Outage, Service};
 use crate::model::{
     Attempts, Digest, EndKind, Flight, HoldReason, Inherited, Issued, Left, Node, NodeId, Owner, Phase, PowerAction, Prepared, Token, World,
 };
@@ -45,6 +46,34 @@ pub struct Journal {
     /// Nodes whose run is not named by the uid of the session.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) runs: Vec<RunRecord>,
+    /// Services that an agent has found away, for the operator to show.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) outages: Vec<OutageRecord>,
+}
+
+/// An outage of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OutageRecord {
+    pub(crate) service: Arc<str>,
+    pub(crate) age_ms: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) over_ms: Option<i64>,
+    pub(crate) detail: Arc<str>,
+}
+
+impl OutageRecord {
+    fn of(service: Service, outage: &Outage, clock: Clock) -> Self {
+        let over_ms = outage.until.map(|at| clock.age(at));
+        Self { service: service.label().into(), age_ms: clock.age(outage.since), over_ms, detail: outage.detail.clone() }
+    }
+
+    /// None of a service that a later release knows.
+    pub(crate) fn read(&self, clock: Clock) -> Option<(Service, Outage)> {
+        let service = Service::ALL.into_iter().find(|service| service.label() == &*self.service)?;
+        let (since, until) = (clock.past(self.age_ms), self.over_ms.map(|age| clock.past(age)));
+        Some((service, Outage { since, until, detail: self.detail.clone(), failures: 0, next_try: clock.0 }))
+    }
 }
 
 /// Nodes in the same state.
@@ -236,6 +265,10 @@ pub fn snapshot(world: &World, session: &Session, now: Timestamp) -> Option<Jour
             Stage::Pending(_) | Stage::Recording(_) | Stage::Running(_) => None,
         },
         runs: run_records(run),
+        outages: match world.is_agent {
+            true => world.services.outages().map(|(service, outage)| OutageRecord::of(service, outage, clock)).collect(),
+            false => Vec::new(),
+        },
     })
 }
 
@@ -486,7 +519,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &Slot, clock: Clo
             power_cycled: slot.power_cycled,
             cycled: slot.cycled,
             attempts: last.map(|last| last.attempts).unwrap_or_default(),
-            phase: last.map_or(Phase::None, |last| last.phase),
+            phase: slot.reached,
             token: token_of(run, node),
             action: last.and_then(|last| last.action).map(|issued| clock.record(issued)),
             drive: None,

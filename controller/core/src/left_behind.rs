@@ -65,7 +65,8 @@ impl World {
     /// The boot that is still to come up: by the session that drives the node now, or the one that it left in flight when it took the
     /// node, if it has done nothing to it since. With the tokens that prove it.
     fn boot_under_way(&self, id: NodeId) -> Option<(Flight, Vec<Inherited>)> {
-        let (session, drive) = self.driver(id)?;
+        // Of a boot by an agent only that one knows how it goes.
+        let (session, drive) = self.driver(id).filter(|(session, _)| session.with_agent().is_none())?;
         let unsent =
             self.node(id)?.batch.and_then(|batch| self.batches.get(&batch)).is_some_and(|batch| batch.state == BatchState::Recording);
         let issued = match drive.action {
@@ -89,10 +90,11 @@ impl World {
 
     /// A Boot that wants what the older session was booting the node with goes on with that boot; nobody else would watch it. Any
     /// other knows at least what it was: its report is no boot by somebody else, and another image is no unknown one.
-    fn take_over(&mut self, id: NodeId, uid: &SessionUid, boot_set: u16, (flight, tokens): (Flight, Vec<Inherited>)) {
+    pub(crate) fn take_over(&mut self, id: NodeId, uid: &SessionUid, boot_set: u16, (flight, tokens): (Flight, Vec<Inherited>)) {
         let Some(run) = self.sessions.get_mut(uid).and_then(|session| session.running_mut()) else { return };
         let wanted = run.plan.boot_set(boot_set).and_then(|set| set.artifacts.as_ref());
-        let same = wanted.is_some() && flight.artifacts.as_ref() == wanted && run.plan.operation == PlannedOperation::Boot;
+        let same =
+            wanted.is_some() && flight.artifacts.as_ref() == wanted && run.plan.operation == PlannedOperation::Boot && !run.plan.agent;
         if same {
             // Those of a boot that this one has come after may stand for something else.
             for Inherited(token, _) in tokens.iter().filter(|Inherited(_, artifacts)| *artifacts == flight.artifacts) {

@@ -5,6 +5,7 @@
 
 pub mod actual_state_cleanup;
 pub mod admission;
+pub mod agent;
 pub mod artifacts;
 pub mod batch;
 pub mod by_hand;

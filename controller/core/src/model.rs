@@ -161,6 +161,8 @@ pub struct Node {
     pub drive: Option<Drive>,
     /// The open operation on this node: at most one, whoever asked for it (rule 11).
     pub batch: Option<BatchId>,
+    /// The Session whose agent may still be at work on it: nothing is done to it before that agent has let it go (rule 11).
+    pub agent: Option<SessionUid>,
     /// Not powered on before: what switched it off may still be at work, see [`World::power_rest`]. Not durable.
     pub rests_until: Timestamp,
     /// A read of its power is under way.
@@ -242,6 +244,7 @@ impl Node {
             config_since: Timestamp::default(),
             drive: None,
             batch: None,
+            agent: None,
             rests_until: Timestamp::default(),
             reading_power: false,
             reading_config: false,
@@ -407,6 +410,10 @@ pub struct World {
     pub tenants: Tenants,
     /// Namespace the operator is installed in.
     pub install_namespace: Arc<str>,
+    /// Sessions of mode v1 can be given to agents.
+    pub launches_agents: bool,
+    /// This process is the agent of one Session, see [`crate::agent`].
+    pub is_agent: bool,
     /// Runs by hand whose plans are to be written; then comes [`World::start_session`].
     pub plans_due: BTreeSet<SessionUid>,
     /// Nodes of which something was asked by hand that is still to be answered.
@@ -462,9 +469,10 @@ impl World {
         run.is_some_and(|run| run.slots.iter().any(|slot| slot.taken && slot.end.is_none()))
     }
 
-    /// Attempts allowed for a node.
+    /// Attempts allowed for a node. A node has one in mode v1, which cycles nothing for its silence (v1 behaviour §3.9).
     #[must_use]
     pub fn retry_limit(&self, node: &Node) -> u16 {
-        node.retry_policy.unwrap_or(self.options.retry_policy)
+        let run = node.drive.as_ref().and_then(|drive| self.sessions.get(&drive.session)?.run());
+        if run.is_some_and(|run| run.plan.agent) { 1 } else { node.retry_policy.unwrap_or(self.options.retry_policy) }
     }
 }

@@ -16,6 +16,10 @@ pub struct Options {
     pub batch_size: usize,
     /// From power-on to the node's report.
     pub max_boot_wait: Duration,
+    /// The same in mode v1, from power-on to HSM's Ready.
+    pub v1_boot_wait: Duration,
+    /// In mode v1 a node is up only when its port 22 is reached too.
+    pub v1_ssh_check: bool,
     /// From power-on to power seen on.
     pub max_power_on_wait: Duration,
     /// From power-off to power seen off, before it is forced.
@@ -69,6 +73,8 @@ impl Default for Options {
             retry_policy: 3,
             batch_size: 2800,
             max_boot_wait: Duration::from_secs(1200),
+            v1_boot_wait: Duration::from_secs(1800),
+            v1_ssh_check: false,
             max_power_on_wait: Duration::from_secs(120),
             max_power_off_wait: Duration::from_secs(300),
             power_unknown_wait: Duration::from_secs(900),

@@ -32,6 +32,10 @@ const OPERATORS: [(&str, Reconcile); 12] = [
     ("actual-state-cleanup", actual_state_cleanup::reconcile),
 ];
 
+/// Those of them that an agent runs: set-up, what people ask of nodes, and what is over are the operator's.
+const AGENTS: [&str; 7] =
+    ["discovery", "status", "power-on", "graceful-power-off", "forceful-power-off", "configuration", "session-completion"];
+
 /// Attempts given back at most, so that a service that loses every answer cannot keep a session going for ever.
 pub(crate) const MAX_REFUNDS: u8 = 16;
 
@@ -46,7 +50,8 @@ pub fn run(world: &mut World, now: Timestamp) -> Vec<Effect> {
     let mut effects = Vec::new();
     for _ in 0..ROUNDS {
         let mut decided = false;
-        for (_, reconcile) in OPERATORS {
+        let is_agent = world.is_agent;
+        for (_, reconcile) in OPERATORS.iter().filter(|(name, _)| !is_agent || AGENTS.contains(name)) {
             for want in reconcile(world, now) {
                 decided |= matches!(want, Want::Decide(..) | Want::EndSession(..));
                 effects.extend(world.accept(want, now));
@@ -228,6 +233,7 @@ impl World {
             let in_vain = end.kind == EndKind::Failed && drive.phase == Phase::PoweringOff;
             slot.power_cycled &= end.kind != EndKind::LeftRunning && asked && !in_vain;
             slot.cycled |= drive.cycled();
+            slot.reached = drive.phase;
             slot.end = Some(end.clone());
             slot.left.clone_from(&left);
         }
@@ -247,7 +253,9 @@ impl World {
         self.last_batch += 1;
         let id = BatchId(self.last_batch);
         let mut members = Vec::with_capacity(nodes.len());
-        let spans = (self.options.max_power_on_wait, self.options.max_boot_wait, self.options.max_power_off_wait);
+        let by_agent = self.sessions.get(&session).and_then(Session::run).is_some_and(|run| run.plan.agent);
+        let boot_wait = if by_agent { self.options.v1_boot_wait } else { self.options.max_boot_wait };
+        let spans = (self.options.max_power_on_wait, boot_wait, self.options.max_power_off_wait);
         for node_id in nodes {
             let Some(node) = self.node_mut(node_id) else { continue };
             let Some(drive) = node.drive.as_mut().filter(|drive| drive.session == session) else { continue };
@@ -263,7 +271,8 @@ impl World {
                 let attempts = drive.attempts.of(action);
                 *attempts = attempts.saturating_add(1);
                 drive.last_on = if action == PowerAction::On { Some(now) } else { drive.last_on };
-                drive.down_seen = false;
+                // What HSM called it while it was off counts: who is killed now may find it Ready at once.
+                drive.down_seen = action == PowerAction::On && node.state.is_some_and(|seen| !seen.ready && seen.at >= drive.held_since);
                 drive.script = Script::NotAsked;
                 drive.since = now;
                 drive.error = "".into();

@@ -46,6 +46,9 @@ pub struct Plan {
     /// Its nodes are taken one by one, when their staged state is applied.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub staged: bool,
+    /// An agent of its own carries it out, in a Job (mode v1).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub agent: bool,
     /// Set where this is no Session's plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_hand: Option<ByHand>,
@@ -126,6 +129,8 @@ pub enum RunningPolicy {
     RestartIfDifferent,
     /// Leave every running node alone.
     Leave,
+    /// The same without a look at what runs: mode v1 boots what is off, and nothing else is done to what is on.
+    Skip,
     /// Power-cycle every running node.
     Restart,
 }

@@ -95,7 +95,7 @@ fn as_if_seen_now(node: &mut Node, seen: &Node, now: Timestamp) {
 
 fn count(world: &World, uid: &SessionUid, now: Timestamp) -> Option<Preview> {
     let session = world.sessions.get(uid)?;
-    let run = session.running()?;
+    let run = session.run()?;
     let mut preview = Preview { nodes: run.slots.len(), ..Preview::default() };
     for id in run.open().collect::<Vec<NodeId>>() {
         let Some((node, drive)) = world.node(id).and_then(|node| Some((node, node.drive.as_ref()?))) else { continue };

@@ -1,6 +1,7 @@
 //! What people see of a Session: phase, outcome, counts by cause, bounded samples of names, and what it waits for.
 
 mod conditions;
+mod phases;
 mod services;
 mod waits;
 
@@ -14,7 +15,6 @@ use bos_crds::{
 
 use crate::hostlist;
 use crate::model::{EndKind, World};
-use crate::plan::Plan;
 use crate::project::standing;
 use crate::session::{Run, Session, SessionEnd, SessionOutcome, Stage, Tally};
 use crate::session_completion::left_off;
@@ -61,8 +61,9 @@ pub fn session(world: &World, session: &Session, before: &SessionStatus, now: Ti
             status.counts.left_off = before.counts.left_off;
         }
         status.percentages = SessionPercentages::of(&counted.by_phase);
-        waiting = Some(counted.message);
-        describe_plan(world, &run.plan, &mut status);
+        let starting = run.by_agent && !session.agent.running && !session.agent.message.is_empty();
+        waiting = Some(if starting { session.agent.message.to_string() } else { counted.message });
+        describe_plan(world, session, run, &mut status);
     }
     if session.run().is_none() && end.is_some_and(|end| *end.reason == *reasons::RECORDS_LOST) {
         lose_records(&mut status);
@@ -181,7 +182,9 @@ fn failures(world: &World, run: &Run) -> Vec<FailureGroup> {
         .collect()
 }
 
-fn describe_plan(world: &World, plan: &Plan, status: &mut SessionStatus) {
+fn describe_plan(world: &World, session: &Session, run: &Run, status: &mut SessionStatus) {
+    let plan = &*run.plan;
+    let mut phases = phases::of(world, session, run).into_iter();
     status.excluded = plan
         .excluded
         .iter()
@@ -202,6 +205,7 @@ fn describe_plan(world: &World, plan: &Plan, status: &mut SessionStatus) {
                 configuration: set.configuration.to_string(),
                 artifacts: set.artifacts.as_ref().map(|digest| digest.0.to_string()).unwrap_or_default(),
                 nodes: int(set.nodes.len()),
+                phases: phases.next().unwrap_or_default(),
             }
         })
         .collect();

@@ -158,6 +158,7 @@ impl World {
         run.tokens = journal.tokens;
         run.timeout_cycles = journal.timeout_cycles.iter().map(|(age, nodes)| (clock.past(*age), *nodes)).collect();
         run.mass_timeout = journal.mass_timeout_ms.map(|age| clock.past(age));
+        run.outages = journal.outages.iter().filter_map(|record| record.read(clock)).collect();
         for group in journal.groups {
             for index in ranges::decode(&group.nodes, bound).ok_or(JournalError::Positions(group.nodes))? {
                 self.resume_node(uid, index, &group.state, clock);
@@ -184,6 +185,7 @@ impl World {
         let Some(slot) = session.running_mut().and_then(|run| run.slots.get_mut(index as usize)) else { return };
         slot.power_cycled = state.power_cycled;
         slot.cycled = state.cycled;
+        slot.reached = state.phase;
         let id = slot.node;
         let action = state.action.map(|record| clock.issued(record));
         if state.end.as_ref().is_none_or(|end| end.kind != EndKind::Succeeded)
@@ -235,8 +237,10 @@ impl World {
             return;
         }
         let Some(record) = &state.drive else { return };
-        if self.node(id).is_some_and(|node| node.drive.is_none()) {
-            // Its object names a newer session already, whose own journal does not.
+        let of_agent = self.sessions.get(uid).and_then(Session::run).is_some_and(|run| run.plan.agent);
+        let others = |drive: &Drive| of_agent && drive.session != *uid;
+        if self.node(id).is_some_and(|node| node.drive.as_ref().is_none_or(others)) {
+            // Its object names a newer session already, whose own journal does not; or its agent does not know that yet.
             let left = self.left_open(uid, index, (state, record), clock);
             return self.resume_left(uid, index, id, left);
         }
@@ -326,6 +330,10 @@ impl World {
     }
 
     fn resume_batch(&mut self, uid: &SessionUid, positions: &[u32], record: BatchRecord, clock: Clock) {
+        if self.sessions.get(uid).is_some_and(|session| session.with_agent().is_some()) {
+            // Its agent follows it.
+            return;
+        }
         let Work::Power(_) = record.work else {
             // Boot parameters and configuration are set again before anything else happens: harmless, and the only way to know.
             return;

@@ -74,11 +74,12 @@ impl World {
         if let Some(journal) = before {
             journal.restore_runs(&mut slots);
         }
-        let staged = plan.staged;
+        let (staged, by_agent) = (plan.staged, plan.agent && !self.is_agent);
         for slot in &slots {
             self.note_begun(slot.node, slot.run.as_ref());
         }
-        let run = Run { plan, slots, started: now, tokens: Vec::new(), timeout_cycles: Vec::new(), mass_timeout: None, paced: Vec::new() };
+        let (tokens, timeout_cycles, paced) = (Vec::new(), Vec::new(), Vec::new());
+        let run = Run { plan, slots, started: now, tokens, timeout_cycles, mass_timeout: None, paced, outages: Vec::new(), by_agent };
         let Some(session) = self.sessions.get_mut(uid) else { return };
         session.stage = Stage::Running(Box::new(run));
         self.touched_sessions.insert(uid.clone());

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bos_crds::SessionSpec;
 
-use crate::model::{End, EndKind, Inherited, Left, NodeId, Owner, SessionUid, Token, World};
+use crate::health::{Outage, Service};
+use crate::model::{End, EndKind, Inherited, Left, NodeId, Owner, Phase, SessionUid, Token, World};
 use crate::plan::Plan;
 use crate::time::Timestamp;
 
@@ -33,10 +34,23 @@ pub struct Session {
     pub tracked: bool,
     /// There is no such object: nodes driven by hand, see [`crate::by_hand`].
     pub by_hand: bool,
+    /// How its agent is, in mode v1.
+    pub agent: AgentSeen,
     /// The object was deleted: nothing new is sent, nodes are released (rule 10).
     pub deleted: bool,
     /// Where it stands.
     pub stage: Stage,
+}
+
+/// How the agent of a Session of mode v1 is, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AgentSeen {
+    /// It is at work.
+    pub running: bool,
+    /// Reason from the registry; empty before there is anything to say.
+    pub reason: &'static str,
+    /// How Job and pod are.
+    pub message: Arc<str>,
 }
 
 /// Where a Session stands.
@@ -92,6 +106,10 @@ pub struct Run {
     pub mass_timeout: Option<Timestamp>,
     /// Power-ons released lately, for pacing.
     pub paced: Vec<(Timestamp, u32)>,
+    /// Services that its agent has found away.
+    pub outages: Vec<(Service, Outage)>,
+    /// An agent carries it out, or is about to: what we know of it is what its journal says.
+    pub by_agent: bool,
 }
 
 /// One node's place in a session.
@@ -107,6 +125,8 @@ pub struct Slot {
     pub power_cycled: bool,
     /// Its part is over, and in it the session switched it off and on, for whatever reason.
     pub cycled: bool,
+    /// Its part is over: the phase it had come to.
+    pub reached: Phase,
     /// `spec.run` that goes with it, where that is not the session's uid.
     pub run: Option<Arc<str>>,
     /// Its staged state was applied then; the session is as new to this node as that.
@@ -121,7 +141,18 @@ impl Slot {
     /// A place of which nothing is known yet.
     #[must_use]
     pub const fn new(node: NodeId) -> Self {
-        Self { node, taken: false, end: None, power_cycled: false, cycled: false, run: None, applied: None, since: None, left: None }
+        Self {
+            node,
+            taken: false,
+            end: None,
+            power_cycled: false,
+            cycled: false,
+            reached: Phase::None,
+            run: None,
+            applied: None,
+            since: None,
+            left: None,
+        }
     }
 
     /// In a staged session: its state waits to be applied.
@@ -220,6 +251,15 @@ impl Session {
         }
     }
 
+    /// The same.
+    pub(crate) fn run_mut(&mut self) -> Option<&mut Run> {
+        match &mut self.stage {
+            Stage::Running(run) => Some(run),
+            Stage::Ended(ended) => ended.run.as_deref_mut(),
+            Stage::Pending(_) | Stage::Recording(_) => None,
+        }
+    }
+
     /// Its run while it is at work.
     pub fn running_mut(&mut self) -> Option<&mut Run> {
         match &mut self.stage {
@@ -228,13 +268,19 @@ impl Session {
         }
     }
 
-    /// Its run while it is at work.
+    /// Its run while it is at work in this process.
     #[must_use]
     pub fn running(&self) -> Option<&Run> {
         match &self.stage {
-            Stage::Running(run) => Some(run),
+            Stage::Running(run) => Some(&**run).filter(|run| !run.by_agent),
             Stage::Pending(_) | Stage::Recording(_) | Stage::Ended(_) => None,
         }
+    }
+
+    /// Its run while an agent carries it out, or has brought it to its end.
+    #[must_use]
+    pub fn with_agent(&self) -> Option<&Run> {
+        self.run().filter(|run| run.by_agent)
     }
 
     /// Nothing new may be sent for it, because a person said stop.
@@ -379,6 +425,7 @@ impl World {
             spec,
             tracked,
             by_hand: false,
+            agent: AgentSeen::default(),
             deleted: false,
             stage,
         };

@@ -14,7 +14,7 @@ use crate::hostlist;
 use crate::limit::Limit;
 use crate::model::{Digest, Node, SessionUid, World};
 use crate::options::Options;
-use crate::plan::{PLAN_VERSION, Plan, PlannedBootSet, RunningPolicy};
+use crate::plan::{Evidence, PLAN_VERSION, Plan, PlannedBootSet, RunningPolicy};
 use crate::resolve::{Rules, Snapshot, TemplateResolution, resolve_template};
 use crate::session::{Pending, Recording, Session, SessionEnd, SessionOutcome, Stage};
 use crate::tenants::Tenant;
@@ -162,18 +162,11 @@ pub fn refusals(world: &World, session: &Session, now: Timestamp) -> Vec<Refusal
             "A GitOps tool tracks this Session, so it needs startBefore: otherwise a later re-creation from Git would run it again.";
         refuse(reasons::START_BEFORE_REQUIRED, "spec.startBefore", message.to_owned());
     }
-    if let Some(what) = unsupported(session) {
-        let message = format!("{what} is not supported by this release of the operator; nothing was done.");
-        refuse(reasons::UNSUPPORTED_MODE, "spec.mode", message);
+    if spec.mode == Mode::V1 && !world.launches_agents {
+        let message = "Mode v1 runs an agent in a Job, and this operator was started without --agent-template, which says how. Use mode v2, or give it one.";
+        refuse(reasons::UNSUPPORTED_MODE, "spec.mode", message.to_owned());
     }
     refusals
-}
-
-fn unsupported(session: &Session) -> Option<&'static str> {
-    match (session.spec.mode, session.spec.operation) {
-        (Mode::V1, _) => Some("mode v1"),
-        (Mode::V2, _) => None,
-    }
 }
 
 fn end(outcome: SessionOutcome, reason: &str, message: &str, at: Timestamp) -> SessionEnd {
@@ -373,6 +366,7 @@ pub fn plan(
 
 /// A plan of what a Session asks for, without nodes.
 pub(crate) fn empty_plan(session: &Session, options: &Options) -> Plan {
+    let v1 = session.spec.mode == Mode::V1;
     Plan {
         version: PLAN_VERSION,
         sequence: session.sequence,
@@ -381,16 +375,20 @@ pub(crate) fn empty_plan(session: &Session, options: &Options) -> Plan {
         namespace: session.namespace.clone(),
         name: session.name.clone(),
         template_generation: 0,
-        running: match session.spec.running_nodes {
-            RunningNodes::RestartIfDifferent => RunningPolicy::RestartIfDifferent,
-            RunningNodes::Leave => RunningPolicy::Leave,
-            RunningNodes::Restart => RunningPolicy::Restart,
+        running: match (session.spec.running_nodes, v1) {
+            // A Boot of v1 powers nothing off that runs (v1 behaviour §3.7).
+            (RunningNodes::RestartIfDifferent | RunningNodes::Leave, true) => RunningPolicy::Skip,
+            (RunningNodes::RestartIfDifferent, false) => RunningPolicy::RestartIfDifferent,
+            (RunningNodes::Leave, false) => RunningPolicy::Leave,
+            (RunningNodes::Restart, _) => RunningPolicy::Restart,
         },
-        evidence: options.evidence,
+        // The reports of nodes reach the operator, not the agent.
+        evidence: if v1 { Evidence::HsmReady } else { options.evidence },
         include_disabled: session.spec.include_disabled,
         max_power_cycled: session.spec.max_power_cycled.and_then(|most| u32::try_from(most).ok()),
         boot_sets: Vec::new(),
         staged: session.spec.stage,
+        agent: v1,
         by_hand: None,
         warnings: Vec::new(),
         excluded: BTreeMap::new(),

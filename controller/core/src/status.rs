@@ -46,6 +46,10 @@ pub struct Case<'a> {
 #[must_use]
 pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
     let mut wants = Vec::new();
+    if world.is_agent && !world.discovery.complete {
+        // An agent lets HSM tell of its nodes first.
+        return wants;
+    }
     let mut looks = Looks::default();
     let by_hand = Silence::by_hand(world, now);
     for session in world.sessions.values() {
@@ -105,6 +109,8 @@ impl Case<'_> {
             (reasons::EMPTY_IN_HSM, "HSM says that its slot is empty")
         } else if disabled {
             (reasons::DISABLED_IN_HSM, "It was disabled in HSM")
+        } else if self.world.is_agent && facts.is_none() {
+            (reasons::NOT_IN_HSM, "HSM does not list it any more")
         } else if self.node.replaced {
             (reasons::NODE_REPLACED, "Another node was put in its place")
         } else {
@@ -125,17 +131,22 @@ impl Case<'_> {
 
     /// Outer None: the node is free to be judged. Inner None: it is occupied and there is nothing to say.
     fn judge_occupied(&self) -> Option<Option<Decision>> {
+        let held = matches!(self.drive.hold, Some(hold) if hold.reason == HoldReason::PreviousOperation);
+        if self.node.agent.is_some() {
+            return Some((!held).then(|| self.wait_for_previous()));
+        }
         let Some(batch) = self.node.batch else {
             // A call that may still take effect: the node is not given away before it has, or has been waited out.
             let unsettled = self.node.unsettled_until(self.world.untold()).is_some_and(|until| self.now < until);
             return self.session.stopping().then(|| (!unsettled).then(|| self.cancelled()));
         };
         let ours = self.world.batches.get(&batch).is_none_or(|open| open.session == self.session.uid);
-        let held = matches!(self.drive.hold, Some(hold) if hold.reason == HoldReason::PreviousOperation);
-        Some((!ours && !held).then(|| {
-            let until = self.now + self.world.options.max_power_off_wait + self.world.options.max_power_on_wait;
-            Decision::Hold(Hold { reason: HoldReason::PreviousOperation, since: self.now, until })
-        }))
+        Some((!ours && !held).then(|| self.wait_for_previous()))
+    }
+
+    fn wait_for_previous(&self) -> Decision {
+        let until = self.now + self.world.options.max_power_off_wait + self.world.options.max_power_on_wait;
+        Decision::Hold(Hold { reason: HoldReason::PreviousOperation, since: self.now, until })
     }
 
     fn cancelled(&self) -> Decision {
@@ -221,6 +232,11 @@ impl Case<'_> {
         let (image, same) = (self.known_image().or(coming.and_then(|flight| flight.artifacts.as_ref())), self.runs_wanted_image());
         Some(match (self.operation(), self.run.plan.running) {
             (PlannedOperation::Configure, _) => Decision::AlreadyBooted,
+            (PlannedOperation::Boot, RunningPolicy::Skip) if self.is_retry() => self.still_failed(),
+            (PlannedOperation::Boot, RunningPolicy::Skip) => self.left(
+                reasons::ALREADY_ON,
+                "It was on, and a Boot of mode v1 powers on only what is off. To restart it: operation Reboot, or runningNodes: Restart.",
+            ),
             (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Leave) if same => Decision::AlreadyBooted,
             (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Leave) if image.is_none() && self.is_retry() => {
                 self.still_failed()

@@ -71,6 +71,7 @@ fn a_session(spec: SessionSpec) -> Session {
         spec,
         tracked: false,
         by_hand: false,
+        agent: bos_core::session::AgentSeen::default(),
         deleted: false,
         stage,
     }

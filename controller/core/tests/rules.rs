@@ -1,6 +1,8 @@
 //! The rules of docs/ARCHITECTURE.md, one small scenario each, as far as they are kept in the core.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "rules/agents.rs"]
+mod agents;
 #[path = "rules/between_journals.rs"]
 mod between_journals;
 #[path = "rules/by_hand.rs"]

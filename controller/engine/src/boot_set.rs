@@ -62,6 +62,21 @@ pub async fn look(services: &Clients, set: &BootSet, rules: &LookRules) -> Resul
     Ok(Looked { artifacts, warnings })
 }
 
+/// Looks whether everything that nodes are to boot is still there.
+///
+/// # Errors
+/// The first thing that is missing or does not answer.
+pub async fn verify(services: &Clients, artifacts: &ArtifactSet) -> Result<(), SetupFault> {
+    let rootfs = async {
+        match &artifacts.rootfs {
+            Some(rootfs) => present(services, "root file system", rootfs).await,
+            None => Ok(()),
+        }
+    };
+    try_join(try_join(present(services, "kernel", &artifacts.kernel), present(services, "initrd", &artifacts.initrd)), rootfs).await?;
+    Ok(())
+}
+
 /// The text of the image's own kernel parameters, where the manifest names one.
 async fn image_parameters(services: &Clients, manifest: &Manifest) -> Result<Option<String>, SetupFault> {
     const WHAT: &str = "boot parameters";

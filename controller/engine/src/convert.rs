@@ -14,6 +14,22 @@ use bos_core::xname::Xname;
 use bos_crds::{BootComponent, BootEvidence, BootOptionsSpec, PowerState, Session, SessionPhase, SessionStatus, reasons};
 use kube::ResourceExt;
 
+/// What the status of a node says that its agent writes: what was seen of its power.
+pub fn shown_by_agent(world: &mut World, id: NodeId, object: &BootComponent) {
+    let Some(status) = object.status.as_ref().filter(|status| status.is_observed()) else { return };
+    let Some(node) = world.nodes.get_mut(id.0 as usize) else { return };
+    // Old news, as everything in a status: it is shown, and no decision rests on it.
+    node.power = Some(PowerSeen { power: power(status.power), at: Timestamp::from_millis(0), detail: "".into() });
+}
+
+const fn power(state: PowerState) -> bos_core::model::Power {
+    match state {
+        PowerState::On => bos_core::model::Power::On,
+        PowerState::Off => bos_core::model::Power::Off,
+        PowerState::Unknown => bos_core::model::Power::Unknown,
+    }
+}
+
 /// Labels and annotations by which GitOps tools mark what they track. Argo CD has taken the first for it by default, which Helm sets
 /// too: what a chart makes comes again with the chart.
 const TRACKING: [&str; 5] = [
@@ -124,11 +140,7 @@ pub fn wish(object: &BootComponent) -> Wish {
 
 fn load_status(node: &mut bos_core::model::Node, object: &BootComponent, now: Timestamp) {
     let Some(status) = object.status.as_ref().filter(|status| status.is_observed()) else { return };
-    let power = match status.power {
-        PowerState::On => bos_core::model::Power::On,
-        PowerState::Off => bos_core::model::Power::Off,
-        PowerState::Unknown => bos_core::model::Power::Unknown,
-    };
+    let power = power(status.power);
     node.macs = status.macs.iter().map(|mac| Arc::from(mac.as_str())).collect();
     node.before = Identity {
         nid: status.nid,
@@ -173,6 +185,8 @@ pub fn options(spec: &BootOptionsSpec, last_good: &Options) -> (Options, Vec<Str
         retry_policy: u16::try_from(spec.default_retry_policy).unwrap_or(u16::MAX),
         batch_size,
         max_boot_wait: seconds(spec.max_boot_wait_time_seconds),
+        v1_boot_wait: seconds(spec.v1_boot_wait_time_seconds),
+        v1_ssh_check: spec.v1_ssh_check,
         max_power_on_wait: seconds(spec.max_power_on_wait_time_seconds),
         max_power_off_wait: seconds(spec.max_power_off_wait_time_seconds),
         power_unknown_wait: seconds(spec.power_unknown_wait_time_seconds),
@@ -216,6 +230,7 @@ pub fn doubts(spec: &BootOptionsSpec) -> Vec<String> {
     doubt(spec.default_retry_policy == 0, "defaultRetryPolicy 0 sends no power action: every node that needs one fails at once".to_owned());
     for (option, value, least, what) in [
         ("maxBootWaitTimeSeconds", spec.max_boot_wait_time_seconds, 60, "nodes are power-cycled before they can be up"),
+        ("v1BootWaitTimeSeconds", spec.v1_boot_wait_time_seconds, 60, "nodes of Sessions of mode v1 fail before they can be up"),
         ("maxPowerOnWaitTimeSeconds", spec.max_power_on_wait_time_seconds, 10, "power-ons fail before the power service can show them"),
         ("maxPowerOffWaitTimeSeconds", spec.max_power_off_wait_time_seconds, 10, "nodes are forced off before they can shut down"),
         ("powerUnknownWaitTimeSeconds", spec.power_unknown_wait_time_seconds, 10, "nodes fail for one answer that their controller missed"),

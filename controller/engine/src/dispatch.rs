@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bos_core::artifacts::ArtifactSet;
 use bos_core::batch::{Outcome, Progress, Task};
@@ -16,6 +17,8 @@ use bos_services::{
     BootParams, Clients, ConfigPatch, ErrorKind, PowerOperation, Reached, Reading, Requested, ServiceError, TaskFailure, TaskState,
     TransitionId,
 };
+use futures::{StreamExt, stream};
+use tokio::net::TcpStream;
 
 /// Nodes with their names.
 pub type Named = Vec<(NodeId, Xname)>;
@@ -173,13 +176,33 @@ pub async fn read_power(services: &Clients, nodes: &[(NodeId, Xname)]) -> Result
         .collect())
 }
 
-/// Whether HSM calls these nodes Ready; nodes it does not know are left out.
+/// Whether HSM calls these nodes Ready, and with `ssh`, whether their port 22 can be reached too; nodes it does not know are left out.
 ///
 /// # Errors
 /// When HSM did not answer.
-pub async fn read_states(services: &Clients, nodes: &[(NodeId, Xname)]) -> Result<Vec<(NodeId, bool)>, Fault> {
+pub async fn read_states(services: &Clients, nodes: &[(NodeId, Xname)], ssh: bool) -> Result<Vec<(NodeId, bool)>, Fault> {
     let states = services.inventory.states(&names(nodes)).await.map_err(|error| fault(&error))?;
-    Ok(nodes.iter().filter_map(|(id, xname)| Some((*id, states.get(xname)?.eq_ignore_ascii_case("ready")))).collect())
+    let told = nodes.iter().filter_map(|(id, xname)| Some((*id, xname.clone(), states.get(xname)?.eq_ignore_ascii_case("ready"))));
+    let told: Vec<_> = told.collect();
+    let looks = stream::iter(told).map(|(id, xname, ready)| async move {
+        let up = ready && (!ssh || is_reached(xname.as_str(), SSH).await);
+        (id, up)
+    });
+    Ok(looks.buffer_unordered(CONNECTIONS).collect().await)
+}
+
+/// Where Ansible reaches a node.
+const SSH: u16 = 22;
+
+/// Nodes that are tried at the same time.
+const CONNECTIONS: usize = 64;
+
+/// How long a node may take to answer.
+const REACH: Duration = Duration::from_secs(3);
+
+/// Whether somebody listens there.
+async fn is_reached(host: &str, port: u16) -> bool {
+    matches!(tokio::time::timeout(REACH, TcpStream::connect((host, port))).await, Ok(Ok(_)))
 }
 
 /// When these nodes last fetched their boot scripts.
@@ -226,5 +249,15 @@ mod tests {
         assert!(matches!(outcome(ErrorKind::Server(503), Reached::Yes), Outcome::Unknown { .. }));
         assert!(matches!(outcome(ErrorKind::Rejected(400), Reached::Yes), Outcome::Rejected { .. }));
         assert!(matches!(outcome(ErrorKind::Stopped, Reached::No), Outcome::HeldBack));
+    }
+
+    #[tokio::test]
+    async fn a_port_is_reached_where_somebody_listens() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(is_reached("127.0.0.1", port).await);
+        drop(listener);
+        assert!(!is_reached("127.0.0.1", port).await);
+        assert!(!is_reached("x0c0s0b0n0.invalid", port).await);
     }
 }

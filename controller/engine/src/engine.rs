@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bos_core::session::SessionOutcome;
 use bos_crds::labels;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -13,12 +15,12 @@ use crate::clients::Clients;
 use crate::events::SessionEvents;
 use crate::lease::{Elector, Leadership, LeaseConfig};
 use crate::load;
-use crate::records::{RecordError, Records, highest_epoch};
+use crate::records::{JournalBytes, RecordError, Records, SessionKey, highest_epoch, journal_epoch};
 use crate::reports::Report;
 use crate::task::Task;
 use crate::telemetry::Telemetry;
 use crate::tenants;
-use crate::watches::{WatchHealth, spawn_watches};
+use crate::watches::{Scope, WatchHealth, spawn_watches};
 use crate::writer::{StatusWriter, WriterConfig};
 
 /// What the engine needs to know of its surroundings.
@@ -32,6 +34,17 @@ pub struct Settings {
     pub lease: LeaseConfig,
     /// The endpoint for node reports is on.
     pub hears_reports: bool,
+    /// The pod of agents; None: Sessions of mode v1 are refused.
+    pub agent_template: Option<PodTemplateSpec>,
+}
+
+/// The Session that an agent is for.
+#[derive(Debug, Clone)]
+pub struct Charge {
+    /// Its namespace and name.
+    pub session: SessionKey,
+    /// Its uid.
+    pub uid: String,
 }
 
 /// What comes in from outside of Kubernetes.
@@ -52,6 +65,9 @@ pub enum EngineError {
     /// Records could not be read or written for good.
     #[error("records: {0}")]
     Records(#[from] RecordError),
+    /// There is nothing to carry out.
+    #[error("there is no plan of the Session {0} any more, or no journal: it is over, or somebody removed its records")]
+    NothingToDo(SessionKey),
 }
 
 /// How long a stopping engine waits for what is on its way.
@@ -93,12 +109,16 @@ async fn lead(
         Err(RecordError::Cancelled { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let elector = Elector::new(clients.lease.clone(), &settings.namespace, labels::LEASE, &settings.identity, settings.lease);
-    elector.raise_floor(floor);
     telemetry.set_waiting("the leadership: another operator holds the lease, or held it until it crashed");
-    let leadership = elector.acquire(cancel).await;
+    let leadership = acquire(settings, clients, labels::LEASE, floor, cancel).await;
     pulse.abort();
     Ok(leadership)
+}
+
+async fn acquire(settings: &Settings, clients: &Clients, lease: &str, floor: i64, cancel: &CancellationToken) -> Option<Leadership> {
+    let elector = Elector::new(clients.lease.clone(), &settings.namespace, lease, &settings.identity, settings.lease);
+    elector.raise_floor(floor);
+    elector.acquire(cancel).await
 }
 
 /// While the engine waits for others it is not hung.
@@ -151,14 +171,16 @@ async fn lead_on(
     };
     let (news_tx, mut news) = mpsc::channel(4096);
     tokio::spawn(tenants::follow(clients.watch.clone(), news_tx.clone(), lost.clone()));
-    let watching = spawn_watches(&clients.watch, &settings.namespace, &news_tx, &lost);
-    let Some(lists) = load::first_lists(&mut news, &lost, cancel).await else {
+    let scope = Scope::Operator { agents: settings.agent_template.is_some() };
+    let watching = spawn_watches(&clients.watch, &settings.namespace, &scope, &news_tx, &lost);
+    let Some(lists) = load::first_lists(&mut news, &scope, &lost, cancel).await else {
         pulse.abort();
         return if cancel.is_cancelled() { Ok(()) } else { Err(EngineError::Deposed) };
     };
     let (writer, acks) = StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), lost.clone());
     let events = SessionEvents::spawn(clients.writer.clone(), labels::MANAGER_OPERATOR, &settings.identity, lost.clone());
     let mut task = Task::new(settings, clients.writer.clone(), services, Arc::new(records), writer, events, Arc::clone(telemetry));
+    task.launches(settings, &clients.journal, &lost);
     load::restore(&mut task, stored, lists).await?;
     pulse.abort();
     telemetry.set_waiting("");
@@ -170,4 +192,78 @@ async fn lead_on(
         task.farewell(FAREWELL).await;
     }
     ended
+}
+
+/// Carries out the one Session that an agent is for. None when told to stop before that is over.
+///
+/// # Errors
+/// See [`EngineError`].
+pub async fn run_agent(
+    settings: Settings,
+    charge: Charge,
+    clients: Clients,
+    services: bos_services::Clients,
+    telemetry: Arc<Telemetry>,
+    cancel: CancellationToken,
+) -> Result<Option<SessionOutcome>, EngineError> {
+    let lease = labels::job_name(&charge.session.name, &charge.uid);
+    let floor = match journal_epoch(clients.journal.clone(), &settings.namespace, &charge.uid, cancel.clone()).await {
+        Ok(floor) => floor,
+        Err(RecordError::Cancelled { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let Some(leadership) = acquire(&settings, &clients, &lease, floor, &cancel).await else { return Ok(None) };
+    let ended = carry_out(&settings, &charge, &clients, services, &telemetry, &cancel, &leadership).await;
+    if ended.is_ok() {
+        leadership.release().await;
+    }
+    ended
+}
+
+async fn carry_out(
+    settings: &Settings,
+    charge: &Charge,
+    clients: &Clients,
+    services: bos_services::Clients,
+    telemetry: &Arc<Telemetry>,
+    cancel: &CancellationToken,
+    leadership: &Leadership,
+) -> Result<Option<SessionOutcome>, EngineError> {
+    let lost = leadership.lost.clone();
+    let records = Records::of_agent(clients.journal.clone(), &settings.namespace, leadership.epoch, lost.clone());
+    let stored = match records.load_one(&charge.uid).await {
+        Ok(Some(stored)) => stored,
+        Ok(None) => return Err(EngineError::NothingToDo(charge.session.clone())),
+        Err(RecordError::Cancelled { .. } | RecordError::Deposed { .. }) => return Err(EngineError::Deposed),
+        Err(error) => return Err(error.into()),
+    };
+    if stored.sessions.iter().any(|session| matches!(session.journal, JournalBytes::Lost)) {
+        return Err(EngineError::NothingToDo(charge.session.clone()));
+    }
+    let (news_tx, mut news) = mpsc::channel(4096);
+    let scope = Scope::Agent { namespace: charge.session.namespace.clone(), name: charge.session.name.clone() };
+    let watching = spawn_watches(&clients.watch, &settings.namespace, &scope, &news_tx, &lost);
+    let Some(lists) = load::first_lists(&mut news, &scope, &lost, cancel).await else {
+        return if cancel.is_cancelled() { Ok(None) } else { Err(EngineError::Deposed) };
+    };
+    let (writer, acks) = StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), lost.clone());
+    let events = SessionEvents::spawn(clients.writer.clone(), labels::MANAGER_AGENT, &settings.identity, lost.clone());
+    let mut task = Task::new(settings, clients.writer.clone(), services, Arc::new(records), writer, events, Arc::clone(telemetry));
+    // It may have to wait for the object store.
+    tokio::select! {
+        biased;
+        () = lost.cancelled() => return Err(EngineError::Deposed),
+        () = cancel.cancelled() => return Ok(None),
+        restored = load::restore_one(&mut task, charge, stored, lists) => restored?,
+    }
+    let looking = look_at_watches(telemetry, watching);
+    let (_reports, reports) = mpsc::channel(1);
+    let (_applications, applications) = mpsc::channel(1);
+    let ended = task.run(news, reports, applications, acks, &lost, cancel).await;
+    looking.abort();
+    ended?;
+    if task.outcome().is_none() {
+        task.farewell(FAREWELL).await;
+    }
+    Ok(task.outcome())
 }

@@ -2,6 +2,7 @@
 //! call the services, and the writer that shows people what happens. Used by the operator and by the boot agent.
 
 mod again;
+pub mod agents;
 pub mod applications;
 pub mod boot_set;
 mod change;

@@ -16,10 +16,11 @@ use kube::ResourceExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::EngineError;
+use crate::convert;
+use crate::engine::{Charge, EngineError};
 use crate::records::{JournalBytes, Loaded, RecordError, SessionKey, StoredSession};
 use crate::task::Task;
-use crate::watches::{News, Seen};
+use crate::watches::{News, Scope, Seen};
 
 /// The first full list of every kind.
 #[derive(Debug, Default)]
@@ -46,6 +47,14 @@ impl Lists {
             && self.tenants.is_some()
     }
 
+    /// What is not in the scope has no list that could come.
+    fn of(scope: &Scope) -> Self {
+        match scope {
+            Scope::Operator { .. } => Self::default(),
+            Scope::Agent { .. } => Self { templates: Some(Vec::new()), tenants: Some(None), ..Self::default() },
+        }
+    }
+
     fn take(&mut self, news: News) {
         match news {
             News::Template(Seen::Reset { items, .. }) if self.templates.is_none() => self.templates = Some(items),
@@ -63,8 +72,13 @@ impl Lists {
 }
 
 /// Waits for the first list of every kind; None when stopped first.
-pub async fn first_lists(news: &mut mpsc::Receiver<News>, lost: &CancellationToken, cancel: &CancellationToken) -> Option<Lists> {
-    let mut lists = Lists::default();
+pub async fn first_lists(
+    news: &mut mpsc::Receiver<News>,
+    scope: &Scope,
+    lost: &CancellationToken,
+    cancel: &CancellationToken,
+) -> Option<Lists> {
+    let mut lists = Lists::of(scope);
     while !lists.is_complete() {
         tokio::select! {
             () = lost.cancelled() => return None,
@@ -91,12 +105,7 @@ pub async fn restore(task: &mut Task, stored: Loaded, lists: Lists) -> Result<()
     for component in lists.components.unwrap_or_default() {
         task.load_component(&component, now);
     }
-    for (digest, bytes) in stored.artifacts {
-        match serde_json::from_slice::<ArtifactSet>(&bytes) {
-            Ok(set) => drop(task.world.artifacts.insert(Digest(digest.into()), Arc::new(set))),
-            Err(error) => tracing::error!(digest, %error, "a stored artifact set cannot be read; nodes that need it will not be booted"),
-        }
-    }
+    artifacts(task, stored.artifacts);
     for uid in stored.incomplete {
         tracing::warn!(session_uid = uid, "a plan was never completed, so nothing was sent for it; the Session is set up anew");
     }
@@ -109,6 +118,48 @@ pub async fn restore(task: &mut Task, stored: Loaded, lists: Lists) -> Result<()
         task.fold_news(later);
     }
     Ok(())
+}
+
+fn artifacts(task: &mut Task, stored: Vec<(String, Vec<u8>)>) {
+    for (digest, bytes) in stored {
+        match serde_json::from_slice::<ArtifactSet>(&bytes) {
+            Ok(set) => drop(task.world.artifacts.insert(Digest(digest.into()), Arc::new(set))),
+            Err(error) => tracing::error!(digest, %error, "a stored artifact set cannot be read; nodes that need it will not be booted"),
+        }
+    }
+}
+
+/// Builds the World of an agent: its Session alone.
+///
+/// # Errors
+/// When there is nothing to do, or the records cannot be read.
+pub async fn restore_one(task: &mut Task, charge: &Charge, stored: Loaded, lists: Lists) -> Result<(), EngineError> {
+    let now = task.now();
+    task.world.is_agent = true;
+    task.set_emergency_stop(lists.emergency_stop.unwrap_or(false));
+    let options = lists.options.unwrap_or_default();
+    task.set_options(options.iter().find(|options| options.metadata.name.as_deref() == Some(bos_crds::OPTIONS_NAME)));
+    for component in lists.components.unwrap_or_default() {
+        task.load_component(&component, now);
+    }
+    artifacts(task, stored.artifacts);
+    let uid = SessionUid::from(charge.uid.as_str());
+    let sessions = lists.sessions.unwrap_or_default();
+    let object = sessions.iter().filter(|object| object.uid().as_deref() == Some(&*charge.uid)).find_map(convert::session);
+    if object.as_ref().is_some_and(|seen| seen.complete.is_some()) {
+        return Err(EngineError::NothingToDo(charge.session.clone()));
+    }
+    let usable = stored.sessions.iter().map(|stored| readable(stored, uid.clone())).collect::<Result<Vec<_>, _>>()?;
+    let unreadable: Vec<SessionUid> = lists.unreadable.iter().map(|uid| SessionUid::from(uid.as_str())).collect();
+    let up = task.world.take_up(object.into_iter().collect(), &unreadable, usable, now);
+    let up = up.map_err(|error| unusable(&error.uid.0, Some(&charge.session), &error.error.to_string()))?;
+    if !up.contains(&uid) {
+        return Err(EngineError::NothingToDo(charge.session.clone()));
+    }
+    for later in lists.later {
+        task.fold_news(later);
+    }
+    task.take_charge(uid).await
 }
 
 async fn sessions(
@@ -145,6 +196,11 @@ async fn sessions(
         let of = stored.iter().find(|stored| *stored.uid == *error.uid.0);
         unusable(&error.uid.0, of.map(|stored| &stored.key), &error.error.to_string())
     })?;
+    for stored in &stored {
+        if let Some(job) = stored.agent.as_deref().filter(|_| up.iter().any(|uid| *uid.0 == *stored.uid)) {
+            task.load_agent(&SessionUid::from(stored.uid.as_str()), job, &stored.journal);
+        }
+    }
     for uid in &up {
         if let Some(run) = task.world.sessions.get(uid).and_then(|session| session.run()) {
             let nodes: Vec<_> = run.slots.iter().map(|slot| slot.node).collect();

@@ -20,12 +20,13 @@ mod store;
 
 use std::fmt;
 
+use bos_crds::labels;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 pub use content::{CHUNK_BYTES, MAX_RECORD_BYTES};
-pub use load::{JournalBytes, Loaded, StoredSession, highest_epoch};
+pub use load::{JournalBytes, Loaded, StoredSession, highest_epoch, journal_bytes, journal_epoch};
 
 use content::Record;
 use fenced::Slots;
@@ -135,6 +136,8 @@ pub enum RecordError {
 pub struct Records {
     store: Store,
     epoch: i64,
+    /// Who writes them, as a label of every fenced record says.
+    writer: &'static str,
     slots: Slots,
     ledger: Ledger,
 }
@@ -144,7 +147,14 @@ impl Records {
     /// cancelled, every call that still waits ends with [`RecordError::Cancelled`].
     #[must_use]
     pub fn new(client: Client, namespace: &str, epoch: i64, lost: CancellationToken) -> Self {
-        Self { store: Store::new(client, namespace, lost), epoch, slots: Slots::default(), ledger: Ledger::default() }
+        let (slots, ledger) = (Slots::default(), Ledger::default());
+        Self { store: Store::new(client, namespace, lost), epoch, writer: labels::MANAGER_OPERATOR, slots, ledger }
+    }
+
+    /// The same of an agent, whose journal the operator follows.
+    #[must_use]
+    pub fn of_agent(client: Client, namespace: &str, epoch: i64, lost: CancellationToken) -> Self {
+        Self { writer: labels::MANAGER_AGENT, ..Self::new(client, namespace, epoch, lost) }
     }
 
     /// The epoch these records are written with.
@@ -194,11 +204,39 @@ impl Records {
         self.write_fenced(&Record::Epoch { epoch: self.epoch }, what.as_bytes()).await
     }
 
+    /// Says to which Job a Session was given, before that Job may begin: from then on its journal is the agent's.
+    ///
+    /// # Errors
+    /// See [`RecordError`].
+    pub async fn give_to_agent(&self, uid: &str, job_uid: &str) -> Result<(), RecordError> {
+        self.write_fenced(&Record::Agent { uid, epoch: self.epoch }, job_uid.as_bytes()).await
+    }
+
+    /// Takes a Session back from its agent, which writes nothing more after that. The agent must have lost its Lease.
+    ///
+    /// # Errors
+    /// See [`RecordError`].
+    pub async fn take_back(&self, uid: &str) -> Result<JournalBytes, RecordError> {
+        let journal = load::take_back(self, uid).await?;
+        // Kept, empty: the Session is given to nobody again.
+        self.write_fenced(&Record::Agent { uid, epoch: self.epoch }, &[]).await?;
+        Ok(journal)
+    }
+
+    /// Takes over the records of the one Session an agent is for; None where its plan or journal are not there.
+    ///
+    /// # Errors
+    /// [`RecordError::Deposed`] when a later agent or the operator owns the journal; see [`RecordError`].
+    pub async fn load_one(&self, uid: &str) -> Result<Option<Loaded>, RecordError> {
+        load::load_one(self, uid).await
+    }
+
     /// Removes a Session's journal and then its plan. Both gone already is a success.
     ///
     /// # Errors
     /// [`RecordError::Deposed`] when a later leader owns the journal; see [`RecordError`].
     pub async fn remove_session(&self, uid: &str) -> Result<(), RecordError> {
+        self.remove_fenced(&Record::Agent { uid, epoch: self.epoch }).await?;
         self.remove_fenced(&Record::Journal { uid, key: None, epoch: self.epoch }).await?;
         load::remove_plan(&self.store, uid).await
     }

@@ -21,6 +21,9 @@ pub enum ReportAnswer {
     Stored,
     /// No such node: 404 with a JSON body, which bos-reporter retries.
     UnknownNode,
+    /// An agent drives the node, and the operator does not write its status now: 503 with Retry-After, as below. It says nothing of our
+    /// ability to hear others.
+    WithAgent,
     /// Not durable yet: 503 with Retry-After, which bos-reporter retries for ever.
     TryLater,
 }

@@ -2,7 +2,9 @@
 //! an input.
 
 mod acks;
+mod agents;
 mod apply;
+mod charge;
 mod inputs;
 mod plans;
 mod settle;
@@ -27,18 +29,23 @@ use bos_core::{journal, pass};
 use bos_crds::{BootComponent, BootOptionsSpec, Session, SessionTemplate, SessionTemplateSpec, reasons};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::agents::{LaunchError, TakenBack};
 use crate::applications::Application;
+use crate::clients::CallError;
 use crate::dispatch::{self, Named};
 use crate::engine::{EngineError, Settings};
 use crate::events::{SessionEvents, SessionSubject, Severity};
 use crate::journals::Journals;
 use crate::records::{MAX_RECORD_BYTES, RecordError, Records, SessionKey};
 use crate::reports::{Report, ReportAnswer};
+use crate::task::agents::Agents;
+use crate::task::charge::Carried;
 use crate::telemetry::Telemetry;
 use crate::views::Views;
 use crate::watches::{News, Seen};
@@ -68,6 +75,9 @@ enum Done {
     Scripts(Vec<NodeId>, Result<HashMap<NodeId, Timestamp>, Fault>),
     Outcome(BatchId, Outcome),
     Progress(BatchId, Timestamp, Progress),
+    Launched(SessionUid, Result<Box<Job>, LaunchError>),
+    TakenBack(SessionUid, Result<TakenBack, RecordError>),
+    Owner(NodeId, Box<Result<Option<BootComponent>, CallError>>),
     Journal(SessionUid, Result<(), RecordError>),
     Removed(SessionUid, Result<(), RecordError>),
 }
@@ -120,6 +130,10 @@ pub struct Task {
     refreshed: Instant,
     settled: Instant,
     counted: Option<Instant>,
+    /// Agents of Sessions of mode v1, in the operator.
+    agents: Agents,
+    /// The Session that this agent is for.
+    charge: Option<Carried>,
 }
 
 impl Task {
@@ -167,6 +181,8 @@ impl Task {
             refreshed: Instant::now(),
             settled: Instant::now(),
             counted: None,
+            agents: Agents::default(),
+            charge: None,
         }
     }
 
@@ -221,6 +237,9 @@ impl Task {
             }
             self.pass();
             self.telemetry.beat();
+            if self.outcome().is_some() {
+                return Ok(());
+            }
         }
     }
 
@@ -267,8 +286,12 @@ impl Task {
             self.perform(effect, now);
         }
         self.write_plans();
+        self.look_after_agents(now);
         for uid in std::mem::take(&mut self.world.journal_due) {
-            self.journals.changed(&uid);
+            // What an agent carries out is in its journal.
+            if !self.agents.has(&uid) {
+                self.journals.changed(&uid);
+            }
         }
         for uid in self.journals.due(Instant::now(), |uid| self.world.drives(uid)) {
             self.write_journal(uid);
@@ -289,6 +312,7 @@ impl Task {
             self.views.answer_settled(id);
         }
         self.announce(now);
+        self.tell_progress(now);
         self.update_sessions(now);
         self.settle(now);
         self.count();
@@ -362,7 +386,8 @@ impl Task {
             }
             Effect::ReadStates(nodes) => {
                 let named = self.named(&nodes);
-                self.spawn(async move { Done::States(nodes, now, dispatch::read_states(&services, &named).await) });
+                let ssh = self.world.is_agent && self.world.options.v1_ssh_check;
+                self.spawn(async move { Done::States(nodes, now, dispatch::read_states(&services, &named, ssh).await) });
             }
             Effect::ReadScripts(nodes) => {
                 let named = self.named(&nodes);
@@ -417,7 +442,9 @@ impl Task {
         let now = self.now();
         match done {
             Done::Inventory(read, interfaces) => {
-                for id in self.world.fold_inventory(read, now) {
+                let missing = self.world.fold_inventory(read, now);
+                // An agent knows of its own nodes only.
+                for id in missing.into_iter().filter(|_| self.charge.is_none()) {
                     self.views.create_component(&self.world, id);
                 }
                 self.world.fold_interfaces(interfaces, now);
@@ -439,6 +466,9 @@ impl Task {
                     self.release(batch, now);
                 }
             }
+            Done::Launched(uid, launched) => self.launched(&uid, launched, now)?,
+            Done::TakenBack(uid, taken) => self.taken_back(&uid, taken, now)?,
+            Done::Owner(id, found) => self.owner_found(id, *found, now),
             Done::Removed(uid, Ok(())) => self.removed(&uid),
             Done::Journal(_, Err(error)) | Done::Removed(_, Err(error)) => return Err(record_failure(error)),
         }
@@ -461,7 +491,13 @@ impl Task {
         let now = self.now();
         self.telemetry.reports.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let token = Token(report.token.into());
-        match self.world.fold_report(report.xname.as_str(), &token, now) {
+        let needs = self.world.fold_report(report.xname.as_str(), &token, now);
+        if self.world.by_name.get(&report.xname).is_some_and(|id| self.world.is_shown_by_agent(*id)) {
+            // Its status is its agent's to write now; it says it again.
+            let _ = report.answer.send(ReportAnswer::WithAgent);
+            return;
+        }
+        match needs {
             ReportNeeds::Unknown => drop(report.answer.send(ReportAnswer::UnknownNode)),
             ReportNeeds::Journal(uid) => self.journals.await_report(&uid, report.answer),
             ReportNeeds::Status(id) => self.reported.push((id, report.answer)),
@@ -487,6 +523,9 @@ impl Task {
             News::Component(seen) => self.fold_components(seen, now),
             News::Options(seen) => self.fold_options(seen),
             News::Tenants(all) => self.set_tenants(all),
+            News::Job(seen) => self.agents.fold_jobs(seen),
+            News::Pod(seen) => self.agents.fold_pods(seen),
+            News::AgentJournal(seen) => self.fold_agent_journals(seen, now),
             News::EmergencyStop(set) if set == self.world.emergency_stop => {}
             News::EmergencyStop(set) => {
                 self.set_emergency_stop(set);

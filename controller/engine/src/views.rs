@@ -203,6 +203,18 @@ impl Views {
         Some(convert::wish(object))
     }
 
+    /// The status of a node that its agent writes: it is what the server holds, and what is to be shown.
+    pub fn shown_by_agent(&mut self, id: NodeId, object: &BootComponent) {
+        let Some(known) = self.components.get_mut(&id).filter(|known| Some(known.shown.uid.as_str()) == object.metadata.uid.as_deref())
+        else {
+            return;
+        };
+        known.shown.advance(object.resource_version());
+        known.shown.written = object.status.clone().unwrap_or_default();
+        known.shown.wanted = known.shown.written.clone();
+        known.shown.underway.clear();
+    }
+
     /// Whether this very object is known.
     #[must_use]
     pub fn is_known(&self, id: NodeId, object: &BootComponent) -> bool {
@@ -260,7 +272,8 @@ impl Views {
         let key = ObjectKey::cluster(Kind::BootComponent, node.xname.as_str());
         let underway = component.submitted.as_ref().map_or(&component.held, |(_, spec)| spec);
         let wanted = underway.wanted(world, id);
-        if *underway != wanted
+        if !world.is_agent
+            && *underway != wanted
             && let Some(body) = wanted.patch(world, id, [&component.held, underway])
         {
             component.submitted = Some((version, wanted));
@@ -274,6 +287,10 @@ impl Views {
                 urgency: Urgency::Normal,
                 not_before: None,
             });
+        }
+        if !world.is_agent && world.is_shown_by_agent(id) {
+            // Its agent writes that.
+            return;
         }
         let before = component.shown.wanted.status;
         component.shown.wanted = project::component(world, id, &component.shown.wanted, component.shown.generation, now);
@@ -341,6 +358,13 @@ impl Views {
         }
         self.answer_settled(id);
         asked
+    }
+
+    /// Whether the server holds what a node's spec should say, and nothing of it is on its way: an agent finds the node by it.
+    #[must_use]
+    pub fn is_written(&self, world: &World, id: NodeId) -> bool {
+        let Some(component) = self.components.get(&id) else { return false };
+        component.submitted.is_none() && component.held.wanted(world, id) == component.held && component.shown.is_current()
     }
 
     /// Whether everything about a node is on the server. A node without BootComponent has nothing to be written.

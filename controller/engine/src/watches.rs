@@ -11,7 +11,8 @@ use std::time::Duration;
 use bos_core::tenants::Tenant;
 use bos_crds::{BootComponent, BootOptions, Session, SessionTemplate, labels};
 use futures::{Stream, StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -19,6 +20,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::agents;
 
 /// The server ends each watch after this many seconds, so that a connection that died silently (at
 /// a load balancer, say) is noticed soon after.
@@ -72,6 +75,12 @@ pub enum News {
     EmergencyStop(bool),
     /// All tenants; None while nobody can tell.
     Tenants(Option<Vec<Tenant>>),
+    /// Of Jobs of agents.
+    Job(Seen<Job>),
+    /// Of their pods.
+    Pod(Seen<Pod>),
+    /// Of journals that agents write.
+    AgentJournal(Seen<ConfigMap>),
 }
 
 /// The streams, by the kind they watch.
@@ -87,11 +96,26 @@ pub enum Watched {
     Options,
     /// The emergency stop's ConfigMap.
     EmergencyStop,
+    /// Jobs of agents.
+    Jobs,
+    /// Pods of agents.
+    Pods,
+    /// Journals of agents.
+    AgentJournals,
 }
 
 impl Watched {
     /// Every stream.
-    pub const ALL: [Self; 5] = [Self::Templates, Self::Sessions, Self::Components, Self::Options, Self::EmergencyStop];
+    pub const ALL: [Self; 8] = [
+        Self::Templates,
+        Self::Sessions,
+        Self::Components,
+        Self::Options,
+        Self::EmergencyStop,
+        Self::Jobs,
+        Self::Pods,
+        Self::AgentJournals,
+    ];
 
     /// The stream's name in logs, metrics and health answers.
     #[must_use]
@@ -102,6 +126,9 @@ impl Watched {
             Self::Components => "bootcomponents",
             Self::Options => "bootoptions",
             Self::EmergencyStop => "emergencystop",
+            Self::Jobs => "jobs",
+            Self::Pods => "pods",
+            Self::AgentJournals => "agentjournals",
         }
     }
 }
@@ -115,7 +142,7 @@ const RECOVERED_AFTER: Duration = Duration::from_secs(300);
 /// A watch that is begun again on a quiet kind delivers nothing, so silence is no sign of ill health;
 /// errors that keep coming are, and so is a stream that has never delivered its first list.
 #[derive(Debug, Clone)]
-pub struct WatchHealth(Arc<[Mutex<StreamHealth>; 5]>);
+pub struct WatchHealth(Arc<[Mutex<StreamHealth>; Watched::ALL.len()]>);
 
 #[derive(Debug, Clone)]
 struct StreamHealth {
@@ -134,7 +161,8 @@ struct Failing {
 impl WatchHealth {
     fn new() -> Self {
         let now = Instant::now();
-        let fresh = || Mutex::new(StreamHealth { last_success: now, synced: false, failing: None });
+        // What is not watched lacks nothing.
+        let fresh = || Mutex::new(StreamHealth { last_success: now, synced: true, failing: None });
         Self(Arc::new(std::array::from_fn(|_| fresh())))
     }
 
@@ -160,6 +188,13 @@ impl WatchHealth {
     #[must_use]
     pub fn is_synced(&self) -> bool {
         Watched::ALL.into_iter().all(|stream| self.of(stream).synced)
+    }
+
+    /// The stream is watched from now on.
+    fn begin(&self, stream: Watched) {
+        let mut health = self.of(stream);
+        health.synced = false;
+        health.last_success = Instant::now();
     }
 
     fn succeeded(&self, stream: Watched) {
@@ -199,16 +234,50 @@ impl StreamHealth {
     }
 }
 
+/// Which objects are watched.
+#[derive(Debug, Clone)]
+pub enum Scope {
+    /// All of our kinds, in all namespaces.
+    Operator {
+        /// Jobs of agents too, with their pods and journals.
+        agents: bool,
+    },
+    /// One Session, its nodes, and the options.
+    Agent {
+        /// Namespace of the Session.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
 /// Starts all watches. `namespace` is the operator's own, where the emergency stop is looked for.
 /// Every stream waits while `tx` is full, and ends when `cancel` is cancelled or `tx` is closed.
 #[must_use]
-pub fn spawn_watches(client: &Client, namespace: &str, tx: &mpsc::Sender<News>, cancel: &CancellationToken) -> WatchHealth {
+pub fn spawn_watches(client: &Client, namespace: &str, scope: &Scope, tx: &mpsc::Sender<News>, cancel: &CancellationToken) -> WatchHealth {
     let health = WatchHealth::new();
     let to = Sink { tx: tx.clone(), health: health.clone(), cancel: cancel.clone() };
-    to.spawn(Api::<DeserializeGuard<SessionTemplate>>::all(client.clone()), Watched::Templates, News::Template);
-    to.spawn(Api::<DeserializeGuard<Session>>::all(client.clone()), Watched::Sessions, News::Session);
-    to.spawn(Api::<DeserializeGuard<BootComponent>>::all(client.clone()), Watched::Components, News::Component);
-    to.spawn(Api::<DeserializeGuard<BootOptions>>::all(client.clone()), Watched::Options, News::Options);
+    let everything = watcher::Config::default;
+    let components = Api::<DeserializeGuard<BootComponent>>::all(client.clone());
+    match scope {
+        Scope::Operator { agents } => {
+            to.spawn(Api::<DeserializeGuard<SessionTemplate>>::all(client.clone()), everything(), Watched::Templates, News::Template);
+            to.spawn(Api::<DeserializeGuard<Session>>::all(client.clone()), everything(), Watched::Sessions, News::Session);
+            to.spawn(components, everything(), Watched::Components, News::Component);
+            if *agents {
+                to.spawn_agents(client, namespace);
+            }
+        }
+        Scope::Agent { namespace, name } => {
+            let sessions = Api::<DeserializeGuard<Session>>::namespaced(client.clone(), namespace);
+            to.spawn(sessions, everything().fields(&format!("metadata.name={name}")), Watched::Sessions, News::Session);
+            // A node that is given to another session leaves this stream.
+            let ours = format!("spec.session.name={name},spec.session.namespace={namespace}");
+            to.spawn(components, everything().fields(&ours), Watched::Components, News::Component);
+        }
+    }
+    to.spawn(Api::<DeserializeGuard<BootOptions>>::all(client.clone()), everything(), Watched::Options, News::Options);
+    to.health.begin(Watched::EmergencyStop);
     tokio::spawn(to.emergency_stop(Api::namespaced(client.clone(), namespace)));
     health
 }
@@ -222,11 +291,23 @@ struct Sink {
 }
 
 impl Sink {
-    fn spawn<K>(&self, api: Api<DeserializeGuard<K>>, stream: Watched, wrap: fn(Seen<K>) -> News)
+    /// Jobs of agents, their pods, and the journals they write.
+    fn spawn_agents(&self, client: &Client, namespace: &str) {
+        let marked = || watcher::Config::default().labels(&agents::selector());
+        let written = format!("{}={},{}={}", labels::MANAGED_BY, labels::MANAGER_AGENT, labels::RECORD, labels::RECORD_JOURNAL);
+        let written = watcher::Config::default().labels(&written);
+        self.spawn(Api::<DeserializeGuard<Job>>::namespaced(client.clone(), namespace), marked(), Watched::Jobs, News::Job);
+        self.spawn(Api::<DeserializeGuard<Pod>>::namespaced(client.clone(), namespace), marked(), Watched::Pods, News::Pod);
+        let journals = Api::<DeserializeGuard<ConfigMap>>::namespaced(client.clone(), namespace);
+        self.spawn(journals, written, Watched::AgentJournals, News::AgentJournal);
+    }
+
+    fn spawn<K>(&self, api: Api<DeserializeGuard<K>>, config: watcher::Config, stream: Watched, wrap: fn(Seen<K>) -> News)
     where
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
     {
-        let config = watcher::Config::default().timeout(WATCH_SECONDS);
+        self.health.begin(stream);
+        let config = config.timeout(WATCH_SECONDS);
         let events = watcher(api, config).default_backoff().map_ok(|event| event.modify(|object| object.managed_fields_mut().clear()));
         tokio::spawn(self.clone().run(events, stream, wrap));
     }

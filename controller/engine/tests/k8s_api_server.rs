@@ -11,7 +11,7 @@ use bos_engine::clients::Clients;
 use bos_engine::events::{SessionEvents, SessionSubject, Severity};
 use bos_engine::lease::{Elector, LeaseConfig};
 use bos_engine::records::{RecordError, Records, SessionKey, highest_epoch};
-use bos_engine::watches::{News, Seen, spawn_watches};
+use bos_engine::watches::{News, Scope, Seen, spawn_watches};
 use bos_engine::writer::{Kind, ObjectKey, StatusWriter, Target, Urgency, WriteJob, WriteOutcome, WriterConfig};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::events::v1::Event;
@@ -202,7 +202,7 @@ async fn what_happens_is_seen() {
     let (clients, client) = rig("watched").await;
     let (tx, mut news) = mpsc::channel(64);
     let cancel = CancellationToken::new();
-    let health = spawn_watches(&clients.watch, "watched", &tx, &cancel);
+    let health = spawn_watches(&clients.watch, "watched", &Scope::Operator { agents: false }, &tx, &cancel);
     for _ in 0..5 {
         news.recv().await.unwrap();
     }

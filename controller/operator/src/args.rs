@@ -70,6 +70,10 @@ pub(crate) struct OperatorSettings {
     #[arg(long, env = "BOS_REPORT_LISTEN", value_name = "ADDRESS:PORT")]
     pub(crate) report_listen: Option<SocketAddr>,
 
+    /// YAML file with the pod of agents (a PodTemplateSpec), for Sessions of mode v1. Default: none, and such Sessions are refused
+    #[arg(long, env = "BOS_AGENT_TEMPLATE", value_name = "FILE")]
+    pub(crate) agent_template: Option<PathBuf>,
+
     /// How log lines are written. Default: text
     #[arg(long, env = "BOS_LOG_FORMAT", value_enum)]
     pub(crate) log_format: Option<LogFormat>,

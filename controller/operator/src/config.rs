@@ -1,13 +1,14 @@
 //! The effective configuration: flag, then environment, then file, then default.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use bos_engine::lease::LeaseConfig;
 use bos_services::ServicesConfig;
 use bos_services::flags::LogFormat;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::args::Args;
@@ -23,6 +24,7 @@ struct ConfigFile {
     identity: Option<String>,
     health_listen: Option<SocketAddr>,
     report_listen: Option<SocketAddr>,
+    agent_template: Option<PathBuf>,
     log_format: Option<LogFormat>,
     log: Option<String>,
     lease_duration_seconds: Option<f64>,
@@ -39,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) identity: String,
     pub(crate) health_listen: SocketAddr,
     pub(crate) report_listen: Option<SocketAddr>,
+    pub(crate) agent_template: Option<PathBuf>,
     pub(crate) log_format: LogFormat,
     pub(crate) log: String,
     lease_duration_seconds: f64,
@@ -64,6 +67,7 @@ impl Config {
             identity: operator.identity.or(file.identity).unwrap_or_else(own_identity),
             health_listen: operator.health_listen.or(file.health_listen).unwrap_or((Ipv4Addr::UNSPECIFIED, HEALTH_PORT).into()),
             report_listen: operator.report_listen.or(file.report_listen),
+            agent_template: operator.agent_template.or(file.agent_template),
             log_format: operator.log_format.or(file.log_format).unwrap_or(LogFormat::Text),
             log: operator.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             lease_duration_seconds: or_seconds(operator.lease_duration_seconds.or(file.lease_duration_seconds), lease.duration),
@@ -91,6 +95,7 @@ impl Config {
                 self.lease_period_seconds
             );
         }
+        self.agent_template()?;
         self.services.validate()?;
         Ok(())
     }
@@ -105,6 +110,20 @@ impl Config {
             renew_deadline: seconds("leaseRenewDeadlineSeconds", self.lease_renew_deadline_seconds)?,
             period: seconds("leasePeriodSeconds", self.lease_period_seconds)?,
         })
+    }
+
+    /// The pod of agents, read anew at each start.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no PodTemplateSpec with a container.
+    pub(crate) fn agent_template(&self) -> anyhow::Result<Option<PodTemplateSpec>> {
+        let Some(path) = &self.agent_template else { return Ok(None) };
+        let read = || -> anyhow::Result<PodTemplateSpec> {
+            let template: PodTemplateSpec = serde_saphyr::from_str(&std::fs::read_to_string(path)?)?;
+            ensure!(template.spec.as_ref().is_some_and(|spec| !spec.containers.is_empty()), "it has no spec with a container");
+            Ok(template)
+        };
+        read().map(Some).with_context(|| format!("agentTemplate: {}", path.display()))
     }
 
     /// The whole configuration as one line, without secrets.

@@ -155,6 +155,7 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
             identity: config.identity.clone(),
             lease: config.lease()?,
             hears_reports: config.report_listen.is_some(),
+            agent_template: config.agent_template()?,
         };
         engine::run(settings, clients, services, Asked { reports, applications }, Arc::clone(&telemetry), cancel.clone()).await?;
         if cancel.is_cancelled() { Ok(()) } else { Err(anyhow::anyhow!("the engine ended by itself")) }

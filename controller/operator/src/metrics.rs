@@ -24,6 +24,8 @@ pub(crate) enum ReportOutcome {
     UnknownNode,
     /// 503.
     TryLater,
+    /// Told to come again, because an agent drives the node.
+    WithAgent,
     /// 400 or 413.
     Malformed,
 }
@@ -34,6 +36,7 @@ impl ReportOutcome {
             Self::Stored => "stored",
             Self::UnknownNode => "unknown_node",
             Self::TryLater => "try_later",
+            Self::WithAgent => "with_agent",
             Self::Malformed => "malformed",
         }
     }

@@ -106,6 +106,7 @@ async fn component(State(endpoint): State<Endpoint>, Path(xname): Path<String>, 
 enum Refusal {
     Malformed(StatusCode, String),
     UnknownNode(Xname),
+    WithAgent,
     TryLater(&'static str),
 }
 
@@ -118,6 +119,7 @@ impl Refusal {
         match self {
             Self::Malformed(..) => ReportOutcome::Malformed,
             Self::UnknownNode(_) => ReportOutcome::UnknownNode,
+            Self::WithAgent => ReportOutcome::WithAgent,
             Self::TryLater(_) => ReportOutcome::TryLater,
         }
     }
@@ -130,13 +132,16 @@ impl IntoResponse for Refusal {
             Self::UnknownNode(xname) => {
                 problem(StatusCode::NOT_FOUND, "No such component", &format!("{xname} is not known here; it is once HSM lists it"))
             }
-            Self::TryLater(why) => {
-                let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "Try again later", why);
-                response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(RETRY_AFTER_SECONDS));
-                response
-            }
+            Self::WithAgent => try_later("a Session of mode v1 drives the node; it is stored when that is over"),
+            Self::TryLater(why) => try_later(why),
         }
     }
+}
+
+fn try_later(why: &str) -> Response {
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "Try again later", why);
+    response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(RETRY_AFTER_SECONDS));
+    response
 }
 
 impl Endpoint {
@@ -159,6 +164,7 @@ impl Endpoint {
                 &json!({"id": xname.as_str(), "actual_state": {"bss_token": actual_state.bss_token}}),
             )),
             Ok(Ok(ReportAnswer::UnknownNode)) => Err(Refusal::UnknownNode(xname)),
+            Ok(Ok(ReportAnswer::WithAgent)) => Err(Refusal::WithAgent),
             Ok(Ok(ReportAnswer::TryLater) | Err(_)) => Err(Refusal::TryLater("the report could not be stored")),
             Err(_) => Err(Refusal::TryLater("the report was not stored in time")),
         }

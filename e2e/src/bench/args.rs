@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 
-use crate::demo::{Operation, PowerArg, ProfileArg};
+use crate::demo::{ModeArg, Operation, PowerArg, ProfileArg};
 
 const AFTER_HELP: &str = "\
 WHAT IS MEASURED
@@ -22,7 +22,7 @@ BUDGETS
   API writes    of BootComponents, per node: Boot 4, Reboot 5, Shutdown 3
 
 MAKE
-  make bench [NODES=1000] [OPERATION=Boot] [POWER=pcs] [JSON=out.json] [HARDWARE_SECONDS=3]
+  make bench [NODES=1000] [OPERATION=Boot] [POWER=pcs] [MODE=v2] [JSON=out.json] [HARDWARE_SECONDS=3]
 
 EXIT CODE
   0 if every node came to what was asked for; with --check only if the budgets were kept too.";
@@ -37,6 +37,9 @@ pub struct Args {
     /// What the Session does. Reboot and Shutdown boot the nodes first, before the clock starts.
     #[arg(long, value_enum, ignore_case = true, default_value_t = Operation::Boot)]
     pub(super) operation: Operation,
+    /// Who carries the Session out: v2, the operator; v1, an agent in a Job.
+    #[arg(long, value_enum, ignore_case = true, default_value_t = ModeArg::V2)]
+    pub(super) mode: ModeArg,
     /// Which service switches power.
     #[arg(long, value_enum, ignore_case = true, default_value_t = PowerArg::Pcs)]
     pub(super) power: PowerArg,

@@ -14,7 +14,7 @@ pub use args::Args;
 use costs::Costs;
 pub use report::{Cost, Report};
 
-use crate::demo::Operation;
+use crate::demo::{ModeArg, Operation};
 use crate::rig::{Rig, RigConfig, Truth, Wanted, template};
 use crate::signals;
 use crate::site::{ImageSpec, SiteConfig};
@@ -44,18 +44,18 @@ async fn measure(args: &Args) -> anyhow::Result<Report> {
     rig.apply(&template::simple(TEMPLATE)).await?;
     if args.operation != Operation::Boot {
         say("booting the nodes first");
-        timed_session(&rig, args, BOOT_FIRST, Operation::Boot).await?;
+        timed_session(&rig, args, BOOT_FIRST, &template::session(BOOT_FIRST, TEMPLATE, Operation::Boot.name())).await?;
     }
     costs::wait_quiet(rig.control_plane(), SETTLE_LIMIT).await?;
     rig.site().clear_calls().await?;
     let before = Costs::of(&rig).await?;
     say(&format!("{} of {} nodes on hardware that takes {} s", args.operation.name(), args.nodes, args.hardware_seconds));
-    let wall = timed_session(&rig, args, SESSION, args.operation).await?;
+    let wall = timed_session(&rig, args, SESSION, &args.mode.session(SESSION, TEMPLATE, args.operation)).await?;
     say("waiting for the last statuses");
     costs::wait_quiet(rig.control_plane(), SETTLE_LIMIT).await?;
     let costs = Costs::of(&rig).await?.since(&before);
     let calls = rig.site().call_counts().await?.services;
-    check(&rig, args.operation).await?;
+    check(&rig, args.operation, args.mode == ModeArg::V2).await?;
     say("the raw limit: the same API server alone");
     rig.operator().stop().await;
     let raw_limit = raw_limit::median(&rig, args.raw_limit_runs).await?;
@@ -69,7 +69,7 @@ fn rig_config(args: &Args) -> anyhow::Result<RigConfig> {
     let settings = &mut site.settings;
     settings.boot_time = hardware;
     match args.operation {
-        Operation::Boot => {}
+        Operation::Boot | Operation::Configure => {}
         Operation::Shutdown => settings.off_delay = hardware,
         // Down and up again together.
         Operation::Reboot => {
@@ -80,16 +80,16 @@ fn rig_config(args: &Args) -> anyhow::Result<RigConfig> {
     // What it logs by default, and started once: figures of a second process would be lost.
     let log = "info".to_owned();
     let (power, profile) = (args.power.into(), args.profile.into());
-    Ok(RigConfig { site, power, profile, log, supervise: false, ..RigConfig::default() })
+    let config = RigConfig { site, power, profile, log, supervise: false, ..RigConfig::default() };
+    Ok(if args.mode == ModeArg::V1 { config.with_agents() } else { config })
 }
 
 /// Applies a Session with kubectl and waits until it is complete.
-async fn timed_session(rig: &Rig, args: &Args, name: &str, operation: Operation) -> anyhow::Result<Duration> {
-    let manifest = template::session(name, TEMPLATE, operation.name());
+async fn timed_session(rig: &Rig, args: &Args, name: &str, manifest: &str) -> anyhow::Result<Duration> {
     let watched = rig.wait_session(name, Rig::is_complete, args.limit()?);
     let begun = Instant::now();
     // The watch is open before kubectl is done, so the end is seen when it happens.
-    let (ended, applied) = tokio::join!(async { watched.await.map(|session| (session, begun.elapsed())) }, rig.apply(&manifest));
+    let (ended, applied) = tokio::join!(async { watched.await.map(|session| (session, begun.elapsed())) }, rig.apply(manifest));
     applied.with_context(|| format!("applying Session {name}"))?;
     let (session, wall) = ended?;
     let status = session.status.unwrap_or_default();
@@ -98,11 +98,13 @@ async fn timed_session(rig: &Rig, args: &Args, name: &str, operation: Operation)
 }
 
 /// Whether all nodes are as asked, at the site.
-async fn check(rig: &Rig, operation: Operation) -> anyhow::Result<()> {
+async fn check(rig: &Rig, operation: Operation, heard: bool) -> anyhow::Result<()> {
     let image = ImageSpec::default();
     let wanted = match operation {
         Operation::Shutdown => Wanted::Off,
-        Operation::Boot | Operation::Reboot => Wanted::Booted { image: &image, configuration: template::CONFIGURATION },
+        Operation::Boot | Operation::Reboot | Operation::Configure => {
+            Wanted::Booted { heard, image: &image, configuration: template::CONFIGURATION }
+        }
     };
     let truth = Truth::of(&rig.site().nodes().await?, wanted);
     anyhow::ensure!(truth.wrong.is_empty(), "{} nodes are not as asked, the first: {}", truth.wrong.len(), truth.wrong[0]);

@@ -36,6 +36,8 @@ pub struct ProcessSpec {
     pub env: Vec<(OsString, OsString)>,
     /// Environment variables of ours that it must not see.
     pub env_remove: Vec<OsString>,
+    /// Whether it sees nothing of our environment at all.
+    pub env_clear: bool,
     /// Where stdout and stderr go; appended to, so that a restart keeps the history.
     pub log: PathBuf,
 }
@@ -43,7 +45,8 @@ pub struct ProcessSpec {
 impl ProcessSpec {
     /// A process with this name, binary and log, and no arguments yet.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>, log: impl Into<PathBuf>) -> Self {
-        Self { name: name.into(), program: program.into(), args: vec![], env: vec![], env_remove: vec![], log: log.into() }
+        let (name, program, log) = (name.into(), program.into(), log.into());
+        Self { name, program, args: vec![], env: vec![], env_remove: vec![], env_clear: false, log }
     }
 
     /// Adds an argument.
@@ -82,6 +85,9 @@ impl Process {
     pub fn start(spec: &ProcessSpec) -> anyhow::Result<Self> {
         let log = File::options().create(true).append(true).open(&spec.log).with_context(|| format!("opening {}", spec.log.display()))?;
         let mut command = guarded(&spec.program);
+        if spec.env_clear {
+            command.env_clear();
+        }
         command.args(&spec.args).envs(spec.env.iter().map(|(key, value)| (key, value)));
         for key in &spec.env_remove {
             command.env_remove(key);

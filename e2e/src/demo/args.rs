@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, ValueEnum};
 
 use super::faults::{Fault, Trouble};
-use crate::rig::{PowerBy, Profile};
+use crate::rig::{PowerBy, Profile, template};
 
 const AFTER_HELP: &str = "\
 FAULTS (--faults, separated by commas; N nodes from the first one on, S seconds)
@@ -27,7 +27,7 @@ FAULTS (--faults, separated by commas; N nodes from the first one on, S seconds)
   Faults of nodes make the operator wait for deadlines, which the demo shortens to the boot time and ten seconds (--boot-wait).
 
 MAKE
-  make demo [NODES=100] [ONCE=1] [BOOT_TIME=3] [FAULTS=...] [OPERATION=Boot] [POWER=pcs] [WEBHOOK=1]
+  make demo [NODES=100] [ONCE=1] [BOOT_TIME=3] [FAULTS=...] [OPERATION=Boot] [POWER=pcs] [MODE=v2] [WEBHOOK=1]
   make demo NODES=20 FAULTS=never-reports=1,outage=PCS:10 ONCE=1
 
 EXIT CODE
@@ -48,9 +48,12 @@ pub struct Args {
     /// End after the Session has ended, instead of staying up until Ctrl-C.
     #[arg(long)]
     pub(super) once: bool,
-    /// What the Session does. Reboot and Shutdown boot the nodes first.
+    /// What the Session does. Reboot, Shutdown and Configure boot the nodes first.
     #[arg(long, value_enum, ignore_case = true, default_value_t = Operation::Boot)]
     pub(super) operation: Operation,
+    /// Who carries the Session out: v2, the operator; v1, an agent in a Job, for which a small node runs too (takes root).
+    #[arg(long, value_enum, ignore_case = true, default_value_t = ModeArg::V2)]
+    pub(super) mode: ModeArg,
     /// Which service switches power.
     #[arg(long, value_enum, ignore_case = true, default_value_t = PowerArg::Pcs)]
     pub(super) power: PowerArg,
@@ -143,6 +146,8 @@ pub enum Operation {
     Reboot,
     /// Power nodes off.
     Shutdown,
+    /// Configure nodes that are up.
+    Configure,
 }
 
 impl Operation {
@@ -152,6 +157,7 @@ impl Operation {
             Self::Boot => "Boot",
             Self::Reboot => "Reboot",
             Self::Shutdown => "Shutdown",
+            Self::Configure => "Configure",
         }
     }
 
@@ -161,6 +167,26 @@ impl Operation {
             Self::Boot => "booted",
             Self::Reboot => "rebooted",
             Self::Shutdown => "off",
+            Self::Configure => "configured",
+        }
+    }
+}
+
+/// Who carries the Session out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// The operator.
+    V2,
+    /// An agent in a Job, as BOS v1 did it.
+    V1,
+}
+
+impl ModeArg {
+    /// A Session of this mode.
+    pub fn session(self, name: &str, template: &str, operation: Operation) -> String {
+        match self {
+            Self::V2 => template::session(name, template, operation.name()),
+            Self::V1 => template::v1_session(name, template, operation.name()),
         }
     }
 }
@@ -216,7 +242,8 @@ mod tests {
             ("--spread=-1", "from 0 to 100"),
             ("--boot-wait inf", "not a number of seconds"),
             ("--limit 1e30", "not a number of seconds"),
-            ("--operation Configure", "invalid value"),
+            ("--operation Apply", "invalid value"),
+            ("--mode v3", "invalid value"),
         ] {
             let error = Args::try_parse_from(std::iter::once("demo").chain(line.split(' '))).unwrap_err().to_string();
             assert!(error.contains(named), "{line}: {error}");

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use bos_crds::{Outcome, Session};
 use serde_json::json;
 
-pub use args::{Args, Operation, PowerArg, ProfileArg};
+pub use args::{Args, ModeArg, Operation, PowerArg, ProfileArg};
 use faults::Trouble;
 use show::Show;
 
@@ -82,6 +82,9 @@ fn rig_config(args: &Args, trouble: &Trouble) -> anyhow::Result<RigConfig> {
     let (power, profile) = (args.power.into(), args.profile.into());
     let mut config = RigConfig { site, power, controller_manager: args.controller_manager, profile, ..RigConfig::default() };
     config.log = "info".to_owned();
+    if args.mode == ModeArg::V1 {
+        config = config.with_agents();
+    }
     let wait = args.boot_wait.or_else(|| trouble.hurts_nodes().then_some(args.boot_time * (1.0 + args.spread) + BOOT_WAIT_MARGIN));
     if let Some(seconds) = wait {
         let seconds = seconds.ceil();
@@ -91,6 +94,7 @@ fn rig_config(args: &Args, trouble: &Trouble) -> anyhow::Result<RigConfig> {
             "maxPowerOnWaitTimeSeconds": seconds,
             "configurationWaitTimeSeconds": seconds,
             "powerUnknownWaitTimeSeconds": seconds,
+            "v1BootWaitTimeSeconds": seconds,
         });
     }
     Ok(config)
@@ -104,13 +108,17 @@ async fn operate(rig: &Rig, args: &Args, trouble: &Trouble, show: &Show<'_>) -> 
     show::indented(&rig.kubectl(&["apply", "-f", sample]).await?);
     if args.operation != Operation::Boot {
         show::step("booting the nodes first");
-        run_session(rig, args, show, BOOT_FIRST, Operation::Boot).await?;
+        let first = template::session(BOOT_FIRST, TEMPLATE, Operation::Boot.name());
+        run_session(rig, args, show, BOOT_FIRST, &first).await?;
     }
     trouble.begin(rig.site(), args.nodes).await?;
     let _killer = trouble.kills.map(|every| show::kill_now_and_then(rig, every));
-    let session = run_session(rig, args, show, SESSION, args.operation).await?;
+    let session = run_session(rig, args, show, SESSION, &args.mode.session(SESSION, TEMPLATE, args.operation)).await?;
     show.summary(&session).await?;
-    let truth = truth(rig, args.operation).await?;
+    if args.mode == ModeArg::V1 {
+        show.agent(SESSION).await?;
+    }
+    let truth = truth(rig, args.operation, args.mode == ModeArg::V2).await?;
     show::truth(&truth, args.operation);
     let outcome = session.status.and_then(|status| status.outcome);
     let good = truth.wrong.is_empty() && outcome == Some(Outcome::Succeeded);
@@ -120,18 +128,19 @@ async fn operate(rig: &Rig, args: &Args, trouble: &Trouble, show: &Show<'_>) -> 
     Ok(good)
 }
 
-async fn run_session(rig: &Rig, args: &Args, show: &Show<'_>, name: &str, operation: Operation) -> anyhow::Result<Session> {
-    let session = template::session(name, TEMPLATE, operation.name());
+async fn run_session(rig: &Rig, args: &Args, show: &Show<'_>, name: &str, session: &str) -> anyhow::Result<Session> {
     show::step(&format!("kubectl apply -f - <<< '{session}'"));
-    show::indented(&rig.apply(&session).await?);
+    show::indented(&rig.apply(session).await?);
     show.follow(name, args.limit()?).await
 }
 
-async fn truth(rig: &Rig, operation: Operation) -> anyhow::Result<Truth> {
+async fn truth(rig: &Rig, operation: Operation, heard: bool) -> anyhow::Result<Truth> {
     let image = ImageSpec::default();
     let wanted = match operation {
         Operation::Shutdown => Wanted::Off,
-        Operation::Boot | Operation::Reboot => Wanted::Booted { image: &image, configuration: template::CONFIGURATION },
+        Operation::Boot | Operation::Reboot | Operation::Configure => {
+            Wanted::Booted { heard, image: &image, configuration: template::CONFIGURATION }
+        }
     };
     Ok(Truth::of(&rig.site().nodes().await?, wanted))
 }

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bos_crds::{Session, SessionStatus};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
 use tokio::time::MissedTickBehavior;
 
 use super::Operation;
@@ -171,6 +174,23 @@ impl<'a> Show<'a> {
         Ok(())
     }
 
+    /// The Job of a Session of mode v1, and the end of what its agent logged.
+    pub(super) async fn agent(&self, session: &str) -> anyhow::Result<()> {
+        let selector = format!("--selector={}={session}", bos_crds::labels::SESSION_NAME);
+        step(&format!("kubectl -n {NAMESPACE} get jobs,pods {selector}"));
+        indented(&self.rig.kubectl(&["-n", NAMESPACE, "get", "jobs,pods", &selector]).await?);
+        let pods: Api<Pod> = Api::namespaced(self.rig.client(), NAMESPACE);
+        let found = pods.list(&ListParams::default().labels(&format!("{}={session}", bos_crds::labels::SESSION_NAME))).await?;
+        for pod in &found.items {
+            let Some(node) = self.rig.node_agent() else { continue };
+            step(&format!("the end of the log of pod {}; all of it is in {}", pod.name_any(), node.log(pod).display()));
+            let text = node.log_text(pod)?;
+            let lines: Vec<&str> = text.lines().filter(|line| !line.contains(" node xname=")).collect();
+            indented(&lines[lines.len().saturating_sub(14)..].join("\n"));
+        }
+        Ok(())
+    }
+
     /// Commands for a person who goes on from here.
     pub(super) fn what_to_try(&self, session: &str, webhook: bool) {
         let node = self.sample.first().map_or("x1000c0s0b0n0", String::as_str);
@@ -222,7 +242,7 @@ pub(super) fn truth(truth: &Truth, operation: Operation) {
     line("The site itself says:");
     match operation {
         Operation::Shutdown => indented(&format!("{} of {nodes} nodes are off", nodes - on)),
-        Operation::Boot | Operation::Reboot => indented(&format!(
+        Operation::Boot | Operation::Reboot | Operation::Configure => indented(&format!(
             "of {nodes} nodes {on} are on, {up} up, {right_image} run the image, {reported} were heard, {configured} are configured; {cycled} were power-cycled"
         )),
     }

@@ -12,6 +12,9 @@ const OPERATOR: &str = "BOS_OPERATOR_BIN";
 /// Set to the path of a simulated site to run that one and build nothing.
 const SITE: &str = "BOS_SITE_BIN";
 
+/// Set to the path of an agent to run that one and build nothing.
+const BOA: &str = "BOS_BOA_BIN";
+
 /// Set to the path of a webhook to run that one and build nothing.
 const WEBHOOK: &str = "BOS_WEBHOOK_BIN";
 
@@ -41,6 +44,17 @@ pub async fn operator_binary(profile: Profile) -> anyhow::Result<PathBuf> {
 pub async fn site_binary() -> anyhow::Result<PathBuf> {
     static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
     BUILT.get_or_try_init(|| find(SITE, "bos-site", &[])).await.cloned()
+}
+
+/// The agent of Sessions of mode v1: `BOS_BOA_BIN`, otherwise found as the operator is.
+pub async fn boa_binary(profile: Profile) -> anyhow::Result<PathBuf> {
+    static DEV: OnceCell<PathBuf> = OnceCell::const_new();
+    static RELEASE: OnceCell<PathBuf> = OnceCell::const_new();
+    let (built, flags): (_, &[&str]) = match profile {
+        Profile::Dev => (&DEV, &[]),
+        Profile::Release => (&RELEASE, &["--release"]),
+    };
+    built.get_or_try_init(|| find(BOA, "bos-boa", flags)).await.cloned()
 }
 
 /// The webhook: `BOS_WEBHOOK_BIN`, otherwise found as the operator is.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::binaries::Profile;
+use crate::node_agent::NodeAgentConfig;
 use crate::site::SiteConfig;
 
 /// Where the simulated site runs.
@@ -43,6 +44,10 @@ pub struct RigConfig {
     pub proxy: bool,
     /// Whether a controller manager runs too (garbage collection, Jobs).
     pub controller_manager: bool,
+    /// A node for Jobs, and with it the controller manager. With `proxy`, pods too reach the API server through it.
+    pub node_agent: Option<NodeAgentConfig>,
+    /// Whether Sessions of mode v1 are carried out, by agents in Jobs; takes the node.
+    pub agents: bool,
     /// Whether the API server writes an audit log.
     pub audit_log: bool,
     /// Whether the operator is started at all; see [`super::Rig::start_operator`].
@@ -78,6 +83,8 @@ impl RigConfig {
             bare: false,
             proxy: false,
             controller_manager: false,
+            node_agent: None,
+            agents: false,
             audit_log: false,
             start_operator: true,
             supervise: true,
@@ -127,6 +134,21 @@ impl RigConfig {
     #[must_use]
     pub fn through_proxy(mut self) -> Self {
         self.proxy = true;
+        self
+    }
+
+    /// Runs Jobs, on a node with these settings.
+    #[must_use]
+    pub fn with_node(mut self, config: NodeAgentConfig) -> Self {
+        self.node_agent = Some(config);
+        self
+    }
+
+    /// Carries Sessions of mode v1 out, by agents in Jobs that run for real.
+    #[must_use]
+    pub fn with_agents(mut self) -> Self {
+        self.node_agent.get_or_insert_default();
+        self.agents = true;
         self
     }
 

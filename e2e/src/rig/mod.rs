@@ -18,6 +18,7 @@
 //! # Ok(()) }
 //! ```
 
+mod agent;
 mod binaries;
 mod config;
 mod install;
@@ -36,7 +37,7 @@ use anyhow::Context as _;
 use bos_crds::{Session, SessionPhase};
 use serde_json::json;
 
-pub use binaries::{Profile, operator_binary, site_binary, webhook_binary};
+pub use binaries::{Profile, boa_binary, operator_binary, site_binary, webhook_binary};
 pub use config::{PowerBy, RigConfig, SitePlace};
 pub use operator::{Exit, Killer, Operator};
 pub use site_side::{CallCounts, SiteClient, SiteSummary};
@@ -45,6 +46,7 @@ pub use wait::watch_until;
 pub use webhook::{Webhook, WebhookConfig};
 
 use crate::control_plane::{ControlPlane, free_port};
+use crate::node_agent::{NodeAgent, NodeAgentConfig};
 use crate::proxy::Proxy;
 use crate::site::{SiteHandle, Urls};
 
@@ -57,6 +59,7 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 // Dropped in this order: whoever calls others goes first.
 pub struct Rig {
     operator: Operator,
+    node_agent: Option<NodeAgent>,
     site: site_side::SiteSide,
     proxy: Option<Proxy>,
     client: kube::Client,
@@ -82,12 +85,14 @@ impl Rig {
             None => operator_binary(config.profile).await?,
         };
         say("starting etcd and kube-apiserver");
-        let builder = ControlPlane::builder().controller_manager(config.controller_manager).audit_log(config.audit_log);
+        let controller_manager = config.controller_manager || config.node_agent.is_some();
+        let builder = ControlPlane::builder().controller_manager(controller_manager).audit_log(config.audit_log);
         let control_plane = Arc::new(builder.start().await?);
         say("applying our manifests with kubectl");
         let rights = install::apply(&control_plane, &config.options).await?;
         let client = control_plane.client().await?;
         let proxy = if config.proxy { Some(Proxy::start(&control_plane).await?) } else { None };
+        let node_agent = start_node_agent(&control_plane, agent::node(&config).await?, proxy.as_ref()).await?;
         say("starting the simulated site");
         let report_port = free_port()?;
         let reports = format!("http://127.0.0.1:{report_port}");
@@ -97,6 +102,7 @@ impl Rig {
         let health_port = free_port()?;
         let via = proxy.as_ref().map(Proxy::addr);
         let kubeconfig = control_plane.kubeconfig_for_service_account(NAMESPACE, install::SERVICE_ACCOUNT, via).await?;
+        let agent_template = agent::install(&control_plane, &config, site.urls()).await?;
         let launch = operator::Launch {
             binary: operator_binary,
             kubeconfig,
@@ -104,12 +110,13 @@ impl Rig {
             report_port,
             health_port,
             urls: site.urls().clone(),
+            agent_template,
             config: &config,
         };
         let operator = Operator::new(launch.spec(), config.supervise);
         let health = format!("http://127.0.0.1:{health_port}");
         let http = site_side::http_client()?;
-        let rig = Self { operator, site, proxy, client, http, health, reports, rights, control_plane };
+        let rig = Self { operator, node_agent, site, proxy, client, http, health, reports, rights, control_plane };
         if config.start_operator {
             say("starting the operator");
             rig.operator.start()?;
@@ -131,6 +138,11 @@ impl Rig {
     /// The proxy before the API server, if one was asked for.
     pub fn proxy(&self) -> Option<&Proxy> {
         self.proxy.as_ref()
+    }
+
+    /// The node that runs Jobs, if one was asked for.
+    pub fn node_agent(&self) -> Option<&NodeAgent> {
+        self.node_agent.as_ref()
     }
 
     /// The operator's process.
@@ -270,4 +282,14 @@ impl Rig {
         // It can only fail when dropping panicked, and then it has said so.
         let _stopped = tokio::task::spawn_blocking(move || drop(self)).await;
     }
+}
+
+async fn start_node_agent(
+    control_plane: &ControlPlane,
+    config: Option<NodeAgentConfig>,
+    proxy: Option<&Proxy>,
+) -> anyhow::Result<Option<NodeAgent>> {
+    let Some(mut config) = config else { return Ok(None) };
+    config.pods_reach = config.pods_reach.or(proxy.map(Proxy::addr));
+    NodeAgent::start(control_plane, config).await.map(Some)
 }

@@ -31,6 +31,7 @@ pub(super) struct Launch<'a> {
     pub(super) report_port: u16,
     pub(super) health_port: u16,
     pub(super) urls: Urls,
+    pub(super) agent_template: Option<PathBuf>,
     pub(super) config: &'a RigConfig,
 }
 
@@ -55,6 +56,7 @@ impl Launch<'_> {
                 format!("--s3-endpoint={}", urls.s3),
             ])
             .args(self.power())
+            .args(self.agent_template.iter().map(|path| format!("--agent-template={}", path.display())))
             .args(self.config.operator_args.clone())
             .env("S3_ACCESS_KEY", &urls.s3_access_key)
             .env("S3_SECRET_KEY", &urls.s3_secret_key)

@@ -46,6 +46,11 @@ pub fn session(name: &str, template: &str, operation: &str) -> String {
     session_with(name, &json!({"operation": operation, "templateName": template}))
 }
 
+/// The same of mode v1.
+pub fn v1_session(name: &str, template: &str, operation: &str) -> String {
+    session_with(name, &json!({"mode": "v1", "operation": operation, "templateName": template}))
+}
+
 /// A Session with this spec.
 pub fn session_with(name: &str, spec: &Value) -> String {
     json!({

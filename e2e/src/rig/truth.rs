@@ -5,8 +5,10 @@ use crate::site::{ImageSpec, NodeView};
 /// What every node should have come to.
 #[derive(Debug, Clone, Copy)]
 pub enum Wanted<'a> {
-    /// On, up with this image, reported, and configured with this.
+    /// On, up with this image, and configured with this.
     Booted {
+        /// It must have reported too: an agent of mode v1 does not wait for that.
+        heard: bool,
         /// The image that it runs.
         image: &'a ImageSpec,
         /// The CFS configuration that was applied.
@@ -49,7 +51,7 @@ impl Truth {
 
     fn add(&mut self, node: &NodeView, wanted: Wanted<'_>) {
         let (kernel, configuration) = match wanted {
-            Wanted::Booted { image, configuration } => (format!("s3://{}/{}/kernel", image.bucket, image.id), configuration),
+            Wanted::Booted { image, configuration, .. } => (format!("s3://{}/{}/kernel", image.bucket, image.id), configuration),
             Wanted::Off => (String::new(), ""),
         };
         let right_image = node.up && node.kernel.as_deref() == Some(kernel.as_str());
@@ -62,11 +64,11 @@ impl Truth {
         self.cycled += usize::from(node.power_cycles > 0);
         let checks: &[(bool, &str)] = match wanted {
             Wanted::Off => &[(!node.power, "still has power")],
-            Wanted::Booted { .. } => &[
+            Wanted::Booted { heard, .. } => &[
                 (node.power, "has no power"),
                 (node.up, "is not up"),
                 (right_image, "does not run the image"),
-                (node.reports > 0, "has not reported"),
+                (node.reports > 0 || !heard, "has not reported"),
                 (is_configured, "is not configured"),
             ],
         };
@@ -106,7 +108,7 @@ mod tests {
     #[test]
     fn the_first_thing_that_is_wrong_is_named() {
         let image = ImageSpec::default();
-        let wanted = Wanted::Booted { image: &image, configuration: "cos" };
+        let wanted = Wanted::Booted { heard: true, image: &image, configuration: "cos" };
         let right = node(&image);
         assert!(Truth::of(std::slice::from_ref(&right), wanted).wrong.is_empty());
         let cases: [(NodeView, &str); 5] = [

@@ -112,9 +112,21 @@ impl Bench {
         assert!(others.is_empty(), "expected {expected:?}, but {others:?}");
     }
 
+    /// All calls since then.
+    pub fn calls_since(&self, mark: &Mark) -> Vec<CallRecord> {
+        self.site.calls(&CallFilter { since: Some(mark.seq), ..CallFilter::default() })
+    }
+
+    /// Calls since then that change something of these nodes.
+    pub fn changing_calls_to(&self, mark: &Mark, nodes: &[String]) -> Vec<CallRecord> {
+        let mut calls = self.changing_calls(mark);
+        calls.retain(|call| call.nodes.iter().any(|node| nodes.contains(node)));
+        calls
+    }
+
     /// Calls since then that change something at a service.
     pub fn changing_calls(&self, mark: &Mark) -> Vec<CallRecord> {
-        let mut calls = self.site.calls(&CallFilter { since: Some(mark.seq), ..CallFilter::default() });
+        let mut calls = self.calls_since(mark);
         // The state of many nodes is asked for with a POST.
         let asks = |call: &CallRecord| ["power-status", "get_xname_status", "locks/status"].iter().any(|part| call.path.contains(part));
         calls.retain(|call| !matches!(call.method.as_str(), "GET" | "HEAD") && !asks(call));

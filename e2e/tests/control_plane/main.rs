@@ -4,9 +4,13 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic too")]
 
+#[allow(dead_code, reason = "shared with other targets; each uses its part")]
+#[path = "../boot/bench.rs"]
+mod bench;
 mod crds;
 mod crds_refuse;
 mod harness;
+mod node_agent;
 mod proxy;
 
 use bos_e2e::control_plane::ControlPlane;

@@ -50,6 +50,9 @@ pub(super) fn set(world: &World, session: &Session, end: Option<&SessionEnd>, st
             set(conditions::SERVICES_AVAILABLE, truth, reason, &message);
         }
     }
+    if !session.agent.reason.is_empty() {
+        set(conditions::AGENT, session.agent.running.into(), session.agent.reason, &session.agent.message);
+    }
     if let Some(run) = session.run().filter(|run| run.mass_timeout.is_some()) {
         let (truth, reason) = match end {
             None => (ConditionStatus::True, reasons::MASS_BOOT_TIMEOUT),

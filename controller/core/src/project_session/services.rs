@@ -33,7 +33,11 @@ pub fn switches_power(session: &Session) -> bool {
 fn outages<'a>(world: &'a World, session: &'a Session) -> impl Iterator<Item = (Service, &'a Outage)> {
     let begun = session.run().map(|run| run.started);
     let since = begun.map_or(session.created, |started| started.min(session.created));
-    world.services.outages().filter(move |(service, outage)| {
+    // What its agent was told counts, where it has one.
+    let of_agent = session.run().filter(|run| run.plan.agent && !world.is_agent).map(|run| run.outages.iter());
+    let ours = of_agent.is_none().then(|| world.services.outages());
+    let of_agent = of_agent.into_iter().flatten().map(|(service, outage)| (*service, outage));
+    of_agent.chain(ours.into_iter().flatten()).filter(move |(service, outage)| {
         // Images are read at set-up and never again.
         let in_time = *service != Service::S3 || begun.is_none_or(|started| outage.since <= started);
         in_time && uses(world, session, *service) && outage.until.is_none_or(|until| until >= since)

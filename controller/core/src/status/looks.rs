@@ -97,9 +97,16 @@ impl Case<'_> {
 
     /// Whether HSM must be asked for the state of this node now: where that is what proves a boot.
     fn wants_state(&self) -> bool {
-        let Some(issued) = self.coming_up().filter(|_| self.run.plan.evidence == Evidence::HsmReady) else { return false };
+        if self.run.plan.evidence != Evidence::HsmReady || self.node.reading_state {
+            return false;
+        }
+        let Some(issued) = self.coming_up() else {
+            // Once before the power-on: what it is called then tells whether a later Ready is news.
+            let about_to_come_up = self.drive.booted.is_none() && self.drive.phase == Phase::PoweringOn;
+            return about_to_come_up && self.node.state.is_none_or(|seen| seen.at < self.drive.held_since);
+        };
         let seen = self.node.state.filter(|seen| seen.at >= issued.at);
-        !self.node.reading_state && seen.is_none_or(|seen| self.now >= seen.at + self.pause(issued.at, Duration::from_secs(1)))
+        seen.is_none_or(|seen| self.now >= seen.at + self.pause(issued.at, Duration::from_secs(1)))
     }
 
     /// Whether BSS must be asked if the node ever fetched its boot script: once, when it stays silent.

@@ -65,7 +65,8 @@ impl Case<'_> {
         if !self.can_be_heard(issued) {
             return self.wait_for_the_path();
         }
-        if self.run.mass_timeout.is_some() || self.mass_silence {
+        // In mode v1 none is cycled anyway.
+        if !self.run.plan.agent && (self.run.mass_timeout.is_some() || self.mass_silence) {
             return self.hold_or_fail(HoldReason::MassBootTimeout, options.max_boot_wait);
         }
         if self.drive.script == Script::NotAsked && self.world.services.down(Service::Bss).is_none() {
@@ -130,6 +131,9 @@ impl Case<'_> {
         let waited = span_text(issued.boot_by.since(issued.at));
         let missing = match (self.run.plan.evidence, self.node.state) {
             (Evidence::HsmReady, Some(seen)) if seen.ready => "HSM said Ready all along, so that proves no boot",
+            (Evidence::HsmReady, _) if self.run.plan.agent && self.world.options.v1_ssh_check => {
+                "HSM did not say Ready, or its port 22 (SSH) was not reached,"
+            }
             (Evidence::HsmReady, _) => "HSM did not say Ready",
             (Evidence::NodeReport | Evidence::PowerState, _) => "no report",
         };

@@ -388,7 +388,7 @@ impl Checker {
         let wanted = plan.boot_sets[0].artifacts.as_ref();
         match plan.running {
             RunningPolicy::Restart => {}
-            RunningPolicy::Leave => panic!("rule 3: {node:?} was to be left running"),
+            RunningPolicy::Leave | RunningPolicy::Skip => panic!("rule 3: {node:?} was to be left running"),
             RunningPolicy::RestartIfDifferent => {
                 let booting = self.boot_by_another(uid, node, site).and_then(|boot| boot.artifacts);
                 let runs = site.runs(node).or(booting.as_ref());

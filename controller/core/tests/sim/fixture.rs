@@ -122,6 +122,7 @@ pub(crate) fn plan(operation: PlannedOperation, count: usize, image: &str, confi
         running: RunningPolicy::RestartIfDifferent,
         evidence: bos_core::plan::Evidence::NodeReport,
         staged: false,
+        agent: false,
         by_hand: None,
         include_disabled: false,
         max_power_cycled: None,

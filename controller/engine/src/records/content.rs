@@ -25,6 +25,7 @@ pub const MAX_RECORD_BYTES: usize = 1000 * 1024;
 pub(super) enum Record<'a> {
     Plan { uid: &'a str, key: &'a SessionKey, index: usize, chunks: usize },
     Journal { uid: &'a str, key: Option<&'a SessionKey>, epoch: i64 },
+    Agent { uid: &'a str, epoch: i64 },
     Epoch { epoch: i64 },
     Artifacts { digest: &'a str },
     Ledger { shard: usize, epoch: i64 },
@@ -35,6 +36,7 @@ impl Record<'_> {
         match self {
             Self::Plan { uid, index, .. } => labels::plan_name(uid, *index),
             Self::Journal { uid, .. } => labels::journal_name(uid),
+            Self::Agent { uid, .. } => labels::agent_name(uid),
             Self::Epoch { .. } => labels::EPOCH_JOURNAL.to_owned(),
             Self::Artifacts { digest } => labels::artifacts_name(&digest.to_lowercase()),
             Self::Ledger { shard, .. } => format!("{}-{shard}", labels::SESSION_NAMES),
@@ -46,6 +48,7 @@ impl Record<'_> {
         match self {
             Self::Plan { .. } => labels::RECORD_PLAN,
             Self::Journal { .. } | Self::Epoch { .. } => labels::RECORD_JOURNAL,
+            Self::Agent { .. } => labels::RECORD_AGENT,
             Self::Artifacts { .. } => labels::RECORD_ARTIFACTS,
             Self::Ledger { .. } => labels::RECORD_SESSION_NAMES,
         }
@@ -59,7 +62,7 @@ impl Record<'_> {
     pub(super) fn of(&self) -> String {
         match self {
             Self::Plan { key, uid, .. } => format!("Session {key} (uid {uid})"),
-            Self::Journal { uid, .. } => format!("Session uid {uid}"),
+            Self::Journal { uid, .. } | Self::Agent { uid, .. } => format!("Session uid {uid}"),
             Self::Epoch { .. } => "the leader".to_owned(),
             Self::Artifacts { digest } => format!("artifact set {digest}"),
             Self::Ledger { shard, .. } => format!("ledger {shard}"),
@@ -68,7 +71,7 @@ impl Record<'_> {
 
     fn epoch(&self) -> Option<i64> {
         match self {
-            Self::Journal { epoch, .. } | Self::Epoch { epoch } | Self::Ledger { epoch, .. } => Some(*epoch),
+            Self::Journal { epoch, .. } | Self::Agent { epoch, .. } | Self::Epoch { epoch } | Self::Ledger { epoch, .. } => Some(*epoch),
             Self::Plan { .. } | Self::Artifacts { .. } => None,
         }
     }
@@ -87,6 +90,9 @@ impl Record<'_> {
             Self::Journal { uid, .. } => {
                 put(labels::SESSION_UID, uid);
                 put(labels::JOURNAL, labels::RECORD_JOURNAL);
+            }
+            Self::Agent { uid, .. } => {
+                put(labels::SESSION_UID, uid);
             }
             Self::Artifacts { digest } => {
                 put(labels::ARTIFACTS, labels::digest_label(digest));
@@ -111,7 +117,7 @@ impl Record<'_> {
             Self::Artifacts { digest } => {
                 data.insert(DIGEST.to_owned(), (*digest).to_owned());
             }
-            Self::Journal { key: None, .. } | Self::Epoch { .. } | Self::Ledger { .. } => {}
+            Self::Journal { key: None, .. } | Self::Agent { .. } | Self::Epoch { .. } | Self::Ledger { .. } => {}
         }
         data
     }
@@ -164,6 +170,11 @@ pub(super) fn epoch(object: &ConfigMap) -> i64 {
 /// Writes an epoch into a record.
 pub(super) fn set_epoch(object: &mut ConfigMap, epoch: i64) {
     object.metadata.annotations.get_or_insert_default().insert(labels::EPOCH.to_owned(), epoch.to_string());
+}
+
+/// Says in a record who writes it.
+pub(super) fn set_writer(object: &mut ConfigMap, writer: &str) {
+    object.metadata.labels.get_or_insert_default().insert(labels::MANAGED_BY.to_owned(), writer.to_owned());
 }
 
 pub(super) fn session_key(object: &ConfigMap) -> Option<SessionKey> {

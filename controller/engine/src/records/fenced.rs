@@ -13,18 +13,32 @@ use crate::clients::Verdict;
 /// The last acknowledged resourceVersion of each record. A slot's lock is held during its write, so
 /// that writes of one record never overtake each other.
 #[derive(Default)]
-pub(super) struct Slots(Mutex<HashMap<String, Slot>>);
+pub(super) struct Slots {
+    slots: Mutex<HashMap<String, Slot>>,
+    /// Records that were taken from an agent, whose epochs count by themselves.
+    raised: Mutex<HashMap<String, i64>>,
+}
 
 type Slot = Arc<tokio::sync::Mutex<Option<String>>>;
 
 impl Slots {
     fn slot(&self, name: &str) -> Slot {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry(name.to_owned()).or_default())
     }
 
     fn forget(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// From now on a record is written with an epoch above this one.
+    fn raise_above(&self, name: &str, epoch: i64) {
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), epoch.saturating_add(1));
+    }
+
+    fn raised(&self, name: &str) -> Option<i64> {
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
     }
 }
 
@@ -37,6 +51,11 @@ enum Found {
 }
 
 impl Records {
+    /// The epoch a record is written with.
+    fn epoch_of(&self, name: &str) -> i64 {
+        self.slots.raised(name).unwrap_or(self.epoch)
+    }
+
     /// Writes a fenced record and returns when it is durable.
     pub(super) async fn write_fenced(&self, record: &Record<'_>, bytes: &[u8]) -> Result<(), RecordError> {
         let name = record.name();
@@ -44,6 +63,8 @@ impl Records {
         let slot = self.slots.slot(&name);
         let mut version = slot.lock().await;
         let mut object = record.to_object(bytes);
+        content::set_epoch(&mut object, self.epoch_of(&name));
+        content::set_writer(&mut object, self.writer);
         let mut pace = Pace::default();
         loop {
             object.metadata.resource_version.clone_from(&version);
@@ -83,11 +104,11 @@ impl Records {
     async fn look(&self, ours: &ConfigMap, known: bool) -> Result<Found, RecordError> {
         let name = content::name(ours).to_owned();
         let Some(found) = self.store.get(&name).await? else { return Ok(Found::At(None)) };
-        let epoch = content::epoch(&found);
-        if epoch > self.epoch {
+        let (epoch, own) = (content::epoch(&found), self.epoch_of(&name));
+        if epoch > own {
             return Err(RecordError::Deposed { name, epoch });
         }
-        if epoch == self.epoch {
+        if epoch == own {
             let version = content::version(&found);
             let same = content::content(&found) == content::content(ours);
             return Ok(if same { Found::Ours(version) } else { Found::At(Some(version)) });
@@ -101,17 +122,25 @@ impl Records {
     }
 
     /// Writes our epoch into a record that was listed, keeping its content. Returns it as it is then.
-    pub(super) async fn claim(&self, mut object: ConfigMap) -> Result<Option<ConfigMap>, RecordError> {
+    pub(super) async fn claim(&self, object: ConfigMap) -> Result<Option<ConfigMap>, RecordError> {
+        self.claim_over(object, false).await
+    }
+
+    /// The same, `whoever` has written it: for the journal of an agent that has lost its Lease.
+    pub(super) async fn claim_over(&self, mut object: ConfigMap, whoever: bool) -> Result<Option<ConfigMap>, RecordError> {
         let name = content::name(&object).to_owned();
         let slot = self.slots.slot(&name);
         let mut version = slot.lock().await;
         let mut pace = Pace::default();
         loop {
             let epoch = content::epoch(&object);
-            if epoch > self.epoch {
+            if whoever {
+                self.slots.raise_above(&name, epoch.max(self.epoch));
+            } else if epoch > self.epoch_of(&name) {
                 return Err(RecordError::Deposed { name, epoch });
             }
-            content::set_epoch(&mut object, self.epoch);
+            content::set_epoch(&mut object, self.epoch_of(&name));
+            content::set_writer(&mut object, self.writer);
             // Ours alone to write; nothing that managedFields would tell.
             object.metadata.managed_fields = None;
             match self.store.replace(&object).await? {
@@ -146,7 +175,7 @@ impl Records {
         loop {
             if version.is_none() {
                 match self.store.get(&name).await? {
-                    Some(found) if content::epoch(&found) > self.epoch => {
+                    Some(found) if content::epoch(&found) > self.epoch_of(&name) => {
                         return Err(RecordError::Deposed { name, epoch: content::epoch(&found) });
                     }
                     Some(found) => *version = Some(content::version(&found)),

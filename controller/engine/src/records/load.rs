@@ -26,6 +26,8 @@ pub struct StoredSession {
     pub plan: Vec<u8>,
     /// Its journal.
     pub journal: JournalBytes,
+    /// The uid of the Job it was given to: the journal is that agent's, and was only read. Empty: it was taken back.
+    pub agent: Option<String>,
 }
 
 /// A Session's journal, as it was found.
@@ -61,6 +63,7 @@ pub struct Loaded {
 struct Listed {
     plans: BTreeMap<String, Vec<ConfigMap>>,
     journals: BTreeMap<String, ConfigMap>,
+    agents: BTreeMap<String, ConfigMap>,
     epoch: Option<ConfigMap>,
     artifacts: Vec<ConfigMap>,
     ledger: Vec<ConfigMap>,
@@ -88,8 +91,12 @@ pub(super) async fn load_all(records: &Records) -> Result<Loaded, RecordError> {
             loaded.artifacts.push((digest.to_owned(), bytes.to_vec()));
         }
     }
-    let journals = claim_journals(records, listed.journals).await?;
-    load_sessions(records, listed.plans, journals, &mut loaded).await?;
+    let agents = claim_agents(records, listed.agents).await?;
+    let (theirs, ours) = listed.journals.into_iter().partition(|(uid, _)| agents.get(uid).is_some_and(|job| !job.is_empty()));
+    let mut journals = claim_journals(records, ours).await?;
+    let theirs: BTreeMap<String, ConfigMap> = theirs;
+    journals.extend(theirs.into_iter().map(|(uid, object)| (uid, written_content(&object))));
+    load_sessions(records, listed.plans, journals, &agents, &mut loaded).await?;
     Ok(loaded)
 }
 
@@ -101,6 +108,9 @@ fn sort(objects: Vec<ConfigMap>) -> Listed {
             (labels::RECORD_PLAN, Some(uid)) => listed.plans.entry(uid).or_default().push(object),
             (labels::RECORD_JOURNAL, Some(uid)) => {
                 listed.journals.insert(uid, object);
+            }
+            (labels::RECORD_AGENT, Some(uid)) => {
+                listed.agents.insert(uid, object);
             }
             (labels::RECORD_JOURNAL, None) => listed.epoch = Some(object),
             (labels::RECORD_ARTIFACTS, _) => listed.artifacts.push(object),
@@ -144,6 +154,62 @@ fn written_content(object: &ConfigMap) -> Option<Vec<u8>> {
     content::content(object).filter(|bytes| !bytes.is_empty()).map(<[u8]>::to_vec)
 }
 
+/// Sessions that were given to an agent, each with the uid of its Job.
+async fn claim_agents(records: &Records, agents: BTreeMap<String, ConfigMap>) -> Result<BTreeMap<String, String>, RecordError> {
+    let mut given = BTreeMap::new();
+    for (uid, object) in agents {
+        let Some(object) = records.claim(object).await? else { continue };
+        let job = content::content(&object).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        given.insert(uid, job.unwrap_or_default());
+    }
+    Ok(given)
+}
+
+/// The journal that a ConfigMap of an agent holds, with the uid of its Session.
+#[must_use]
+pub fn journal_bytes(object: &ConfigMap) -> Option<(&str, &[u8])> {
+    Some((content::label(object, labels::SESSION_UID)?, content::content(object).filter(|bytes| !bytes.is_empty())?))
+}
+
+/// The epoch of the journal of one Session; 0 where there is none. An agent's own must be above it.
+///
+/// # Errors
+/// [`RecordError::Cancelled`] when `cancel` comes first.
+pub async fn journal_epoch(client: Client, namespace: &str, uid: &str, cancel: CancellationToken) -> Result<i64, RecordError> {
+    let store = Store::new(client, namespace, cancel);
+    Ok(store.get(&labels::journal_name(uid)).await?.as_ref().map_or(0, content::epoch))
+}
+
+fn found_journal(object: Option<&ConfigMap>) -> JournalBytes {
+    match object.map(written_content) {
+        None => JournalBytes::Lost,
+        Some(None) => JournalBytes::Empty,
+        Some(Some(bytes)) => JournalBytes::Written(bytes),
+    }
+}
+
+pub(super) async fn take_back(records: &Records, uid: &str) -> Result<JournalBytes, RecordError> {
+    let claimed = match records.store.get(&labels::journal_name(uid)).await? {
+        Some(object) => records.claim_over(object, true).await?,
+        None => None,
+    };
+    Ok(found_journal(claimed.as_ref()))
+}
+
+pub(super) async fn load_one(records: &Records, uid: &str) -> Result<Option<Loaded>, RecordError> {
+    let parts = records.store.list(&plan_selector(uid)).await?;
+    let (Some((key, plan)), Some(journal)) = (join(parts), records.store.get(&labels::journal_name(uid)).await?) else { return Ok(None) };
+    let claimed = records.claim(journal).await?;
+    let mut loaded = Loaded::default();
+    for object in records.store.list(&format!("{}={}", labels::RECORD, labels::RECORD_ARTIFACTS)).await? {
+        if let (Some(digest), Some(bytes)) = (content::digest(&object), content::content(&object)) {
+            loaded.artifacts.push((digest.to_owned(), bytes.to_vec()));
+        }
+    }
+    loaded.sessions.push(StoredSession { uid: uid.to_owned(), key, plan, journal: found_journal(claimed.as_ref()), agent: None });
+    Ok(Some(loaded))
+}
+
 async fn claim_journals(
     records: &Records,
     journals: BTreeMap<String, ConfigMap>,
@@ -163,6 +229,7 @@ async fn load_sessions(
     records: &Records,
     plans: BTreeMap<String, Vec<ConfigMap>>,
     mut journals: BTreeMap<String, Option<Vec<u8>>>,
+    agents: &BTreeMap<String, String>,
     loaded: &mut Loaded,
 ) -> Result<(), RecordError> {
     for (uid, parts) in plans {
@@ -181,13 +248,15 @@ async fn load_sessions(
         let journal = match journals.remove(&uid) {
             Some(Some(bytes)) => JournalBytes::Written(bytes),
             Some(None) => JournalBytes::Empty,
+            None if agents.get(&uid).is_some_and(|job| !job.is_empty()) => JournalBytes::Lost,
             None => {
                 // Closed to an earlier leader all the same.
                 records.write_journal(&uid, &key, &[]).await?;
                 JournalBytes::Lost
             }
         };
-        loaded.sessions.push(StoredSession { uid, key, plan, journal });
+        let agent = agents.get(&uid).cloned();
+        loaded.sessions.push(StoredSession { uid, key, plan, journal, agent });
     }
     for (uid, journal) in journals {
         match journal {

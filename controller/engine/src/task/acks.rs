@@ -31,6 +31,8 @@ impl Task {
                 }
             }
             (WriteOutcome::Conflict { current }, _) => match serde_json::from_value::<BootComponent>(*current) {
+                // An agent wrote to a node that is somebody else's by now.
+                Ok(object) if self.charge.is_some() => self.owner_found(id, Ok(Some(object)), self.clock.now()),
                 Ok(object) => {
                     convert::component(&mut self.world, &object, false, self.clock.now());
                     if let Some(wish) = self.views.component_seen(id, &object, true) {

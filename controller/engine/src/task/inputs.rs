@@ -51,7 +51,8 @@ impl Task {
         let doubts = convert::doubts(spec);
         // Not again when only the status is new.
         if self.known_options != *spec {
-            tell::tell_options(&self.known_options, spec, &doubts);
+            // Of doubts the operator tells.
+            tell::tell_options(&self.known_options, spec, if self.world.is_agent { &[] } else { &doubts });
             self.known_options.clone_from(spec);
         }
         for problem in &problems {
@@ -62,7 +63,7 @@ impl Task {
         let images = ImageRules { errors_fatal: options.ims_errors_fatal, must_exist: options.ims_images_must_exist };
         self.telemetry.look_rules.send_replace(LookRules { update_frequency: options.actual_state_ttl_text.to_string(), images });
         self.telemetry.logging.send_if_modified(|level| std::mem::replace(level, spec.logging_level) != spec.logging_level);
-        if let Some(object) = object {
+        if let Some(object) = object.filter(|_| !self.world.is_agent) {
             self.views.options_taken(object, problems, &doubts, self.clock.now());
         }
         // The schema's default leaves the operator's own configuration in force.
@@ -124,7 +125,12 @@ impl Task {
         }
         let changed = self.world.sessions.get(&seen.uid).is_some_and(|known| known.generation != seen.generation);
         let uid = seen.uid.clone();
-        self.views.session_seen(object, false);
+        if self.charge.as_ref().is_some_and(|charge| charge.uid != uid) {
+            return;
+        }
+        if self.charge.is_none() {
+            self.views.session_seen(object, false);
+        }
         self.world.fold_session(seen, now);
         if changed && let Some(run) = self.world.sessions.get(&uid).and_then(|session| session.running()) {
             let nodes: Vec<NodeId> = run.open().collect();
@@ -162,6 +168,7 @@ impl Task {
     }
 
     fn session_gone(&mut self, uid: &SessionUid) {
+        self.forget_agent(uid);
         self.world.fold_session_gone(uid);
         self.views.session_gone(uid);
         self.events.forget(&uid.0);
@@ -202,7 +209,11 @@ impl Task {
     }
 
     fn see_component(&mut self, object: &BootComponent, now: Timestamp) {
+        if self.charge.is_some() {
+            return self.see_own(object, now);
+        }
         let Some(id) = convert::component(&mut self.world, object, false, now) else { return };
+        self.see_shown_by_agent(id, object);
         let known = self.views.is_known(id, object);
         let Some(wish) = self.views.component_seen(id, object, false) else { return };
         if !known {
@@ -215,6 +226,9 @@ impl Task {
     /// A deleted BootComponent: the node is known from HSM still and gets a new one at the next inventory; a run goes on, for
     /// its plan and journal are the record.
     fn component_gone(&mut self, id: NodeId) {
+        if self.charge.is_some() {
+            return self.ask_for_owner(id);
+        }
         self.views.component_gone(id);
         self.world.component_gone(id);
         if self.world.driver(id).is_some() {

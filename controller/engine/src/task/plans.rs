@@ -58,7 +58,7 @@ impl Task {
 
     /// Somebody may have deleted the object of a node that is driven now; an inventory would bring it back only later.
     fn show_driven(&mut self, uid: &SessionUid) {
-        let run = self.world.sessions.get(uid).and_then(|session| session.running());
+        let run = self.world.sessions.get(uid).and_then(|session| session.run());
         for id in run.map(|run| run.open().collect::<Vec<_>>()).unwrap_or_default() {
             self.views.create_component(&self.world, id);
         }

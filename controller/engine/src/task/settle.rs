@@ -20,7 +20,7 @@ impl Task {
             if ended && with_run {
                 continue;
             }
-            if session.deleted {
+            if session.deleted || self.charge.is_some() {
                 continue;
             }
             let Some(change) = self.views.update_session(&self.world, session, ended, now) else {
@@ -45,7 +45,8 @@ impl Task {
         }
         self.settled = Instant::now();
         let ended = self.world.sessions.values().filter(|session| matches!(&session.stage, Stage::Ended(ended) if ended.run.is_some()));
-        let uids: Vec<SessionUid> = ended.map(|session| session.uid.clone()).filter(|uid| !self.removing.contains(uid)).collect();
+        let uids: Vec<SessionUid> =
+            ended.map(|session| session.uid.clone()).filter(|uid| !self.removing.contains(uid) && !self.agents.has(uid)).collect();
         for uid in uids {
             self.settle_one(uid, now);
         }
@@ -63,6 +64,9 @@ impl Task {
         if !run.slots.iter().all(|slot| self.views.component_settled(slot.node) || others(slot.node)) {
             return;
         }
+        if self.charge.is_some() {
+            return self.settle_charge(&uid);
+        }
         if !session.deleted {
             let change = self.views.update_session(&self.world, session, true, now).unwrap_or_default();
             self.tell(&uid, &change, now);
@@ -78,7 +82,11 @@ impl Task {
         }
         self.removing.insert(uid.clone());
         let records = Arc::clone(&self.records);
+        let agent = self.agents.of(session);
         self.spawn(async move {
+            if let Some((launcher, order)) = agent {
+                launcher.let_go(&order).await;
+            }
             let removed = records.remove_session(&uid.0).await;
             Done::Removed(uid, removed)
         });
@@ -103,6 +111,7 @@ impl Task {
     pub(super) fn removed(&mut self, uid: &SessionUid) {
         self.removing.remove(uid);
         self.journals.forget(uid);
+        self.agents.over(uid);
         self.world.settle(uid);
         self.drop_unreferenced_artifacts();
         tracing::info!(session_uid = %uid, "session over, its records are removed");

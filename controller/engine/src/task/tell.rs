@@ -49,6 +49,10 @@ impl Task {
     }
 
     pub(super) fn publish(&self, uid: &SessionUid, severity: Severity, reason: &str, note: &str) {
+        if self.charge.is_some() {
+            // The operator tells of the Session.
+            return;
+        }
         let Some(session) = self.world.sessions.get(uid).filter(|session| !session.deleted && !session.by_hand) else { return };
         let subject = SessionSubject { namespace: session.namespace.to_string(), name: session.name.to_string(), uid: uid.to_string() };
         self.events.publish(&subject, severity, reason, note);

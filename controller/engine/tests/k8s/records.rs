@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bos_engine::records::{CHUNK_BYTES, JournalBytes, RecordError, Records, SessionKey, highest_epoch};
+use bos_engine::records::{CHUNK_BYTES, JournalBytes, RecordError, Records, SessionKey, highest_epoch, journal_epoch};
 use http::Method;
 use proptest::prelude::*;
 use serde_json::json;
@@ -334,4 +334,56 @@ proptest! {
             assert_eq!(journal(&api), "second");
         });
     }
+}
+
+/// A Session that was given to an agent.
+async fn given(api: &FakeApi) -> Records {
+    let operator = new_leader(api, 3).await;
+    operator.create_plan("u-1", &key(), b"plan").await.unwrap();
+    operator.write_journal("u-1", &key(), b"taken").await.unwrap();
+    operator.give_to_agent("u-1", "job-1").await.unwrap();
+    operator
+}
+
+async fn agent(api: &FakeApi) -> Records {
+    let epoch = journal_epoch(api.client(), "bos", "u-1", CancellationToken::new()).await.unwrap() + 1;
+    let records = Records::of_agent(api.client(), "bos", epoch, CancellationToken::new());
+    records.load_one("u-1").await.unwrap().unwrap();
+    records
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_takes_the_journal_and_the_next_operator_leaves_it_to_it() {
+    let api = FakeApi::default();
+    let operator = given(&api).await;
+    let first = agent(&api).await;
+    first.write_journal("u-1", &key(), b"first").await.unwrap();
+    assert!(matches!(operator.write_journal("u-1", &key(), b"mine").await, Err(RecordError::Deposed { .. })));
+    // Another pod of the same Job.
+    let second = agent(&api).await;
+    second.write_journal("u-1", &key(), b"second").await.unwrap();
+    assert!(matches!(first.write_journal("u-1", &key(), b"late").await, Err(RecordError::Deposed { .. })));
+    let floor = highest_epoch(api.client(), "bos", CancellationToken::new()).await.unwrap();
+    let loaded = leader(&api, floor + 1).load_all().await.unwrap();
+    assert_eq!(loaded.sessions[0].agent.as_deref(), Some("job-1"));
+    assert_eq!(loaded.sessions[0].journal, JournalBytes::Written(b"second".to_vec()));
+    second.write_journal("u-1", &key(), b"goes on").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_back_is_given_to_nobody_again() {
+    let api = FakeApi::default();
+    let operator = given(&api).await;
+    let agent = agent(&api).await;
+    agent.write_journal("u-1", &key(), b"last").await.unwrap();
+    assert_eq!(operator.take_back("u-1").await.unwrap(), JournalBytes::Written(b"last".to_vec()));
+    assert!(matches!(agent.write_journal("u-1", &key(), b"late").await, Err(RecordError::Deposed { .. })));
+    operator.write_journal("u-1", &key(), b"settled").await.unwrap();
+    let floor = highest_epoch(api.client(), "bos", CancellationToken::new()).await.unwrap();
+    let next = leader(&api, floor + 1);
+    let loaded = next.load_all().await.unwrap();
+    assert_eq!(loaded.sessions[0].agent.as_deref(), Some(""), "it had an agent, and has none");
+    next.write_journal("u-1", &key(), b"next").await.unwrap();
+    next.remove_session("u-1").await.unwrap();
+    assert!(api.object(&path("bos-agent-u-1")).is_none() && api.object(&path("bos-journal-u-1")).is_none());
 }

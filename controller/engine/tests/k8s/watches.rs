@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bos_engine::watches::{News, Seen, WatchHealth, Watched, spawn_watches};
+use bos_engine::watches::{News, Scope, Seen, WatchHealth, Watched, spawn_watches};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -35,7 +35,7 @@ impl Rig {
     fn start(api: FakeApi) -> Self {
         let (tx, news) = mpsc::channel(64);
         let cancel = CancellationToken::new();
-        let health = spawn_watches(&api.client(), "bos", &tx, &cancel);
+        let health = spawn_watches(&api.client(), "bos", &Scope::Operator { agents: false }, &tx, &cancel);
         Self { api, news, health, cancel }
     }
 

@@ -1,0 +1,196 @@
+//! The Boot Orchestration Agent: carries one Session of mode v1 out, as the container of a Job, and says by its exit code how that went.
+
+mod args;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use bos_core::session::SessionOutcome;
+use bos_crds::LoggingLevel;
+use bos_engine::agents::exit;
+use bos_engine::clients::Clients;
+use bos_engine::engine::{self, Charge, EngineError, Settings};
+use bos_engine::telemetry::Telemetry;
+use bos_services::flags::{self, LogFormat};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
+
+use args::Config;
+
+/// What Rust programs end with after a panic.
+const EXIT_PANIC: i32 = 101;
+/// What shells show for a program that was interrupted.
+const EXIT_INTERRUPTED: i32 = 130;
+/// A graceful end takes at most this long; the kubelet gives 30 s.
+const LONGEST_END: Duration = Duration::from_secs(25);
+
+fn main() -> ExitCode {
+    // Without a provider the first TLS connection would panic.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let config = match Config::load(flags::from_process(), |name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(error) => return wrong_settings(&error),
+    };
+    let logging = match start_logging(&config) {
+        Ok(logging) => logging,
+        Err(error) => return wrong_settings(&error),
+    };
+    end_with_any_panic();
+    let session = config.charge.session.to_string();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), session, session_uid = config.charge.uid, pod = config.identity, "starting");
+    let code = match run(config, logging) {
+        Ok(Some(outcome)) => code_of(outcome),
+        // Another pod goes on where this one was.
+        Ok(None) => exit::TRANSIENT,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            code_of_error(&error)
+        }
+    };
+    tracing::info!(session, code, "ended");
+    ExitCode::from(code)
+}
+
+fn wrong_settings(error: &anyhow::Error) -> ExitCode {
+    eprintln!("bos-boa: {error:#}");
+    ExitCode::from(exit::SETTINGS)
+}
+
+/// What the Job is told of the Session.
+const fn code_of(outcome: SessionOutcome) -> u8 {
+    match outcome {
+        // Nothing of it was left to do, or a person said stop.
+        SessionOutcome::Succeeded | SessionOutcome::Superseded | SessionOutcome::Cancelled => 0,
+        SessionOutcome::PartiallyFailed => exit::PARTLY,
+        SessionOutcome::Failed | SessionOutcome::NotStarted => exit::FAILED,
+    }
+}
+
+fn code_of_error(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref() {
+        Some(EngineError::Deposed) => exit::DEPOSED,
+        Some(EngineError::NothingToDo(_)) => exit::FAILED,
+        Some(EngineError::Records(_)) | None => exit::TRANSIENT,
+    }
+}
+
+/// Changes how much is logged.
+type Logging = reload::Handle<EnvFilter, Registry>;
+
+fn start_logging(config: &Config) -> anyhow::Result<Logging> {
+    let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log: {:?} is not a filter", config.log))?;
+    let (filter, handle) = reload::Layer::new(filter);
+    let start = tracing_subscriber::registry().with(filter);
+    let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    match config.log_format {
+        LogFormat::Json => start.with(logs.json().flatten_event(true)).init(),
+        LogFormat::Text => start.with(logs.with_ansi(false)).init(),
+    }
+    Ok(handle)
+}
+
+/// Follows `loggingLevel` of the options, as the operator does.
+async fn follow_logging(configured: String, logging: Logging, mut level: tokio::sync::watch::Receiver<LoggingLevel>) {
+    while level.changed().await.is_ok() {
+        let word = match *level.borrow_and_update() {
+            LoggingLevel::Info => "",
+            LoggingLevel::Debug => ",debug",
+            LoggingLevel::Warning => ",warn",
+            LoggingLevel::Error | LoggingLevel::Critical => ",error",
+        };
+        if let Ok(filter) = EnvFilter::try_new(format!("{configured}{word}")) {
+            // It fails only where the subscriber is gone.
+            let _ = logging.reload(filter);
+        }
+    }
+}
+
+/// A part that panicked would leave the rest working with half of the truth. The Job starts another pod.
+fn end_with_any_panic() {
+    let show = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!(%panic, "a part of the agent panicked; ending");
+        show(panic);
+        std::process::exit(EXIT_PANIC);
+    }));
+}
+
+fn run(config: Config, logging: Logging) -> anyhow::Result<Option<SessionOutcome>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let result = runtime.block_on(carry_out(config, logging));
+    // Nothing that still hangs may keep a deposed process alive.
+    runtime.shutdown_background();
+    result
+}
+
+async fn carry_out(config: Config, logging: Logging) -> anyhow::Result<Option<SessionOutcome>> {
+    let cancel = CancellationToken::new();
+    end_on_signals(&cancel)?;
+    let telemetry = Telemetry::shared();
+    tokio::spawn(follow_logging(config.log.clone(), logging, telemetry.logging.subscribe()));
+    let cluster = kube::Config::infer().await.context("no way to the cluster: neither a service account nor a kubeconfig")?;
+    let clients = Clients::new(&cluster).context("cannot make clients of the API server")?;
+    let services = bos_services::Clients::new(&config.services, Arc::new(bos_services::NoObserver))?;
+    let settings = Settings {
+        namespace: config.namespace.clone(),
+        identity: config.identity.clone(),
+        lease: config.lease,
+        hears_reports: false,
+        agent_template: None,
+    };
+    let charge = Charge { session: config.charge.session, uid: config.charge.uid };
+    Ok(engine::run_agent(settings, charge, clients, services, telemetry, cancel).await?)
+}
+
+/// The first SIGTERM or SIGINT ends gracefully, the second at once.
+fn end_on_signals(cancel: &CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let cancel = cancel.clone();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        };
+        let name = next().await;
+        tracing::info!("{name}: ending; what was recorded is taken up by the next pod. A second signal ends at once");
+        cancel.cancel();
+        match tokio::time::timeout(LONGEST_END, next()).await {
+            Ok(_) => std::process::exit(EXIT_INTERRUPTED),
+            Err(_) => {
+                tracing::error!("could not end gracefully within {LONGEST_END:?}");
+                std::process::exit(i32::from(exit::TRANSIENT));
+            }
+        }
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_says_how_it_went() {
+        let codes = [
+            (SessionOutcome::Succeeded, 0),
+            (SessionOutcome::Superseded, 0),
+            (SessionOutcome::Cancelled, 0),
+            (SessionOutcome::PartiallyFailed, 10),
+            (SessionOutcome::Failed, 11),
+            (SessionOutcome::NotStarted, 11),
+        ];
+        for (outcome, code) in codes {
+            assert_eq!(code_of(outcome), code, "{outcome:?}");
+        }
+        assert_eq!(code_of_error(&EngineError::Deposed.into()), 3);
+        assert_eq!(code_of_error(&anyhow::anyhow!("no way to the cluster")), 75);
+    }
+}

@@ -1,0 +1,166 @@
+//! Sessions of mode v1: an agent in a Job of its own carries each out. It is this same core over that Session's nodes alone, and the
+//! only one that calls a service for them and writes its journal. The operator takes the nodes for the Session, hands them over, and
+//! from then on knows what the journal says; when the agent has gone it takes the Session back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bos_crds::reasons;
+
+use crate::batch::Work;
+use crate::journal::{Journal, JournalError};
+use crate::model::{EndKind, Left, NodeId, SessionUid, World};
+use crate::plan::Plan;
+use crate::ranges;
+use crate::session::{AgentSeen, Session};
+use crate::time::Timestamp;
+use crate::want::Decision;
+
+impl World {
+    /// Whether no node of a session is busy with what an older session asked for: its agent knows nothing of that (rule 11).
+    #[must_use]
+    pub fn is_ready_for_agent(&self, uid: &SessionUid, now: Timestamp) -> bool {
+        let Some(run) = self.sessions.get(uid).and_then(Session::with_agent) else { return false };
+        run.open().filter_map(|id| self.node(id)).all(|node| {
+            let settled = node.drive.as_ref().is_none_or(|drive| drive.session != *uid || drive.held_since <= now);
+            settled && node.batch.is_none() && node.agent.is_none()
+        })
+    }
+
+    /// The session is not given to an agent after all: nothing of it is left to do, or a person said stop before anything was sent.
+    pub fn keep_from_agent(&mut self, uid: &SessionUid) {
+        if let Some(run) = self.sessions.get_mut(uid).and_then(Session::run_mut) {
+            run.by_agent = false;
+        }
+        self.touched_sessions.insert(uid.clone());
+    }
+
+    /// Whether the status of a node is its agent's to write: the node is driven by a session that is with its agent, or was last.
+    #[must_use]
+    pub fn is_shown_by_agent(&self, id: NodeId) -> bool {
+        let Some(node) = self.node(id) else { return false };
+        let session = node.drive.as_ref().map(|drive| &drive.session).or(node.last.as_ref().map(|last| &last.session));
+        session.and_then(|uid| self.sessions.get(uid)).is_some_and(|session| session.with_agent().is_some())
+    }
+
+    /// How the agent of a session is, for people.
+    pub fn see_agent(&mut self, uid: &SessionUid, seen: AgentSeen) {
+        let Some(session) = self.sessions.get_mut(uid).filter(|session| session.agent != seen) else { return };
+        session.agent = seen;
+        self.touched_sessions.insert(uid.clone());
+    }
+
+    /// The agent of a session may be at work from now on.
+    pub fn hand_over(&mut self, uid: &SessionUid) {
+        let open: Vec<NodeId> = self.sessions.get(uid).and_then(Session::with_agent).map(|run| run.open().collect()).unwrap_or_default();
+        for id in open {
+            if let Some(node) = self.nodes.get_mut(id.0 as usize) {
+                node.agent = Some(uid.clone());
+            }
+        }
+        self.touched_sessions.insert(uid.clone());
+    }
+
+    /// The agent has written its journal.
+    ///
+    /// # Errors
+    /// When the journal does not fit the plan.
+    pub fn mirror(&mut self, uid: &SessionUid, journal: Journal, now: Timestamp) -> Result<(), JournalError> {
+        let Some(plan) = self.sessions.get(uid).and_then(Session::run).filter(|run| run.by_agent).map(|run| run.plan.clone()) else {
+            return Ok(());
+        };
+        let busy = busy(&plan, &journal)?;
+        self.put_back(uid, plan, Some(&journal), now);
+        self.resume(uid, journal, now)?;
+        self.let_go(uid, &busy, now);
+        Ok(())
+    }
+
+    /// Nodes with which the agent is through may be given to others.
+    fn let_go(&mut self, uid: &SessionUid, busy: &BTreeSet<u32>, now: Timestamp) {
+        let slots = self.sessions.get(uid).and_then(Session::run).map(|run| run.slots.iter().map(|slot| (slot.node, slot.left.clone())));
+        for (index, (id, left)) in (0_u32..).zip(slots.map(Iterator::collect::<Vec<_>>).unwrap_or_default()) {
+            let Some(node) = self.nodes.get_mut(id.0 as usize) else { continue };
+            let with_us = node.agent.as_ref() == Some(uid);
+            if busy.contains(&index) {
+                node.agent.get_or_insert_with(|| uid.clone());
+            } else if with_us {
+                node.agent = None;
+                self.go_on_from(uid, id, left.map(|left| *left), now);
+            }
+            self.touched.insert(id);
+        }
+    }
+
+    /// A newer session that waits for a node goes on from what the agent has left there, as if it had taken the node just now.
+    fn go_on_from(&mut self, uid: &SessionUid, id: NodeId, left: Option<Left>, now: Timestamp) {
+        let Some(drive) = self.node_mut(id).and_then(|node| node.drive.as_mut()).filter(|drive| drive.session != *uid) else { return };
+        let until = left.as_ref().map_or(now, |left| left.unsettled_until.max(now));
+        (drive.held_since, drive.not_before) = (until, until);
+        let (newer, boot_set) = (drive.session.clone(), drive.boot_set);
+        if let Some(Left { flight: Some(flight), tokens, .. }) = left {
+            self.take_over(id, &newer, boot_set, (flight, tokens));
+        }
+    }
+
+    /// Nobody carries the session out any more, and nobody can: this process does from here on. What is not over is ended, as
+    /// cancelled or for this reason.
+    ///
+    /// # Errors
+    /// When the journal does not fit the plan.
+    pub fn take_back(&mut self, uid: &SessionUid, journal: Option<Journal>, why: &str, now: Timestamp) -> Result<(), JournalError> {
+        let Some(plan) = self.sessions.get(uid).and_then(Session::run).map(|run| run.plan.clone()) else { return Ok(()) };
+        self.put_back(uid, plan, journal.as_ref(), now);
+        if let Some(run) = self.sessions.get_mut(uid).and_then(Session::running_mut) {
+            run.by_agent = false;
+        }
+        if let Some(journal) = journal {
+            self.resume(uid, journal, now)?;
+        }
+        self.give_up_agent(uid, why, now);
+        Ok(())
+    }
+
+    /// Nobody carries the session out any more: what is not over is ended for this reason, unless a person said stop.
+    pub fn give_up_agent(&mut self, uid: &SessionUid, why: &str, now: Timestamp) {
+        self.let_go(uid, &BTreeSet::new(), now);
+        self.keep_from_agent(uid);
+        self.journal_due.insert(uid.clone());
+        let Some(session) = self.sessions.get(uid).filter(|session| !session.stopping()) else { return };
+        let open: Vec<NodeId> = session.running().map(|run| run.open().collect()).unwrap_or_default();
+        for id in open {
+            self.decide(id, Decision::End(EndKind::Failed, reasons::AGENT_LOST.into(), why.into()), now);
+        }
+    }
+
+    /// Builds the run of a session anew.
+    fn put_back(&mut self, uid: &SessionUid, plan: Arc<Plan>, journal: Option<&Journal>, now: Timestamp) {
+        let slots: Vec<NodeId> =
+            self.sessions.get(uid).and_then(Session::run).map(|run| run.slots.iter().map(|slot| slot.node).collect()).unwrap_or_default();
+        for id in slots {
+            if let Some(node) = self.nodes.get_mut(id.0 as usize) {
+                node.drive = node.drive.take().filter(|drive| drive.session != *uid);
+            }
+        }
+        self.begin(uid, plan, journal, now);
+    }
+
+    /// In the agent: the operator has given a node to somebody else.
+    pub fn taken_from_agent(&mut self, id: NodeId, by: &str, now: Timestamp) {
+        if self.node(id).is_some_and(|node| node.drive.is_some()) {
+            self.supersede(id, by, now);
+        }
+    }
+}
+
+/// Places of the plan with which the agent is not through: their part is open, or a call for them is.
+fn busy(plan: &Plan, journal: &Journal) -> Result<BTreeSet<u32>, JournalError> {
+    let bound = u32::try_from(plan.len()).unwrap_or(u32::MAX);
+    let open = journal.groups.iter().filter(|group| group.state.end.is_none() && !group.state.untaken).map(|group| &group.nodes);
+    let called = journal.batches.iter().filter(|batch| matches!(batch.work, Work::Power(_))).map(|batch| &batch.nodes);
+    let mut busy = BTreeSet::new();
+    for nodes in open.chain(called) {
+        busy.extend(ranges::decode(nodes, bound).ok_or_else(|| JournalError::Positions(nodes.clone()))?);
+    }
+    Ok(busy)
+}

@@ -1,0 +1,425 @@
+//! Sessions of mode v1 in the operator: their Jobs are launched, followed and ended, and the Sessions taken back.
+
+use std::collections::BTreeMap;
+
+use bos_core::journal::Journal;
+use bos_core::session::{AgentSeen, Session};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::Client;
+
+use super::*;
+use crate::agents::{Ending, Launcher, Order};
+use crate::records::{JournalBytes, journal_bytes};
+
+/// What the operator knows of agents.
+#[derive(Default)]
+pub(super) struct Agents {
+    launcher: Option<Launcher>,
+    lost: Option<CancellationToken>,
+    /// Sessions that were given to an agent, or are about to be.
+    given: BTreeMap<SessionUid, Given>,
+    /// Their Jobs, by the uid of the Session.
+    jobs: BTreeMap<SessionUid, Job>,
+    /// The Jobs were listed.
+    listed: bool,
+    /// Their pods, by name.
+    pods: BTreeMap<String, Pod>,
+    /// Jobs whose Sessions are gone, being removed.
+    removed: BTreeSet<String>,
+}
+
+/// Where a Session and its agent stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Given {
+    /// The Job is being made.
+    Launching,
+    /// The Job with this uid carries it out.
+    With(Arc<str>),
+    /// It is being taken back.
+    TakingBack(Arc<str>),
+    /// It is with the operator again.
+    Back,
+}
+
+impl Agents {
+    /// An agent may be writing the journal of a session.
+    pub(super) fn has(&self, uid: &SessionUid) -> bool {
+        matches!(self.given.get(uid), Some(Given::Launching | Given::With(_) | Given::TakingBack(_)))
+    }
+
+    /// What it takes to leave the Job of a Session to itself.
+    pub(super) fn of(&self, session: &Session) -> Option<(Launcher, Order)> {
+        let had = self.given.contains_key(&session.uid);
+        Some((self.launcher.clone().filter(|_| had)?, order(session, None)))
+    }
+
+    /// The records of a session are gone.
+    pub(super) fn over(&mut self, uid: &SessionUid) {
+        self.given.remove(uid);
+    }
+
+    pub(super) fn fold_jobs(&mut self, seen: Seen<Job>) {
+        match seen {
+            Seen::Reset { items, .. } => {
+                self.jobs = items.into_iter().filter_map(|job| Some((of_session(job.labels())?, job))).collect();
+                self.listed = true;
+            }
+            Seen::Applied(job) => {
+                if let Some(uid) = of_session(job.labels()) {
+                    self.jobs.insert(uid, *job);
+                }
+            }
+            Seen::Deleted(job) => {
+                if let Some(uid) = of_session(job.labels())
+                    && self.jobs.get(&uid).is_some_and(|known| known.uid() == job.uid())
+                {
+                    self.jobs.remove(&uid);
+                }
+            }
+            Seen::Invalid(_) | Seen::InvalidDeleted(_) => {}
+        }
+    }
+
+    pub(super) fn fold_pods(&mut self, seen: Seen<Pod>) {
+        match seen {
+            Seen::Reset { items, .. } => self.pods = items.into_iter().map(|pod| (pod.name_any(), pod)).collect(),
+            Seen::Applied(pod) => drop(self.pods.insert(pod.name_any(), *pod)),
+            Seen::Deleted(pod) => drop(self.pods.remove(&pod.name_any())),
+            Seen::Invalid(_) | Seen::InvalidDeleted(_) => {}
+        }
+    }
+
+    /// How a Job and the newest of its pods are.
+    fn seen(&self, uid: &SessionUid) -> AgentSeen {
+        let Some(job) = self.jobs.get(uid) else {
+            return AgentSeen { running: false, reason: reasons::AGENT_STARTING, message: "Its Job is being made.".into() };
+        };
+        let name = job.name_any();
+        let ours = |pod: &&Pod| of_session(pod.labels()).as_ref() == Some(uid);
+        let pod = self.pods.values().filter(ours).max_by_key(|pod| pod.creation_timestamp().map(|at| at.0));
+        let (words, works) = pod.map_or(("no pod yet".to_owned(), false), of_pod);
+        let message = format!("Job {name}: {}{words}.", ended(job).map(|how| format!("{how}; ")).unwrap_or_default());
+        let reason = match (ended(job), works) {
+            (Some(_), _) => reasons::AGENT_ENDED,
+            (None, true) => reasons::AGENT_RUNNING,
+            (None, false) => reasons::AGENT_STARTING,
+        };
+        AgentSeen { running: reason == reasons::AGENT_RUNNING, reason, message: message.into() }
+    }
+}
+
+impl Task {
+    /// Sessions of mode v1 are carried out, where the settings say how.
+    pub fn launches(&mut self, settings: &Settings, client: &Client, lost: &CancellationToken) {
+        self.world.launches_agents = settings.agent_template.is_some();
+        self.agents.lost = Some(lost.clone());
+        self.agents.launcher = settings.agent_template.clone().map(|template| Launcher {
+            template: Arc::new(template),
+            client: client.clone(),
+            namespace: settings.namespace.clone(),
+            identity: settings.identity.clone(),
+            lease: settings.lease,
+        });
+    }
+
+    /// A Session that an earlier operator gave to an agent; to none any more where there is no Job.
+    pub fn load_agent(&mut self, uid: &SessionUid, job: &str, journal: &JournalBytes) {
+        let (now, back) = (self.now(), job.is_empty());
+        self.agents.given.insert(uid.clone(), if back { Given::Back } else { Given::With(job.into()) });
+        if back {
+            return self.world.give_up_agent(uid, "Its agent ended before the Session was over.", now);
+        }
+        self.world.hand_over(uid);
+        if self.agents.launcher.is_none() {
+            tracing::error!(session_uid = %uid, "an agent carries the session out, and without --agent-template it is not followed");
+        }
+        // Also a node that a newer session has taken may still be in its hands.
+        if let JournalBytes::Written(bytes) = journal {
+            self.mirror(uid, bytes, now);
+        }
+    }
+
+    /// Launches what may be launched, and takes back what no agent carries out any more.
+    pub(super) fn look_after_agents(&mut self, now: Timestamp) {
+        if self.agents.launcher.is_none() {
+            return;
+        }
+        let uids: Vec<SessionUid> = self
+            .world
+            .sessions
+            .values()
+            .filter(|session| session.run().is_some_and(|run| run.plan.agent))
+            .map(|session| session.uid.clone())
+            .collect();
+        for uid in uids {
+            self.look_after_agent(&uid, now);
+        }
+        self.remove_ownerless();
+    }
+
+    fn look_after_agent(&mut self, uid: &SessionUid, now: Timestamp) {
+        let Some(session) = self.world.sessions.get(uid) else { return };
+        let stopping = session.stopping() && !matches!(session.stage, Stage::Ended(_));
+        match self.agents.given.get(uid).cloned() {
+            None if session.with_agent().is_some() => self.launch(uid, now),
+            None | Some(Given::Launching | Given::Back) => {}
+            Some(Given::With(job)) => {
+                let known = self.agents.jobs.get(uid).filter(|known| known.uid().as_deref() == Some(&*job));
+                let ending = match known {
+                    Some(known) if ended(known).is_some() => Some(Ending::Over),
+                    Some(_) if stopping => Some(Ending::Stopped),
+                    None if stopping => Some(Ending::Stopped),
+                    None if self.agents.listed => Some(Ending::Gone),
+                    Some(_) | None => None,
+                };
+                if let Some(ending) = ending {
+                    self.take_back(uid, job, ending);
+                } else if known.is_some_and(is_suspended) {
+                    self.start_again(uid, &job);
+                }
+                self.see_agent(uid);
+            }
+            Some(Given::TakingBack(_)) => self.see_agent(uid),
+        }
+    }
+
+    fn see_agent(&mut self, uid: &SessionUid) {
+        let seen = self.agents.seen(uid);
+        self.world.see_agent(uid, seen);
+    }
+
+    fn launch(&mut self, uid: &SessionUid, now: Timestamp) {
+        let Some(session) = self.world.sessions.get(uid) else { return };
+        let Some(run) = session.with_agent() else { return };
+        if session.stopping() || run.open().next().is_none() {
+            return self.world.keep_from_agent(uid);
+        }
+        let open: Vec<NodeId> = run.open().collect();
+        let busy = open.iter().filter(|id| self.world.node(**id).is_some_and(|node| node.batch.is_some() || node.agent.is_some())).count();
+        let halted = session.halted();
+        let shown = open.iter().all(|id| self.views.is_written(&self.world, *id));
+        if halted || busy > 0 || !shown || !self.world.is_ready_for_agent(uid, now) || !self.journals.is_settled(uid) {
+            let message = match busy {
+                0 => "Its nodes are being taken; then its Job is made.".to_owned(),
+                some => format!("Its Job is made when what an older Session asked of {some} of its nodes has ended."),
+            };
+            return self.world.see_agent(uid, AgentSeen { running: false, reason: reasons::AGENT_WAITING, message: message.into() });
+        }
+        let Some(launcher) = self.agents.launcher.clone() else { return };
+        let order = order(session, self.world.options.session_ttl);
+        tracing::info!(session = session.title(), job = order.job_name(), nodes = open.len(), "launching its agent");
+        self.world.hand_over(uid);
+        self.agents.given.insert(uid.clone(), Given::Launching);
+        self.see_agent(uid);
+        let (records, uid) = (Arc::clone(&self.records), uid.clone());
+        self.spawn(async move {
+            let launched = launcher.launch(&records, &order).await;
+            Done::Launched(uid, launched.map(Box::new))
+        });
+    }
+
+    pub(super) fn launched(
+        &mut self,
+        uid: &SessionUid,
+        launched: Result<Box<Job>, LaunchError>,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        match launched {
+            Ok(job) => {
+                let job_uid = job.uid().unwrap_or_default();
+                tracing::info!(session_uid = %uid, job = job.name_any(), job_uid, "agent launched");
+                self.agents.given.insert(uid.clone(), Given::With(job_uid.into()));
+                // It may have been seen already, later than it was made.
+                self.agents.jobs.entry(uid.clone()).or_insert(*job);
+                Ok(())
+            }
+            Err(LaunchError::Record(error)) => Err(record_failure(error)),
+            Err(LaunchError::Refused(why)) => {
+                tracing::error!(session_uid = %uid, text = why, "the agent cannot be launched");
+                self.agents.given.insert(uid.clone(), Given::Back);
+                self.world.give_up_agent(uid, &format!("Its Job could not be made: {why}."), now);
+                Ok(())
+            }
+        }
+    }
+
+    /// Its uid is recorded, but it was not begun.
+    fn start_again(&self, uid: &SessionUid, job: &str) {
+        let (Some(launcher), Some(session)) = (self.agents.launcher.clone(), self.world.sessions.get(uid)) else { return };
+        let (name, job) = (order(session, None).job_name(), job.to_owned());
+        tokio::spawn(async move { launcher.start(&name, &job).await });
+    }
+
+    fn take_back(&mut self, uid: &SessionUid, job: Arc<str>, ending: Ending) {
+        let (Some(launcher), Some(lost)) = (self.agents.launcher.clone(), self.agents.lost.clone()) else { return };
+        let Some(session) = self.world.sessions.get(uid) else { return };
+        tracing::info!(session = session.title(), ?ending, "taking the session back from its agent");
+        let order = order(session, None);
+        self.agents.given.insert(uid.clone(), Given::TakingBack(job.clone()));
+        let (records, uid) = (Arc::clone(&self.records), uid.clone());
+        self.spawn(async move {
+            let taken = launcher.take_back(&records, &order, &job, ending, &lost).await;
+            Done::TakenBack(uid, taken)
+        });
+    }
+
+    pub(super) fn taken_back(
+        &mut self,
+        uid: &SessionUid,
+        taken: Result<TakenBack, RecordError>,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        let Some(Given::TakingBack(job)) = self.agents.given.get(uid).cloned() else { return Ok(()) };
+        let (journal, shown) = match taken {
+            Err(error) => return Err(record_failure(error)),
+            Ok(TakenBack::StillThere(found)) => {
+                self.agents.jobs.insert(uid.clone(), *found);
+                self.agents.given.insert(uid.clone(), Given::With(job));
+                return Ok(());
+            }
+            Ok(TakenBack::Taken(journal, shown)) => (journal, shown),
+        };
+        for object in &shown {
+            if let Some(id) = Xname::parse(&object.name_any()).ok().and_then(|xname| self.world.by_name.get(&xname).copied()) {
+                self.see_shown_by_agent(id, object);
+            }
+        }
+        self.agents.given.insert(uid.clone(), Given::Back);
+        let why = self.why_lost(uid);
+        let journal = match journal {
+            JournalBytes::Written(bytes) => match Journal::decode(&bytes) {
+                Ok(journal) => Some(journal),
+                Err(error) => {
+                    tracing::error!(session_uid = %uid, %error, "the journal of an agent cannot be read");
+                    None
+                }
+            },
+            JournalBytes::Empty | JournalBytes::Lost => None,
+        };
+        if let Err(error) = self.world.take_back(uid, journal, &why, now) {
+            tracing::error!(session_uid = %uid, %error, "the journal of an agent does not fit its plan");
+            self.world.give_up_agent(uid, &why, now);
+        }
+        self.see_agent(uid);
+        Ok(())
+    }
+
+    fn why_lost(&self, uid: &SessionUid) -> String {
+        let name = self.world.sessions.get(uid).map(|session| order(session, None).job_name()).unwrap_or_default();
+        match self.agents.jobs.get(uid).and_then(ended) {
+            Some(how) => format!("The agent ended before this node was through ({how}); see the log of Job {name} and the node."),
+            None => format!("The Job {name} of the agent was removed before this node was through; look at the node."),
+        }
+    }
+
+    /// The journal of an agent was written.
+    pub(super) fn fold_agent_journals(&mut self, seen: Seen<ConfigMap>, now: Timestamp) {
+        let objects = match seen {
+            Seen::Reset { items, .. } => items,
+            Seen::Applied(object) => vec![*object],
+            Seen::Deleted(_) | Seen::Invalid(_) | Seen::InvalidDeleted(_) => return,
+        };
+        for object in objects {
+            let Some((uid, bytes)) = journal_bytes(&object) else { continue };
+            let uid = SessionUid::from(uid);
+            if !matches!(self.agents.given.get(&uid), Some(Given::With(_) | Given::Launching)) {
+                continue;
+            }
+            self.mirror(&uid, bytes, now);
+        }
+    }
+
+    fn mirror(&mut self, uid: &SessionUid, bytes: &[u8], now: Timestamp) {
+        let mirrored = match Journal::decode(bytes) {
+            Ok(journal) => self.world.mirror(uid, journal, now),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = mirrored {
+            tracing::error!(session_uid = %uid, %error, "the journal of an agent cannot be used");
+        }
+    }
+
+    /// What an agent shows of a node is what there is to be shown of it.
+    pub(super) fn see_shown_by_agent(&mut self, id: NodeId, object: &BootComponent) {
+        if self.charge.is_none() && self.world.is_shown_by_agent(id) {
+            self.views.shown_by_agent(id, object);
+            convert::shown_by_agent(&mut self.world, id, object);
+        }
+    }
+
+    /// The Session is gone, and its Job goes with it; while an agent is at work it is taken back first.
+    pub(super) fn forget_agent(&self, uid: &SessionUid) {
+        let Some(session) = self.world.sessions.get(uid) else { return };
+        if session.spec.mode != bos_crds::Mode::V1 || self.agents.has(uid) {
+            return;
+        }
+        if let Some(launcher) = self.agents.launcher.clone() {
+            let name = order(session, None).job_name();
+            tokio::spawn(async move { launcher.delete(&name, None).await });
+        }
+    }
+
+    /// Jobs of Sessions that nobody knows: they were deleted while no operator ran.
+    fn remove_ownerless(&mut self) {
+        let Some(launcher) = &self.agents.launcher else { return };
+        for (uid, job) in self.agents.jobs.iter().filter(|(uid, _)| !self.world.sessions.contains_key(*uid)) {
+            let (name, job_uid) = (job.name_any(), job.uid().unwrap_or_default());
+            if self.agents.removed.insert(job_uid.clone()) {
+                tracing::info!(job = name, session_uid = %uid, "its Session is gone");
+                let launcher = launcher.clone();
+                tokio::spawn(async move { launcher.delete(&name, Some(&job_uid)).await });
+            }
+        }
+        let jobs = &self.agents.jobs;
+        self.agents.removed.retain(|removed| jobs.values().any(|job| job.uid().as_deref() == Some(removed)));
+    }
+}
+
+fn order(session: &Session, stays: Option<Duration>) -> Order {
+    Order {
+        namespace: session.namespace.to_string(),
+        name: session.name.to_string(),
+        uid: session.uid.to_string(),
+        operation: session.spec.operation.as_str(),
+        stays,
+    }
+}
+
+fn of_session(labels: &BTreeMap<String, String>) -> Option<SessionUid> {
+    labels.get(bos_crds::labels::SESSION_UID).map(|uid| SessionUid::from(uid.as_str()))
+}
+
+/// How a Job ended, in words; None while it has not.
+fn ended(job: &Job) -> Option<String> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    let over =
+        conditions.iter().find(|condition| condition.status == "True" && matches!(condition.type_.as_str(), "Complete" | "Failed"))?;
+    let reason = over.reason.as_deref().filter(|_| over.type_ == "Failed").map(|reason| format!(" ({reason})")).unwrap_or_default();
+    Some(format!("{}{reason}", over.type_))
+}
+
+fn is_suspended(job: &Job) -> bool {
+    job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true))
+}
+
+/// How a pod is, in words, and whether its container runs.
+fn of_pod(pod: &Pod) -> (String, bool) {
+    let (name, status) = (pod.name_any(), pod.status.clone().unwrap_or_default());
+    let phase = status.phase.unwrap_or_else(|| "Pending".to_owned());
+    let state = status
+        .container_statuses
+        .and_then(|mut all| if all.is_empty() { None } else { Some(all.swap_remove(0)) })
+        .and_then(|container| container.state);
+    let state = state.unwrap_or_default();
+    if let Some(end) = state.terminated {
+        return (format!("pod {name} ended with exit code {}", end.exit_code), false);
+    }
+    if let Some(wait) = state.waiting {
+        let why = [wait.reason, wait.message].into_iter().flatten().collect::<Vec<_>>().join(": ");
+        return (format!("pod {name} {phase} ({})", if why.is_empty() { "waiting" } else { &why }), false);
+    }
+    let unscheduled =
+        status.conditions.unwrap_or_default().into_iter().find(|known| known.type_ == "PodScheduled" && known.status == "False");
+    let why = unscheduled.and_then(|condition| condition.message).map(|why| format!(" ({why})")).unwrap_or_default();
+    (format!("pod {name} {phase}{why}"), state.running.is_some())
+}

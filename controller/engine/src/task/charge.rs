@@ -1,0 +1,204 @@
+//! What only an agent does: it carries out one Session, and lets go of nodes that were given to somebody else.
+
+use bos_core::artifacts::ArtifactSet;
+use bos_core::model::EndKind;
+use bos_core::project_session;
+use bos_core::session::SessionOutcome;
+use bos_core::want::Decision;
+use bos_crds::SessionStatus;
+use kube::Api;
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::boot_set;
+use crate::clients::{CALL_TIMEOUT, bounded};
+
+/// How the Session is doing is said at most this often.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// Between two looks at artifacts in a store that does not answer.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Nodes whose owner is asked for at the same time; the API server has others to serve.
+const ASKED: usize = 8;
+
+/// Pause before the API server is asked for the owner of a node once more.
+const ASKED_AGAIN: Duration = Duration::from_secs(1);
+
+/// The Session that an agent carries out.
+pub(super) struct Carried {
+    pub(super) uid: SessionUid,
+    /// Set once everything of it is written.
+    outcome: Option<SessionOutcome>,
+    /// What was said last, and when.
+    told: Option<(String, Instant)>,
+    /// Turns for questions to the API server.
+    turns: Arc<Semaphore>,
+}
+
+impl Task {
+    /// How the Session of this agent ended, once everything of it is written.
+    #[must_use]
+    pub fn outcome(&self) -> Option<SessionOutcome> {
+        self.charge.as_ref()?.outcome
+    }
+
+    /// Takes up the Session of this agent: looks at what its nodes are to boot, and for nodes that are not its own any more.
+    ///
+    /// # Errors
+    /// When told to stop.
+    pub async fn take_charge(&mut self, uid: SessionUid) -> Result<(), EngineError> {
+        self.charge = Some(Carried { uid: uid.clone(), outcome: None, told: None, turns: Arc::new(Semaphore::new(ASKED)) });
+        let Some(session) = self.world.sessions.get(&uid) else { return Ok(()) };
+        let Some(run) = session.run() else { return Ok(()) };
+        let (title, operation) = (session.title(), session.spec.operation.as_str());
+        let (nodes, open) = (run.slots.len(), run.open().count());
+        tracing::info!(session = title, operation, nodes, open, "carrying out");
+        let missing: Vec<NodeId> = run.open().filter(|id| self.world.node(*id).is_some_and(|node| !node.recorded)).collect();
+        for id in missing {
+            self.ask_for_owner(id);
+        }
+        self.verify_artifacts(&uid).await;
+        Ok(())
+    }
+
+    /// Nodes that are to boot what is not there are not touched.
+    async fn verify_artifacts(&mut self, uid: &SessionUid) {
+        let Some(run) = self.world.sessions.get(uid).and_then(|session| session.running()) else { return };
+        let plan = Arc::clone(&run.plan);
+        for (position, set) in (0_u16..).zip(&plan.boot_sets) {
+            let Some(artifacts) = set.artifacts.as_ref().and_then(|digest| self.world.artifacts.get(digest)).cloned() else { continue };
+            let name = set.name.as_ref();
+            if self.untouched(uid, position).is_empty() {
+                continue;
+            }
+            match self.verified(&artifacts).await {
+                Ok(()) => {
+                    let (image, nodes) = (artifacts.image.as_str(), set.nodes.len());
+                    tracing::info!(boot_set = name, image, nodes, "S3: kernel, initrd and root file system are there");
+                }
+                Err(why) => {
+                    tracing::error!(boot_set = name, text = why, "S3: what the nodes are to boot is not there; they are not touched");
+                    self.fail_untouched(uid, position, &why);
+                }
+            }
+        }
+    }
+
+    async fn verified(&self, artifacts: &ArtifactSet) -> Result<(), String> {
+        loop {
+            match boot_set::verify(&self.services, artifacts).await {
+                Ok(()) => return Ok(()),
+                Err(SetupFault::Unavailable(fault)) => {
+                    tracing::warn!(service = %fault.service, text = %fault.detail, "not available; tried again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(SetupFault::Refused { message, .. }) => return Err(message),
+                Err(SetupFault::TemplateMissing) => return Ok(()),
+            }
+        }
+    }
+
+    /// Nodes of a boot set for which no power action was decided.
+    fn untouched(&self, uid: &SessionUid, boot_set: u16) -> Vec<NodeId> {
+        let untouched = |drive: &&bos_core::model::Drive| drive.session == *uid && drive.boot_set == boot_set && drive.action.is_none();
+        let Some(run) = self.world.sessions.get(uid).and_then(|session| session.running()) else { return Vec::new() };
+        let open = run.open().filter(|id| self.world.node(*id).and_then(|node| node.drive.as_ref()).filter(untouched).is_some());
+        open.collect()
+    }
+
+    fn fail_untouched(&mut self, uid: &SessionUid, boot_set: u16, why: &str) {
+        let now = self.now();
+        for id in self.untouched(uid, boot_set) {
+            let end = Decision::End(EndKind::Failed, reasons::ARTIFACTS_MISSING.into(), format!("{why}. The node was not touched.").into());
+            self.world.accept(bos_core::want::Want::Decide(id, end), now);
+        }
+    }
+
+    /// A BootComponent as the watch of this Session's nodes brings it.
+    pub(super) fn see_own(&mut self, object: &BootComponent, now: Timestamp) {
+        let ours = |charge: &Carried| object.spec.session.as_ref().is_some_and(|session| *session.uid == *charge.uid.0);
+        if !self.charge.as_ref().is_some_and(ours) {
+            return;
+        }
+        if let Some(id) = convert::component(&mut self.world, object, false, now) {
+            // What is asked by hand is the operator's to answer.
+            let _wish = self.views.component_seen(id, object, false);
+        }
+    }
+
+    /// The node left the watch: its object was deleted, or it was given to somebody else.
+    pub(super) fn ask_for_owner(&self, id: NodeId) {
+        let Some(node) = self.world.node(id).filter(|node| node.drive.is_some()) else { return };
+        let Some(turns) = self.charge.as_ref().map(|charge| Arc::clone(&charge.turns)) else { return };
+        let (api, xname) = (Api::<BootComponent>::all(self.client.clone()), node.xname.clone());
+        self.spawn(async move {
+            // It is never closed.
+            let _turn = turns.acquire().await;
+            let found = bounded(CALL_TIMEOUT, api.get_opt(xname.as_str())).await;
+            if found.is_err() {
+                tokio::time::sleep(ASKED_AGAIN).await;
+            }
+            Done::Owner(id, Box::new(found))
+        });
+    }
+
+    pub(super) fn owner_found(&mut self, id: NodeId, found: Result<Option<BootComponent>, CallError>, now: Timestamp) {
+        let Some(charge) = &self.charge else { return };
+        match found {
+            Err(error) => {
+                tracing::warn!(error = error.message(), "cannot tell whose a node is; asked again");
+                self.ask_for_owner(id);
+            }
+            // The operator makes it again.
+            Ok(None) => self.views.component_gone(id),
+            Ok(Some(object)) => match &object.spec.session {
+                Some(session) if *session.uid == *charge.uid.0 => {
+                    convert::component(&mut self.world, &object, false, now);
+                    let _wish = self.views.component_seen(id, &object, true);
+                    self.world.touched.insert(id);
+                }
+                Some(session) => self.let_go_of(id, &format!("{}/{}", session.namespace, session.name), now),
+                None => self.let_go_of(id, "a change made by hand", now),
+            },
+        }
+    }
+
+    fn let_go_of(&mut self, id: NodeId, by: &str, now: Timestamp) {
+        if let Some(node) = self.world.node(id) {
+            tracing::info!(xname = node.xname.as_str(), by, "node taken over; let go");
+        }
+        self.views.component_gone(id);
+        self.world.taken_from_agent(id, by, now);
+    }
+
+    /// Everything of the Session is written.
+    pub(super) fn settle_charge(&mut self, uid: &SessionUid) {
+        if !self.journals.is_settled(uid) {
+            return;
+        }
+        let Some(Stage::Ended(ended)) = self.world.sessions.get(uid).map(|session| &session.stage) else { return };
+        let (outcome, text) = (ended.end.outcome, ended.end.message.clone());
+        tracing::info!(?outcome, %text, "session carried out");
+        if let Some(charge) = &mut self.charge {
+            charge.outcome = Some(outcome);
+        }
+    }
+
+    /// How far the Session is, in a line of the log.
+    pub(super) fn tell_progress(&mut self, now: Timestamp) {
+        let Some(charge) = self.charge.as_ref().filter(|charge| charge.told.as_ref().is_none_or(|(_, at)| at.elapsed() >= PROGRESS)) else {
+            return;
+        };
+        let Some(session) = self.world.sessions.get(&charge.uid).filter(|session| session.running().is_some()) else { return };
+        let status = project_session::session(&self.world, session, &SessionStatus::default(), now);
+        let text = status.message;
+        if charge.told.as_ref().is_none_or(|(told, _)| *told != text) {
+            let (done, nodes, failed) = (status.counts.done, status.counts.nodes, status.counts.failed);
+            tracing::info!(done, nodes, failed, text, "progress");
+        }
+        if let Some(charge) = &mut self.charge {
+            charge.told = Some((text, Instant::now()));
+        }
+    }
+}
