@@ -318,6 +318,17 @@ impl World {
         self.note_asked(id);
     }
 
+    /// Our own write of the spec arrived: it names this run now, and that is what the status has to answer from here on, also before
+    /// the watch tells of it. Otherwise a run that is over would look like a new request after a restart (rule 5).
+    pub fn run_written(&mut self, id: NodeId, run: &Arc<str>) {
+        let Some(node) = self.nodes.get_mut(id.0 as usize) else { return };
+        if node.asked.taken.as_ref() == Some(run) {
+            node.asked.wish.run = Some(run.clone());
+            node.asked.overwritten = node.asked.overwritten.take().filter(|overwritten| overwritten == run);
+        }
+        self.touched.insert(id);
+    }
+
     /// The BootComponent of a node is gone, and with it whatever it asked for.
     pub fn component_gone(&mut self, id: NodeId) {
         if let Some(node) = self.nodes.get_mut(id.0 as usize) {

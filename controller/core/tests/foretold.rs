@@ -100,7 +100,7 @@ fn the_preview_is_what_the_operator_would_decide() {
     assert_eq!(
         preview(spec(Operation::Boot)),
         format!(
-            "5 nodes will be acted on: 1 powered on, 1 power-cycled, 1 run the image already, 1 left on with an unknown image, 1 of unknown power{excluded}"
+            "3 of 5 nodes will be acted on: 1 powered on, 1 power-cycled, 1 run the image already, 1 left on with an unknown image, 1 of unknown power{excluded}"
         )
     );
     let restart = SessionSpec { running_nodes: bos_crds::RunningNodes::Restart, ..spec(Operation::Boot) };
@@ -108,11 +108,11 @@ fn the_preview_is_what_the_operator_would_decide() {
     let bound = SessionSpec { max_power_cycled: Some(2), ..spec(Operation::Reboot) };
     assert_eq!(
         preview(bound),
-        format!("5 nodes will be acted on: 1 powered on, 2 power-cycled, 1 left on by maxPowerCycled, 1 of unknown power{excluded}")
+        format!("4 of 5 nodes will be acted on: 1 powered on, 2 power-cycled, 1 left on by maxPowerCycled, 1 of unknown power{excluded}")
     );
     assert_eq!(
         preview(spec(Operation::Shutdown)),
-        format!("5 nodes will be acted on: 3 powered off, 1 off already, 1 of unknown power{excluded}")
+        format!("4 of 5 nodes will be acted on: 3 powered off, 1 off already, 1 of unknown power{excluded}")
     );
 }
 

@@ -31,7 +31,7 @@ const KEPT_CAPMC: &[u64] = &[2334, 6667, 8832, 9861, 13444, 13759, 28854];
 const KEPT_CROWDED: &[u64] = &[576, 1688, 6873, 7145, 7272, 9561, 13170, 13352, 14553, 14856, 15609, 93988];
 
 /// Of the first kind, in which people drive single nodes too.
-const KEPT_HANDS: &[u64] = &[341, 1352, 1415, 1974, 18385, 25700, 40942, 67371, 70857, 74245, 99179];
+const KEPT_HANDS: &[u64] = &[341, 1131, 1352, 1415, 1974, 18385, 25700, 40942, 67371, 70857, 74245, 99179];
 
 /// The same with CAPMC, and crowded.
 const KEPT_HANDS_CAPMC: &[u64] = &[10162, 36878];

@@ -6,6 +6,7 @@
 mod spec;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bos_core::by_hand::Wish;
@@ -358,6 +359,12 @@ impl Views {
         }
         self.answer_settled(id);
         asked
+    }
+
+    /// The run that the spec of a node names, as far as the server is known to hold it.
+    #[must_use]
+    pub fn run_held(&self, id: NodeId) -> Option<&Arc<str>> {
+        self.components.get(&id)?.held.run()
     }
 
     /// Whether the server holds what a node's spec should say, and nothing of it is on its way: an agent finds the node by it.

@@ -16,10 +16,12 @@ use serde_json::json;
 use crate::agents::{exit_code, failures, runs, said, session, session_with};
 use crate::bench::{Bench, Commands, LIMIT, Result, condition, outcome};
 
+type MakeRule = fn(When) -> Rule;
+
 /// The operator is killed between any two steps of a launch: there is one Job, one pod, and each node is powered on once.
 pub async fn killed_at_launch(bench: &Bench, range: Range<usize>) -> Result {
     let nodes = bench.nodes(range);
-    let steps: [(&str, fn(When) -> Rule); 4] = [
+    let steps: [(&str, MakeRule); 4] = [
         ("job", |when| Rule::new(when).kind("create", "jobs")),
         ("record", |when| Rule::new(when).kind("create", "configmaps").body_contains("bos-agent-")),
         ("begin", |when| Rule::new(when).kind("patch", "jobs")),

@@ -275,6 +275,7 @@ impl Sim {
         if life != self.life || (applies && self.crash_here()) {
             return;
         }
+        let written = patch.wanted.run.clone().filter(|_| applies);
         if applies {
             let (version, staged) = (self.components[node.0 as usize].version, patch.wanted.staged.is_some());
             if staged && self.views[node.0 as usize].held.staged != patch.wanted.staged {
@@ -283,6 +284,11 @@ impl Sim {
             let view = &mut self.views[node.0 as usize];
             (view.version, view.held) = (version, patch.wanted);
         }
+        self.fold(life, |world, _| {
+            if let Some(run) = &written {
+                world.run_written(node, run);
+            }
+        });
         let component = &self.components[node.0 as usize];
         let view = &mut self.views[node.0 as usize];
         if view.uid != component.uid {

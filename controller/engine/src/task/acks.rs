@@ -22,7 +22,11 @@ impl Task {
                 }
             }
             (WriteOutcome::Written { resource_version, generation, .. }, target) => {
-                if let Some(wish) = self.views.component_written(id, target, ack.version, &resource_version, generation) {
+                let asked = self.views.component_written(id, target, ack.version, &resource_version, generation);
+                if let Some(run) = self.views.run_held(id).filter(|_| target != Target::Status) {
+                    self.world.run_written(id, run);
+                }
+                if let Some(wish) = asked {
                     self.world.fold_wish(id, wish, self.clock.now());
                 }
                 if target == Target::Spec {

@@ -24,6 +24,11 @@ impl SpecShown {
         Self { run: spec.run.as_deref().map(Arc::from), staged }
     }
 
+    /// The run that it names.
+    pub(super) fn run(&self) -> Option<&Arc<str>> {
+        self.run.as_ref()
+    }
+
     /// What the spec should hold of a node.
     pub(super) fn wanted(&self, world: &World, id: NodeId) -> Self {
         let Some(node) = world.node(id) else { return self.clone() };
