@@ -214,7 +214,7 @@ pub struct Drive {
     pub params: Prepared,
     /// Configuration confirmed by CFS for the power-on to come.
     pub config: Prepared,
-    /// HSM was seen to call it something else than Ready since its last power-on, or just before: only then does a Ready prove a boot.
+    /// HSM was seen to call it something else than Ready since its last power-on, or in mode v1 just before: only then does a Ready prove a boot.
     pub down_seen: bool,
     /// Whether it came for its boot script after its last power-on; asked once, when it stays silent. Not durable.
     pub script: Script,

@@ -271,8 +271,9 @@ impl World {
                 let attempts = drive.attempts.of(action);
                 *attempts = attempts.saturating_add(1);
                 drive.last_on = if action == PowerAction::On { Some(now) } else { drive.last_on };
-                // What HSM called it while it was off counts: who is killed now may find it Ready at once.
-                drive.down_seen = action == PowerAction::On && node.state.is_some_and(|seen| !seen.ready && seen.at >= drive.held_since);
+                // What HSM called it while it was off counts for an agent, which looks then: one that is killed now may find it Ready at once.
+                let before = node.state.is_some_and(|seen| !seen.ready && seen.at >= drive.held_since);
+                drive.down_seen = by_agent && action == PowerAction::On && before;
                 drive.script = Script::NotAsked;
                 drive.since = now;
                 drive.error = "".into();

@@ -101,9 +101,9 @@ impl Case<'_> {
             return false;
         }
         let Some(issued) = self.coming_up() else {
-            // Once before the power-on: what it is called then tells whether a later Ready is news.
+            // In mode v1, once before the power-on: what it is called then tells whether a later Ready is news.
             let about_to_come_up = self.drive.booted.is_none() && self.drive.phase == Phase::PoweringOn;
-            return about_to_come_up && self.node.state.is_none_or(|seen| seen.at < self.drive.held_since);
+            return self.run.plan.agent && about_to_come_up && self.node.state.is_none_or(|seen| seen.at < self.drive.held_since);
         };
         let seen = self.node.state.filter(|seen| seen.at >= issued.at);
         seen.is_none_or(|seen| self.now >= seen.at + self.pause(issued.at, Duration::from_secs(1)))
