@@ -72,7 +72,7 @@ pub async fn images(bench: &Bench, range: Range<usize>) -> Result {
     bench.site.put_object("boot-images", "not-in-ims/manifest.json", manifest);
     bench.template("not-in-ims", &nodes, |o| o["spec"]["bootSets"][0]["path"] = json!("s3://boot-images/not-in-ims/manifest.json")).await?;
     bench.rig.set_options(&json!({"imsImagesMustExist": true})).await?;
-    assert_eq!(outcome(&bench.boot("must-exist", "not-in-ims").await?), "Failed/ImageRefused");
+    assert_eq!(outcome(&bench.boot("must-exist", "not-in-ims").await?), "Failed/ArtifactsMissing");
     bench.rig.set_options(&json!({"imsImagesMustExist": false})).await?;
     let ended = bench.boot("need-not-exist", "not-in-ims").await?;
     assert_eq!(outcome(&ended), "Succeeded/Succeeded");
