@@ -89,8 +89,12 @@ pub async fn again_in_its_session(bench: &Bench, range: Range<usize>) -> Result 
     bench.rig.apply(&template::session("again", "again", "Boot")).await?;
     let failed = |session: &Session| session.status.as_ref().is_some_and(|status| status.counts.failed == 1);
     bench.rig.wait_session("again", failed, LIMIT).await?;
-    bench.site.set_faults(&nodes, &Faults::default());
+    bench.site.set_faults(&nodes[..1], &Faults::default());
     patch(bench, &nodes[0], &json!({"run": "once-more"})).await?;
+    let taken_up = |session: &Session| session.status.as_ref().is_some_and(|status| status.counts.failed == 0);
+    bench.rig.wait_session("again", taken_up, LIMIT).await?;
+    // Only now may the Session end.
+    bench.site.set_faults(&nodes[1..], &Faults::default());
     let ended = bench.ended("again").await?;
     assert_eq!(outcome(&ended), "Succeeded/Succeeded", "{:?}", ended.status);
     assert_eq!(wait_run(bench, &nodes[0], "once-more").await?.spec.run.as_deref(), Some("once-more"));
