@@ -73,6 +73,12 @@ impl Attempts {
         }
     }
 
+    /// A power-off was asked for.
+    #[must_use]
+    pub const fn any_off(self) -> bool {
+        self.graceful > 0 || self.forceful > 0
+    }
+
     /// Reads the counter of one action.
     #[must_use]
     pub fn used(mut self, action: PowerAction) -> u16 {
@@ -263,7 +269,7 @@ impl Drive {
     /// The session has switched it off and on, in whichever order.
     #[must_use]
     pub const fn cycled(&self) -> bool {
-        self.attempts.on > 0 && (self.attempts.graceful > 0 || self.attempts.forceful > 0)
+        self.attempts.on > 0 && self.attempts.any_off()
     }
 
     /// The session's last power action, or where there is none its hold on the node.

@@ -1,7 +1,7 @@
 //! What a session leaves behind at a node, and how the next one goes on from there (rules 7, 8 and 11): what was sent may still take
 //! effect, and a boot may still be to come up.
 
-use crate::batch::BatchState;
+use crate::batch::{BatchState, Member};
 use crate::model::{EndKind, Flight, Inherited, Left, NodeId, Phase, PowerAction, SessionUid, World};
 use crate::plan::PlannedOperation;
 use crate::time::Timestamp;
@@ -26,15 +26,14 @@ impl World {
     /// the one before it.
     fn unsettled(&self, id: NodeId) -> Option<Timestamp> {
         let node = self.node(id)?;
-        let unsent = node.batch.and_then(|batch| self.batches.get(&batch)).filter(|batch| batch.state == BatchState::Recording);
-        match unsent.and_then(|batch| batch.nodes.iter().find(|member| member.node == id)) {
-            Some(member) => {
-                let mut before = node.clone();
-                before.drive.as_mut()?.action = member.before;
-                before.unsettled_until(self.untold())
-            }
-            None => node.unsettled_until(self.untold()),
-        }
+        let action = self.unsent(id).map_or(node.drive.as_ref()?.action, |member| member.before);
+        node.unsettled_after(action, self.untold())
+    }
+
+    /// The node's part in a call that has not left.
+    fn unsent(&self, id: NodeId) -> Option<&Member> {
+        let batch = self.batches.get(&self.node(id)?.batch?).filter(|batch| batch.state == BatchState::Recording)?;
+        batch.nodes.iter().find(|member| member.node == id)
     }
 
     /// A boot that was given up and should be up by now, or is, may have been through other hands since.
@@ -67,8 +66,7 @@ impl World {
     fn boot_under_way(&self, id: NodeId) -> Option<(Flight, Vec<Inherited>)> {
         // Of a boot by an agent only that one knows how it goes.
         let (session, drive) = self.driver(id).filter(|(session, _)| session.with_agent().is_none())?;
-        let unsent =
-            self.node(id)?.batch.and_then(|batch| self.batches.get(&batch)).is_some_and(|batch| batch.state == BatchState::Recording);
+        let unsent = self.unsent(id).is_some();
         let issued = match drive.action {
             // It is withdrawn.
             _ if unsent && drive.in_flight.is_none() => return None,
@@ -79,12 +77,7 @@ impl World {
             return None;
         }
         let run = session.run()?;
-        let flight = Flight {
-            artifacts: run.plan.boot_set(drive.boot_set).and_then(|set| set.artifacts.clone()),
-            issued,
-            last_on: drive.last_on,
-            down_seen: drive.down_seen,
-        };
+        let flight = run.flight(drive.boot_set, issued, drive.last_on, drive.down_seen);
         Some((flight, run.bequeathed(drive.boot_set, &drive.inherited)))
     }
 

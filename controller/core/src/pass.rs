@@ -229,9 +229,8 @@ impl World {
         let configuration = (end.kind == EndKind::Succeeded).then(|| session.configuration_of(drive.boot_set)).flatten();
         if let Some(slot) = session.running_mut().and_then(|run| run.slots.get_mut(drive.index as usize)) {
             // Decided, but let go before anything was sent, or without effect.
-            let asked = drive.attempts.graceful > 0 || drive.attempts.forceful > 0;
             let in_vain = end.kind == EndKind::Failed && drive.phase == Phase::PoweringOff;
-            slot.power_cycled &= end.kind != EndKind::LeftRunning && asked && !in_vain;
+            slot.power_cycled &= end.kind != EndKind::LeftRunning && drive.attempts.any_off() && !in_vain;
             slot.cycled |= drive.cycled();
             slot.reached = drive.phase;
             slot.end = Some(end.clone());

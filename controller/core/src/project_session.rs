@@ -140,7 +140,7 @@ fn count(world: &World, session: &Session, run: &Run, now: Timestamp) -> Counted
         let (status, reason) = standing(world, node, drive, session, now);
         counts.power_cycled += i32::from(!slot.power_cycled && drive.cycled());
         // Decided, and nothing was sent.
-        counts.power_cycled -= i32::from(slot.power_cycled && drive.attempts.graceful == 0 && drive.attempts.forceful == 0);
+        counts.power_cycled -= i32::from(slot.power_cycled && !drive.attempts.any_off());
         waits.add(world, session, node, drive, (status, reason), now);
         match status {
             NodeStatus::PowerOnCalled => counts.powering_on += 1,

@@ -9,7 +9,7 @@ use bos_crds::{Operation, SessionSpec, reasons};
 use crate::batch::{Batch, BatchId, BatchState, Member, Work};
 
 use crate::journal::{BatchRecord, Clock, DriveRecord, IssuedRecord, Journal, JournalError, State, session_end};
-use crate::model::{Drive, End, EndKind, Flight, Hold, Issued, LastRun, Left, NodeId, PowerAction, Reported, SessionUid, World};
+use crate::model::{Drive, End, EndKind, Hold, Issued, LastRun, Left, NodeId, PowerAction, Reported, SessionUid, World};
 use crate::plan::Plan;
 use crate::ranges;
 use crate::session::{Ended, Session, SessionSeen, Stage};
@@ -277,17 +277,14 @@ impl World {
         let (run, untold) = (session.run()?, self.untold());
         let (boot_set, _) = run.plan.member(index)?;
         let action = state.action.map(|record| clock.issued(record));
-        let unsettled = action.filter(|issued| !issued.failed && (!issued.accepted || untold.is_some()));
-        let unsettled = unsettled.map(|issued| issued.power_by + untold.unwrap_or_default());
+        let unsettled = action.and_then(|issued| issued.unsettled_until(false, untold));
         let held = record.held_in_ms.map(|remaining| clock.future(remaining));
         let flight = match action {
             _ if record.booted_ms.is_some() => None,
-            Some(issued) if issued.action == PowerAction::On => Some(Flight {
-                artifacts: run.plan.boot_set(boot_set).and_then(|set| set.artifacts.clone()),
-                issued,
-                last_on: record.last_on_ms.map(|at| Timestamp::from_millis(at).min(clock.0)),
-                down_seen: record.down_seen,
-            }),
+            Some(issued) if issued.action == PowerAction::On => {
+                let last_on = record.last_on_ms.map(|at| Timestamp::from_millis(at).min(clock.0));
+                Some(run.flight(boot_set, issued, last_on, record.down_seen))
+            }
             Some(_) => None,
             None => record.in_flight.as_ref().map(|flight| clock.flight(flight)),
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bos_crds::SessionSpec;
 
 use crate::health::{Outage, Service};
-use crate::model::{End, EndKind, Inherited, Left, NodeId, Owner, Phase, SessionUid, Token, World};
+use crate::model::{End, EndKind, Flight, Inherited, Issued, Left, NodeId, Owner, Phase, SessionUid, Token, World};
 use crate::plan::Plan;
 use crate::time::Timestamp;
 
@@ -350,6 +350,12 @@ impl Run {
     #[must_use]
     pub fn stands_for(&self, token: &Token, boot_set: u16) -> bool {
         self.tokens.iter().any(|(known, set)| known == token && *set == boot_set)
+    }
+
+    /// The boot of a node of a boot set that is still to come up.
+    pub(crate) fn flight(&self, boot_set: u16, issued: Issued, last_on: Option<Timestamp>, down_seen: bool) -> Flight {
+        let artifacts = self.plan.boot_set(boot_set).and_then(|set| set.artifacts.clone());
+        Flight { artifacts, issued, last_on, down_seen }
     }
 
     /// The tokens by which a node of a boot set may be known to whoever takes it: its own, and those that the session had

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Node, Power, PowerAction, World};
+use crate::model::{Issued, Node, Power, PowerAction, World};
 use crate::time::Timestamp;
 
 impl Node {
@@ -21,14 +21,26 @@ impl Node {
     /// same of what the session itself still waits for, since it took the node from another.
     #[must_use]
     pub fn unsettled_until(&self, untold: Option<Duration>) -> Option<Timestamp> {
+        self.unsettled_after(self.drive.as_ref()?.action, untold)
+    }
+
+    /// The same if this was the session's last power action.
+    pub(crate) fn unsettled_after(&self, action: Option<Issued>, untold: Option<Duration>) -> Option<Timestamp> {
         let drive = self.drive.as_ref()?;
-        let own = drive.action.filter(|issued| !issued.failed).and_then(|issued| {
+        let own = action.and_then(|issued| {
             let on = issued.action == PowerAction::On;
             let seen = self.power_since(issued.at) == Some(if on { Power::On } else { Power::Off }) || (on && drive.booted.is_some());
-            let unsettled = !issued.accepted || (untold.is_some() && !seen);
-            unsettled.then(|| issued.power_by + untold.unwrap_or_default())
+            issued.unsettled_until(seen, untold)
         });
         Some(drive.held_since).max(own)
+    }
+}
+
+impl Issued {
+    /// Until when the action may still take effect; `seen`: a look has shown that it did.
+    pub(crate) fn unsettled_until(self, seen: bool, untold: Option<Duration>) -> Option<Timestamp> {
+        let unsettled = !self.failed && (!self.accepted || (untold.is_some() && !seen));
+        unsettled.then(|| self.power_by + untold.unwrap_or_default())
     }
 }
 
