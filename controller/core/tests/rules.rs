@@ -59,6 +59,14 @@ fn boot_with(count: usize, change: impl FnOnce(&mut Plan)) -> Desk {
     Desk::new(count, plan)
 }
 
+/// One node, powered on a minute ago.
+fn booting() -> Desk {
+    let mut desk = boot(1);
+    desk.powered_on();
+    desk.wait(MINUTE);
+    desk
+}
+
 /// Powered on long enough ago, and seen on just now.
 fn silent(count: usize) -> Desk {
     let mut desk = boot(count);

@@ -155,7 +155,7 @@ async fn succeeds(place: &Place) -> Result {
     place.printed(&pod, "begun").await?;
     // It waits for us within its own mounts.
     let process = place.agent.pid(&pod).unwrap();
-    std::fs::write(format!("/proc/{process}/root/go/on"), "all\n")?;
+    std::fs::write(std::path::Path::new("/proc").join(process.to_string()).join("root").join("go/on"), "all\n")?;
     place.ended("succeeds", "Complete").await?;
     let pod = place.pod("succeeds", "Succeeded").await?;
     let end = terminated(&pod);
@@ -177,7 +177,7 @@ async fn surroundings(place: &Place) -> Result {
     ]});
     place.control_plane.apply(&objects.to_string()).await?.ok()?;
     let script = "echo $0 $1 $MAP $SECRET $NAME $NS $UID_ $LABEL $ABSENT- $TWICE; id -u; pwd; cat /etc/own/deep/k /secrets/password; \
-                  ls /etc/own; echo kept >/work/x && cat /work/x; touch /y 2>/dev/null || echo read-only; [ -n \"$HOME\" ] && echo $CARGO_TARGET_DIR-";
+                  ls /etc/own; echo kept >/scratch/x && cat /scratch/x; touch /y 2>/dev/null || echo read-only; [ -n \"$HOME\" ] && echo $CARGO_TARGET_DIR-";
     place
         .job("surroundings", script, |spec| {
             let pod = &mut spec["template"];
@@ -186,12 +186,12 @@ async fn surroundings(place: &Place) -> Result {
                 {"name": "map", "configMap": {"name": "given", "items": [{"key": "key", "path": "deep/k"}]}},
                 {"name": "secret", "secret": {"secretName": "given", "defaultMode": 0o400}},
                 {"name": "none", "configMap": {"name": "absent", "optional": true}},
-                {"name": "work", "emptyDir": {}},
+                {"name": "scratch", "emptyDir": {}},
             ]);
             pod["spec"]["securityContext"] = json!({"fsGroup": 65532});
             let main = container(spec);
             main["securityContext"] = serde_json::from_str(UNPRIVILEGED).unwrap();
-            main["workingDir"] = json!("/work");
+            main["workingDir"] = json!("/scratch");
             main["args"] = json!(["$(NAME)", "$(MISSING)"]);
             main["env"] = json!([
                 {"name": "MAP", "valueFrom": {"configMapKeyRef": {"name": "given", "key": "key"}}},
@@ -207,14 +207,14 @@ async fn surroundings(place: &Place) -> Result {
                 {"name": "map", "mountPath": "/etc/own"},
                 {"name": "secret", "mountPath": "/secrets"},
                 {"name": "none", "mountPath": "/none"},
-                {"name": "work", "mountPath": "/work"},
+                {"name": "scratch", "mountPath": "/scratch"},
             ]);
         })
         .await?;
     let pod = place.pod("surroundings", "Succeeded").await?;
     let (name, uid) = (pod.metadata.name.as_deref().unwrap(), pod.metadata.uid.as_deref().unwrap());
     let first = format!("{name} $(MISSING) from-map hush {name} default {uid} blue - blueblue");
-    let expected = format!("{first}\n65532\n/work\nfrom-maphushdeep\nkept\nread-only\n-\n");
+    let expected = format!("{first}\n65532\n/scratch\nfrom-maphushdeep\nkept\nread-only\n-\n");
     assert_eq!(place.agent.log_text(&pod)?, expected);
     Ok(())
 }

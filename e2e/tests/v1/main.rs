@@ -19,6 +19,15 @@ use bench::{Bench, Cases, Result};
 use bos_e2e::rig::RigConfig;
 use serde_json::json;
 
+/// With agents, on a site where whatever takes long is soon given up.
+fn impatient(config: RigConfig) -> RigConfig {
+    let mut config = config.boot_time(Duration::from_millis(300)).with_agents();
+    config.site.settings.boot_retry_delay = Duration::from_millis(100);
+    // How long PCS tries to reach a power state.
+    config.site.settings.task_minute = Duration::from_secs(2);
+    config
+}
+
 /// The three published workflows, step by step, by CAPMC as BOS v1 did it; the order matters.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_published_workflows() -> Result {
@@ -36,15 +45,12 @@ async fn the_published_workflows() -> Result {
 /// What BOS v1 got wrong.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_v1_got_wrong() -> Result {
-    let mut config = RigConfig::with_nodes(48).boot_time(Duration::from_millis(300)).with_agents().options(json!({
+    let config = impatient(RigConfig::with_nodes(48)).options(json!({
         "v1BootWaitTimeSeconds": 8,
         "maxPowerOffWaitTimeSeconds": 3,
         "maxPowerOnWaitTimeSeconds": 4,
         "powerUnknownWaitTimeSeconds": 3,
     }));
-    config.site.settings.boot_retry_delay = Duration::from_millis(100);
-    // How long PCS tries to reach a power state.
-    config.site.settings.task_minute = Duration::from_secs(2);
     let bench = Bench::start(config).await?;
     let mut cases = Cases::default();
     cases
@@ -71,13 +77,10 @@ async fn what_v1_got_wrong() -> Result {
 /// Agents come and go, beside Sessions of mode v2 and operators that are killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agents_come_and_go() -> Result {
-    let mut config = RigConfig::with_nodes(48).boot_time(Duration::from_millis(300)).with_agents().through_proxy().options(json!({
+    let config = impatient(RigConfig::with_nodes(48)).through_proxy().options(json!({
         "v1BootWaitTimeSeconds": 120,
         "maxPowerOffWaitTimeSeconds": 3,
     }));
-    config.site.settings.boot_retry_delay = Duration::from_millis(100);
-    // How long PCS tries to reach a power state.
-    config.site.settings.task_minute = Duration::from_secs(2);
     let bench = Bench::start(config).await?;
     let mut cases = Cases::default();
     cases

@@ -5,13 +5,13 @@ use bos_core::journal::{Journal, snapshot};
 use bos_core::model::{EndKind, NodeId, Phase, Power, PowerAction, SessionUid, Token};
 use bos_core::plan::{Evidence, PlannedOperation, RunningPolicy};
 use bos_core::resume::StoredJournal;
-use bos_core::running::Order;
+use bos_core::running::{Dispatch, Order};
 use bos_core::session::Stage;
 
 use crate::by_hand::{ask, begun};
 use crate::desk::{Desk, token};
 use crate::fixture::{plan, run_plan};
-use crate::{MINUTE, SECOND, boot, boot_with};
+use crate::{MINUTE, SECOND, boot, boot_with, booting};
 
 fn journal(desk: &Desk, uid: &SessionUid) -> Vec<u8> {
     snapshot(&desk.world, &desk.world.sessions[uid], desk.now).unwrap().encode().unwrap()
@@ -47,9 +47,7 @@ fn next(desk: &mut Desk, uid: &str, operation: PlannedOperation, image: &str) ->
 #[test]
 fn a_boot_under_way_is_not_forgotten_between_the_journals_of_two_sessions() {
     for (older_is_written, shown) in [(false, false), (false, true), (true, false), (true, true)] {
-        let mut desk = boot(1);
-        desk.powered_on();
-        desk.wait(MINUTE);
+        let mut desk = booting();
         let before = journal(&desk, &desk.uid);
         desk.plan = plan(PlannedOperation::Boot, 1, "new", "");
         desk.plan.running = RunningPolicy::Restart;
@@ -69,9 +67,7 @@ fn a_boot_under_way_is_not_forgotten_between_the_journals_of_two_sessions() {
 /// The same where a process that starts is shown that the older session is complete: it is not before its taker has written.
 #[test]
 fn a_session_is_complete_only_when_its_taker_has_written() {
-    let mut desk = boot(1);
-    desk.powered_on();
-    desk.wait(MINUTE);
+    let mut desk = booting();
     let first = next(&mut desk, "second", PlannedOperation::Boot, "new");
     let second = desk.uid.clone();
     let _ = desk.pass();
@@ -86,9 +82,7 @@ fn a_session_is_complete_only_when_its_taker_has_written() {
 #[test]
 fn a_power_off_that_was_sent_ends_the_boot_under_way() {
     for crash in [false, true] {
-        let mut desk = boot(1);
-        desk.powered_on();
-        desk.wait(MINUTE);
+        let mut desk = booting();
         let first = next(&mut desk, "second", PlannedOperation::Shutdown, "");
         let second = desk.uid.clone();
         let _ = desk.pass();
@@ -114,17 +108,33 @@ fn a_power_off_that_was_sent_ends_the_boot_under_way() {
     }
 }
 
-/// Rule 4: a staged Session is older by its creation and newer at the node. What it did itself is not overwritten by what it found.
-#[test]
-fn an_older_session_that_was_applied_keeps_its_own_power_on() {
+/// A staged Session, and a newer one that is about to power the node on.
+fn staged_and_called() -> (Desk, SessionUid, Dispatch) {
     let mut desk = boot_with(1, |plan| plan.staged = true);
-    let staged = desk.uid.clone();
     desk.wait(SECOND);
     let second = run_plan(&mut desk.world, "second", plan(PlannedOperation::Boot, 1, "new", ""), desk.now);
     let _ = desk.pass();
     desk.wait(SECOND);
     desk.power(0, Power::Off);
     let call = desk.prepared();
+    (desk, second, call)
+}
+
+/// The power-on had no effect, and another one is called.
+fn called_anew(desk: &mut Desk) -> Dispatch {
+    desk.wait(desk.world.options.max_power_on_wait);
+    desk.power(0, Power::Off);
+    let _ = desk.pass();
+    desk.wait(SECOND);
+    desk.power(0, Power::Off);
+    desk.prepared_with(&Token("staged".into()))
+}
+
+/// Rule 4: a staged Session is older by its creation and newer at the node. What it did itself is not overwritten by what it found.
+#[test]
+fn an_older_session_that_was_applied_keeps_its_own_power_on() {
+    let (mut desk, second, call) = staged_and_called();
+    let staged = desk.uid.clone();
     desk.carried_out(&call);
     let _ = desk.pass();
     desk.wait(MINUTE);
@@ -132,12 +142,7 @@ fn an_older_session_that_was_applied_keeps_its_own_power_on() {
     assert_eq!(applied.begun, vec![(NodeId(0), staged.clone())]);
     let older = journal(&desk, &second);
     assert_eq!((&desk.drive(0).session, desk.drive(0).phase), (&staged, Phase::PoweringOn));
-    desk.wait(desk.world.options.max_power_on_wait);
-    desk.power(0, Power::Off);
-    let _ = desk.pass();
-    desk.wait(SECOND);
-    desk.power(0, Power::Off);
-    let call = desk.prepared_with(&Token("staged".into()));
+    let call = called_anew(&mut desk);
     desk.carried_out(&call);
     let _ = desk.pass();
     let (action, attempts) = (desk.drive(0).action.unwrap(), desk.drive(0).attempts);
@@ -149,24 +154,13 @@ fn an_older_session_that_was_applied_keeps_its_own_power_on() {
 /// Rule 11: nor does a transition of the other session, which is over since its journal was last written, take the place of its own.
 #[test]
 fn an_older_session_that_was_applied_keeps_its_own_transition() {
-    let mut desk = boot_with(1, |plan| plan.staged = true);
-    desk.wait(SECOND);
-    let second = run_plan(&mut desk.world, "second", plan(PlannedOperation::Boot, 1, "new", ""), desk.now);
-    let _ = desk.pass();
-    desk.wait(SECOND);
-    desk.power(0, Power::Off);
-    let call = desk.prepared();
+    let (mut desk, second, call) = staged_and_called();
     desk.answer(call.id, Outcome::Accepted { transition: "theirs".into() });
     let older = journal(&desk, &second);
     desk.tasks(&call, Task::Succeeded);
     let _ = desk.pass();
     desk.world.apply_staged(&[(NodeId(0), "go".into())], desk.now);
-    desk.wait(desk.world.options.max_power_on_wait);
-    desk.power(0, Power::Off);
-    let _ = desk.pass();
-    desk.wait(SECOND);
-    desk.power(0, Power::Off);
-    let call = desk.prepared_with(&Token("staged".into()));
+    let call = called_anew(&mut desk);
     desk.answer(call.id, Outcome::Accepted { transition: "ours".into() });
     die_with(&mut desk, &[(&second, Some(&older))]);
     let batch = &desk.world.batches[&desk.world.nodes[0].batch.unwrap()];
@@ -177,9 +171,7 @@ fn an_older_session_that_was_applied_keeps_its_own_transition() {
 #[test]
 fn the_boot_under_way_is_that_of_the_session_just_before() {
     for crash in [false, true] {
-        let mut desk = boot(1);
-        desk.powered_on();
-        desk.wait(MINUTE);
+        let mut desk = booting();
         let first = next(&mut desk, "second", PlannedOperation::Boot, "other");
         let second = desk.uid.clone();
         let _ = desk.pass();
@@ -287,9 +279,7 @@ fn a_call_in_doubt_is_waited_out_also_where_the_taker_is_forgotten() {
 #[test]
 fn a_cancelled_boot_is_given_up_and_its_image_known() {
     for (reports, kind) in [(true, EndKind::Succeeded), (false, EndKind::LeftRunning)] {
-        let mut desk = boot(1);
-        desk.powered_on();
-        desk.wait(MINUTE);
+        let mut desk = booting();
         desk.world.sessions.get_mut(&desk.uid).unwrap().spec.cancel = true;
         let _ = desk.pass();
         assert_eq!(desk.end(0).unwrap().0, EndKind::Cancelled);

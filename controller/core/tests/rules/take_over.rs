@@ -9,7 +9,7 @@ use bos_crds::reasons;
 
 use crate::desk::{Desk, token};
 use crate::fixture::{digest, plan, run_plan};
-use crate::{MINUTE, SECOND, boot};
+use crate::{MINUTE, SECOND, boot, booting};
 
 /// One node, powered on by the first session, which the second one has taken before it reported.
 fn taken(operation: PlannedOperation, image: &str, configuration: &str, running: RunningPolicy) -> Desk {
@@ -101,9 +101,7 @@ fn a_silent_boot_that_was_found_is_left_where_running_nodes_are() {
         (RunningPolicy::RestartIfDifferent, Some(0), Some(reasons::MAX_POWER_CYCLED)),
         (RunningPolicy::RestartIfDifferent, Some(1), None),
     ] {
-        let mut desk = boot(1);
-        desk.powered_on();
-        desk.wait(MINUTE);
+        let mut desk = booting();
         desk.plan = plan(PlannedOperation::Boot, 1, "new", "");
         (desk.plan.running, desk.plan.max_power_cycled) = (running, most);
         desk.uid = run_plan(&mut desk.world, "second", desk.plan.clone(), desk.now);
