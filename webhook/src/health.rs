@@ -10,6 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bos_engine::watches::WatchHealth;
+use bos_services::figures::OPENMETRICS;
 
 use crate::certificates::Served;
 use crate::known::Shared;
@@ -17,8 +18,6 @@ use crate::metrics::Metrics;
 
 /// After this long without a watch what is known is too old to judge by.
 const STALE: Duration = Duration::from_secs(120);
-
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What readiness depends on, and figures.
 #[derive(Clone)]

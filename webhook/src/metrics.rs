@@ -4,10 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bos_services::CallFigures;
-use bos_services::figures::call_latencies;
+use bos_services::figures::{self, CallFigures, call_latencies};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -87,9 +85,7 @@ impl Metrics {
     /// # Errors
     /// When a figure cannot be written.
     pub(crate) fn text(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &self.registry)?;
-        Ok(text)
+        figures::text(&self.registry)
     }
 }
 

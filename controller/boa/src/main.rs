@@ -4,30 +4,21 @@ mod args;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use bos_core::session::SessionOutcome;
-use bos_crds::LoggingLevel;
 use bos_engine::agents::exit;
 use bos_engine::clients::Clients;
 use bos_engine::engine::{self, Charge, EngineError, Settings};
+use bos_engine::process::{self, Logging};
 use bos_engine::telemetry::Telemetry;
 use bos_services::flags::{self, LogFormat};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::{EnvFilter, reload};
 
 use args::Config;
-
-/// What Rust programs end with after a panic.
-const EXIT_PANIC: i32 = 101;
-/// What shells show for a program that was interrupted.
-const EXIT_INTERRUPTED: i32 = 130;
-/// A graceful end takes at most this long; the kubelet gives 30 s.
-const LONGEST_END: Duration = Duration::from_secs(25);
 
 fn main() -> ExitCode {
     // Without a provider the first TLS connection would panic.
@@ -40,7 +31,7 @@ fn main() -> ExitCode {
         Ok(logging) => logging,
         Err(error) => return wrong_settings(&error),
     };
-    end_with_any_panic();
+    process::end_with_any_panic("agent");
     let session = config.charge.session.to_string();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), session, session_uid = config.charge.uid, pod = config.identity, "starting");
     let code = match run(config, logging) {
@@ -79,9 +70,6 @@ fn code_of_error(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// Changes how much is logged.
-type Logging = reload::Handle<EnvFilter, Registry>;
-
 fn start_logging(config: &Config) -> anyhow::Result<Logging> {
     let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log: {:?} is not a filter", config.log))?;
     let (filter, handle) = reload::Layer::new(filter);
@@ -94,32 +82,6 @@ fn start_logging(config: &Config) -> anyhow::Result<Logging> {
     Ok(handle)
 }
 
-/// Follows `loggingLevel` of the options, as the operator does.
-async fn follow_logging(configured: String, logging: Logging, mut level: tokio::sync::watch::Receiver<LoggingLevel>) {
-    while level.changed().await.is_ok() {
-        let word = match *level.borrow_and_update() {
-            LoggingLevel::Info => "",
-            LoggingLevel::Debug => ",debug",
-            LoggingLevel::Warning => ",warn",
-            LoggingLevel::Error | LoggingLevel::Critical => ",error",
-        };
-        if let Ok(filter) = EnvFilter::try_new(format!("{configured}{word}")) {
-            // It fails only where the subscriber is gone.
-            let _ = logging.reload(filter);
-        }
-    }
-}
-
-/// A part that panicked would leave the rest working with half of the truth. The Job starts another pod.
-fn end_with_any_panic() {
-    let show = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        tracing::error!(%panic, "a part of the agent panicked; ending");
-        show(panic);
-        std::process::exit(EXIT_PANIC);
-    }));
-}
-
 fn run(config: Config, logging: Logging) -> anyhow::Result<Option<SessionOutcome>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let result = runtime.block_on(carry_out(config, logging));
@@ -130,9 +92,12 @@ fn run(config: Config, logging: Logging) -> anyhow::Result<Option<SessionOutcome
 
 async fn carry_out(config: Config, logging: Logging) -> anyhow::Result<Option<SessionOutcome>> {
     let cancel = CancellationToken::new();
-    end_on_signals(&cancel)?;
+    let says = "ending; what was recorded is taken up by the next pod. A second signal ends at once";
+    process::end_on_signals(&cancel, says, exit::TRANSIENT).context("cannot listen for signals")?;
     let telemetry = Telemetry::shared();
-    tokio::spawn(follow_logging(config.log.clone(), logging, telemetry.logging.subscribe()));
+    // Its log is the story of one Session.
+    let silently = |_, _| ();
+    tokio::spawn(process::follow_logging(config.log.clone(), logging, telemetry.logging.subscribe(), silently));
     let cluster = kube::Config::infer().await.context("no way to the cluster: neither a service account nor a kubeconfig")?;
     let clients = Clients::new(&cluster).context("cannot make clients of the API server")?;
     let services = bos_services::Clients::new(&config.services, Arc::new(bos_services::NoObserver))?;
@@ -145,32 +110,6 @@ async fn carry_out(config: Config, logging: Logging) -> anyhow::Result<Option<Se
     };
     let charge = Charge { session: config.charge.session, uid: config.charge.uid };
     Ok(engine::run_agent(settings, charge, clients, services, telemetry, cancel).await?)
-}
-
-/// The first SIGTERM or SIGINT ends gracefully, the second at once.
-fn end_on_signals(cancel: &CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let cancel = cancel.clone();
-    tokio::spawn(async move {
-        let mut next = async || {
-            tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            }
-        };
-        let name = next().await;
-        tracing::info!("{name}: ending; what was recorded is taken up by the next pod. A second signal ends at once");
-        cancel.cancel();
-        match tokio::time::timeout(LONGEST_END, next()).await {
-            Ok(_) => std::process::exit(EXIT_INTERRUPTED),
-            Err(_) => {
-                tracing::error!("could not end gracefully within {LONGEST_END:?}");
-                std::process::exit(i32::from(exit::TRANSIENT));
-            }
-        }
-    });
-    Ok(())
 }
 
 #[cfg(test)]

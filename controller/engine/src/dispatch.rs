@@ -182,12 +182,12 @@ pub async fn read_power(services: &Clients, nodes: &[(NodeId, Xname)]) -> Result
 /// When HSM did not answer.
 pub async fn read_states(services: &Clients, nodes: &[(NodeId, Xname)], ssh: bool) -> Result<Vec<(NodeId, bool)>, Fault> {
     let states = services.inventory.states(&names(nodes)).await.map_err(|error| fault(&error))?;
-    let told = nodes.iter().filter_map(|(id, xname)| Some((*id, xname.clone(), states.get(xname)?.eq_ignore_ascii_case("ready"))));
-    let told: Vec<_> = told.collect();
-    let looks = stream::iter(told).map(|(id, xname, ready)| async move {
-        let up = ready && (!ssh || is_reached(xname.as_str(), SSH).await);
-        (id, up)
-    });
+    let told = nodes.iter().filter_map(|(id, xname)| Some((*id, xname, states.get(xname)?.eq_ignore_ascii_case("ready"))));
+    if !ssh {
+        return Ok(told.map(|(id, _, ready)| (id, ready)).collect());
+    }
+    let told: Vec<_> = told.map(|(id, xname, ready)| (id, xname.clone(), ready)).collect();
+    let looks = stream::iter(told).map(|(id, xname, ready)| async move { (id, ready && is_reached(xname.as_str(), SSH).await) });
     Ok(looks.buffer_unordered(CONNECTIONS).collect().await)
 }
 

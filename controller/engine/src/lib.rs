@@ -14,6 +14,7 @@ pub mod events;
 mod journals;
 pub mod lease;
 mod load;
+pub mod process;
 pub mod records;
 pub mod reports;
 pub mod setup;

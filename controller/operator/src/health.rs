@@ -10,12 +10,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bos_engine::telemetry::Telemetry;
+use bos_services::figures::OPENMETRICS;
 
 use crate::metrics::Metrics;
 
 /// An engine that has not gone round its loop for longer is taken for dead.
 const LONGEST_SILENCE_MILLIS: u64 = 30_000;
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What the handlers share.
 #[derive(Clone)]

@@ -13,19 +13,18 @@ mod template_check;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use bos_crds::LoggingLevel;
 use bos_engine::engine::{self, Asked, EngineError, Settings};
+use bos_engine::process::{self, Logging};
 use bos_engine::telemetry::Telemetry;
 use bos_services::flags::{self, LogFormat};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::{EnvFilter, reload};
 
 use config::Config;
 use metrics::Metrics;
@@ -34,13 +33,6 @@ use metrics::Metrics;
 const EXIT_SETTINGS: u8 = 2;
 /// The leadership was lost: starting again is right.
 const EXIT_DEPOSED: u8 = 3;
-/// What Rust programs end with after a panic.
-const EXIT_PANIC: i32 = 101;
-/// What shells show for a program that was interrupted.
-const EXIT_INTERRUPTED: i32 = 130;
-/// A graceful end takes at most this long; the kubelet gives 30 s.
-const LONGEST_END: Duration = Duration::from_secs(25);
-
 fn main() -> ExitCode {
     // Without a provider the first TLS connection would panic.
     drop(rustls::crypto::ring::default_provider().install_default());
@@ -52,7 +44,7 @@ fn main() -> ExitCode {
         Ok(logging) => logging,
         Err(error) => return wrong_settings(&error),
     };
-    end_with_any_panic();
+    process::end_with_any_panic("operator");
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = config.shown(), "starting");
     match run(config, logging) {
         Ok(()) => {
@@ -75,9 +67,6 @@ fn wrong_settings(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(EXIT_SETTINGS)
 }
 
-/// Changes how much is logged.
-type Logging = reload::Handle<EnvFilter, Registry>;
-
 fn start_logging(config: &Config) -> anyhow::Result<Logging> {
     let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log: {:?} is not a filter", config.log))?;
     let (filter, handle) = reload::Layer::new(filter);
@@ -90,32 +79,11 @@ fn start_logging(config: &Config) -> anyhow::Result<Logging> {
     Ok(handle)
 }
 
-/// Follows `loggingLevel` of the options. INFO leaves the filter of the configuration in force; any other level takes the place
-/// of what that says for everything, and leaves what it says for single parts.
-async fn follow_logging(configured: String, logging: Logging, mut level: tokio::sync::watch::Receiver<LoggingLevel>) {
-    while level.changed().await.is_ok() {
-        let level = *level.borrow_and_update();
-        let filter = match level {
-            LoggingLevel::Info => configured.clone(),
-            LoggingLevel::Debug => format!("{configured},debug"),
-            LoggingLevel::Warning => format!("{configured},warn"),
-            LoggingLevel::Error | LoggingLevel::Critical => format!("{configured},error"),
-        };
-        match EnvFilter::try_new(filter).map_err(anyhow::Error::new).and_then(|filter| Ok(logging.reload(filter)?)) {
-            Ok(()) => tracing::warn!(%level, "loggingLevel of the options is in force"),
-            Err(error) => tracing::error!(%error, "loggingLevel of the options cannot be used"),
-        }
+fn tell_logging(level: LoggingLevel, changed: Result<(), String>) {
+    match changed {
+        Ok(()) => tracing::warn!(%level, "loggingLevel of the options is in force"),
+        Err(error) => tracing::error!(%error, "loggingLevel of the options cannot be used"),
     }
-}
-
-/// A part that panicked would leave the rest working with half of the truth. The kubelet starts us again.
-fn end_with_any_panic() {
-    let show = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        tracing::error!(%panic, "a part of the operator panicked; ending");
-        show(panic);
-        std::process::exit(EXIT_PANIC);
-    }));
 }
 
 fn run(config: Config, logging: Logging) -> anyhow::Result<()> {
@@ -128,9 +96,9 @@ fn run(config: Config, logging: Logging) -> anyhow::Result<()> {
 
 async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
-    end_on_signals(&cancel)?;
+    process::end_on_signals(&cancel, "ending; a second signal ends at once", 1).context("cannot listen for signals")?;
     let telemetry = Telemetry::shared();
-    tokio::spawn(follow_logging(config.log.clone(), logging, telemetry.logging.subscribe()));
+    tokio::spawn(process::follow_logging(config.log.clone(), logging, telemetry.logging.subscribe(), tell_logging));
     let metrics = Arc::new(Metrics::new(Arc::clone(&telemetry)));
     let failed = parts_that_failed();
     serve_health(&config, &telemetry, &metrics, failed.0.clone())?;
@@ -233,30 +201,4 @@ fn look_at_templates(
 
 fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| format!("{key}: cannot listen on {address}"))
-}
-
-/// The first SIGTERM or SIGINT ends gracefully, the second at once.
-fn end_on_signals(cancel: &CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let cancel = cancel.clone();
-    tokio::spawn(async move {
-        let mut next = async || {
-            tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            }
-        };
-        let name = next().await;
-        tracing::info!("{name}: ending; a second signal ends at once");
-        cancel.cancel();
-        match tokio::time::timeout(LONGEST_END, next()).await {
-            Ok(_) => std::process::exit(EXIT_INTERRUPTED),
-            Err(_) => {
-                tracing::error!("could not end gracefully within {LONGEST_END:?}");
-                std::process::exit(1);
-            }
-        }
-    });
-    Ok(())
 }

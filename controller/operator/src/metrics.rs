@@ -6,9 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bos_engine::telemetry::Telemetry;
-use bos_services::CallFigures;
+use bos_services::figures::{self, CallFigures};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
@@ -76,9 +75,7 @@ impl Metrics {
     /// # Errors
     /// When a figure cannot be written.
     pub(crate) fn text(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &self.registry)?;
-        Ok(text)
+        figures::text(&self.registry)
     }
 }
 

@@ -1,9 +1,10 @@
-//! Figures of the calls to outside services for Prometheus, the same from every program.
+//! Figures for Prometheus: what every program says of its calls to outside services, and how figures are written.
 
 use std::fmt;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -11,6 +12,19 @@ use prometheus_client::registry::Registry;
 
 use crate::error::Service;
 use crate::http::{CallObserver, CallOutcome};
+
+/// The content type of [`text`].
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All figures of a program in the OpenMetrics text format.
+///
+/// # Errors
+/// When a figure cannot be written.
+pub fn text(registry: &Registry) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    encode(&mut text, registry)?;
+    Ok(text)
+}
 
 /// Seconds; calls take milliseconds to the longest time-out.
 const LATENCIES: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];

@@ -86,11 +86,7 @@ pub(super) async fn load_all(records: &Records) -> Result<Loaded, RecordError> {
     load_ledger(records, listed.ledger).await?;
     loaded.remembered = records.ledger.len();
     keep_epoch(records, listed.epoch).await?;
-    for object in listed.artifacts {
-        if let (Some(digest), Some(bytes)) = (content::digest(&object), content::content(&object)) {
-            loaded.artifacts.push((digest.to_owned(), bytes.to_vec()));
-        }
-    }
+    loaded.artifacts = artifacts(&listed.artifacts);
     let agents = claim_agents(records, listed.agents).await?;
     let (theirs, ours) = listed.journals.into_iter().partition(|(uid, _)| agents.get(uid).is_some_and(|job| !job.is_empty()));
     let mut journals = claim_journals(records, ours).await?;
@@ -154,6 +150,11 @@ fn written_content(object: &ConfigMap) -> Option<Vec<u8>> {
     content::content(object).filter(|bytes| !bytes.is_empty()).map(<[u8]>::to_vec)
 }
 
+/// Artifact sets with their digests.
+fn artifacts(objects: &[ConfigMap]) -> Vec<(String, Vec<u8>)> {
+    objects.iter().filter_map(|object| Some((content::digest(object)?.to_owned(), content::content(object)?.to_vec()))).collect()
+}
+
 /// Sessions that were given to an agent, each with the uid of its Job.
 async fn claim_agents(records: &Records, agents: BTreeMap<String, ConfigMap>) -> Result<BTreeMap<String, String>, RecordError> {
     let mut given = BTreeMap::new();
@@ -200,12 +201,8 @@ pub(super) async fn load_one(records: &Records, uid: &str) -> Result<Option<Load
     let parts = records.store.list(&plan_selector(uid)).await?;
     let (Some((key, plan)), Some(journal)) = (join(parts), records.store.get(&labels::journal_name(uid)).await?) else { return Ok(None) };
     let claimed = records.claim(journal).await?;
-    let mut loaded = Loaded::default();
-    for object in records.store.list(&format!("{}={}", labels::RECORD, labels::RECORD_ARTIFACTS)).await? {
-        if let (Some(digest), Some(bytes)) = (content::digest(&object), content::content(&object)) {
-            loaded.artifacts.push((digest.to_owned(), bytes.to_vec()));
-        }
-    }
+    let sets = records.store.list(&format!("{}={}", labels::RECORD, labels::RECORD_ARTIFACTS)).await?;
+    let mut loaded = Loaded { artifacts: artifacts(&sets), ..Loaded::default() };
     loaded.sessions.push(StoredSession { uid: uid.to_owned(), key, plan, journal: found_journal(claimed.as_ref()), agent: None });
     Ok(Some(loaded))
 }

@@ -24,6 +24,8 @@ pub(super) struct Agents {
     listed: bool,
     /// Their pods, by name.
     pods: BTreeMap<String, Pod>,
+    /// Jobs that were let begin, and are not seen to have.
+    begun: BTreeSet<Arc<str>>,
     /// Jobs whose Sessions are gone, being removed.
     removed: BTreeSet<String>,
 }
@@ -174,8 +176,8 @@ impl Task {
                 };
                 if let Some(ending) = ending {
                     self.take_back(uid, job, ending);
-                } else if known.is_some_and(is_suspended) {
-                    self.start_again(uid, &job);
+                } else if let Some(known) = known {
+                    self.see_begun(uid, &job, is_suspended(known));
                 }
                 self.see_agent(uid);
             }
@@ -228,7 +230,10 @@ impl Task {
             Ok(job) => {
                 let job_uid = job.uid().unwrap_or_default();
                 tracing::info!(session_uid = %uid, job = job.name_any(), job_uid, "agent launched");
-                self.agents.given.insert(uid.clone(), Given::With(job_uid.into()));
+                let job_uid = Arc::<str>::from(job_uid);
+                // The launch let it begin.
+                self.agents.begun.insert(Arc::clone(&job_uid));
+                self.agents.given.insert(uid.clone(), Given::With(job_uid));
                 // It may have been seen already, later than it was made.
                 self.agents.jobs.entry(uid.clone()).or_insert(*job);
                 Ok(())
@@ -243,10 +248,17 @@ impl Task {
         }
     }
 
-    /// Its uid is recorded, but it was not begun.
-    fn start_again(&self, uid: &SessionUid, job: &str) {
+    /// Its uid is recorded; where it was not begun it is let begin, once until the watch tells of it.
+    fn see_begun(&mut self, uid: &SessionUid, job: &Arc<str>, suspended: bool) {
+        if !suspended {
+            self.agents.begun.remove(job);
+            return;
+        }
+        if !self.agents.begun.insert(Arc::clone(job)) {
+            return;
+        }
         let (Some(launcher), Some(session)) = (self.agents.launcher.clone(), self.world.sessions.get(uid)) else { return };
-        let (name, job) = (order(session, None).job_name(), job.to_owned());
+        let (name, job) = (order(session, None).job_name(), Arc::clone(job));
         tokio::spawn(async move { launcher.start(&name, &job).await });
     }
 
@@ -285,6 +297,7 @@ impl Task {
             }
         }
         self.agents.given.insert(uid.clone(), Given::Back);
+        self.agents.begun.remove(&job);
         let why = self.why_lost(uid);
         let journal = match journal {
             JournalBytes::Written(bytes) => match Journal::decode(&bytes) {

@@ -1,0 +1,84 @@
+//! What the programs around the engine have in common: how they log, and how they end.
+
+use std::time::Duration;
+
+use bos_crds::LoggingLevel;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::{EnvFilter, Registry, reload};
+
+/// What Rust programs end with after a panic.
+const EXIT_PANIC: i32 = 101;
+/// What shells show for a program that was interrupted.
+const EXIT_INTERRUPTED: i32 = 130;
+/// A graceful end takes at most this long; the kubelet gives 30 s.
+const LONGEST_END: Duration = Duration::from_secs(25);
+
+/// Changes how much is logged.
+pub type Logging = reload::Handle<EnvFilter, Registry>;
+
+/// What is logged under `loggingLevel` of the options. INFO leaves the filter of the configuration in force; any other level takes
+/// the place of what that says for everything, and leaves what it says for single parts.
+fn filter(configured: &str, level: LoggingLevel) -> String {
+    match level {
+        LoggingLevel::Info => configured.to_owned(),
+        LoggingLevel::Debug => format!("{configured},debug"),
+        LoggingLevel::Warning => format!("{configured},warn"),
+        LoggingLevel::Error | LoggingLevel::Critical => format!("{configured},error"),
+    }
+}
+
+/// Follows `loggingLevel` of the options; `told` hears of each change, and of what cannot be used.
+pub async fn follow_logging(
+    configured: String,
+    logging: Logging,
+    mut level: tokio::sync::watch::Receiver<LoggingLevel>,
+    told: impl Fn(LoggingLevel, Result<(), String>) + Send,
+) {
+    while level.changed().await.is_ok() {
+        let level = *level.borrow_and_update();
+        let changed = EnvFilter::try_new(filter(&configured, level))
+            .map_err(|error| error.to_string())
+            .and_then(|filter| logging.reload(filter).map_err(|error| error.to_string()));
+        told(level, changed);
+    }
+}
+
+/// A part that panicked would leave the rest working with half of the truth. Whoever started the process starts it again.
+pub fn end_with_any_panic(program: &'static str) {
+    let show = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!(%panic, "a part of the {program} panicked; ending");
+        show(panic);
+        std::process::exit(EXIT_PANIC);
+    }));
+}
+
+/// The first SIGTERM or SIGINT ends gracefully, the second at once; `says` what the first one means, and a process that cannot end
+/// gracefully ends with the code `late`.
+///
+/// # Errors
+/// When signals cannot be listened for.
+pub fn end_on_signals(cancel: &CancellationToken, says: &'static str, late: u8) -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let cancel = cancel.clone();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        };
+        let name = next().await;
+        tracing::info!("{name}: {says}");
+        cancel.cancel();
+        match tokio::time::timeout(LONGEST_END, next()).await {
+            Ok(_) => std::process::exit(EXIT_INTERRUPTED),
+            Err(_) => {
+                tracing::error!("could not end gracefully within {LONGEST_END:?}");
+                std::process::exit(i32::from(late));
+            }
+        }
+    });
+    Ok(())
+}
