@@ -41,6 +41,10 @@ pub(crate) struct Args {
     #[arg(long, env = "BOS_SESSION_UID", value_name = "UID")]
     session_uid: String,
 
+    /// metadata.uid of the Job that this process belongs to. Default: none, must be given
+    #[arg(long, env = "BOS_JOB_UID", value_name = "UID")]
+    job_uid: String,
+
     /// YAML file with settings; see CONFIGURATION FILE below. Default: none.
     #[arg(long, env = "BOS_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -80,6 +84,7 @@ struct ConfigFile {
 pub(crate) struct Given {
     pub(crate) session: SessionKey,
     pub(crate) uid: String,
+    pub(crate) job: String,
 }
 
 /// Everything the agent was told, with defaults filled in.
@@ -103,6 +108,7 @@ impl Config {
         let file = args.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
         let (namespace, name) = args.session.split_once('/').context("--session: it is namespace/name")?;
         ensure!(!args.session_uid.trim().is_empty(), "--session-uid: must not be empty");
+        ensure!(!args.job_uid.trim().is_empty(), "--job-uid: must not be empty");
         ensure!(!args.identity.trim().is_empty(), "--identity: must not be empty");
         let mut services = file.services;
         services.apply_env(variable)?;
@@ -119,7 +125,7 @@ impl Config {
         };
         ensure!(lease.is_sound(), "the times of the lease in the configuration file do not fit each other");
         Ok(Self {
-            charge: Given { session: SessionKey::new(namespace, name), uid: args.session_uid },
+            charge: Given { session: SessionKey::new(namespace, name), uid: args.session_uid, job: args.job_uid },
             namespace: args.namespace.unwrap_or_else(|| "bos".to_owned()),
             identity: args.identity,
             log_format: args.log_format.unwrap_or(LogFormat::Text),
@@ -153,9 +159,9 @@ mod tests {
     fn the_session_must_be_named() {
         Args::command().debug_assert();
         assert!(load(&["--session=bos/boot-1", "--identity=p"]).is_err());
-        let error = load(&["--session=boot-1", "--session-uid=u", "--identity=p"]).unwrap_err();
+        let error = load(&["--session=boot-1", "--session-uid=u", "--job-uid=j", "--identity=p"]).unwrap_err();
         assert!(format!("{error:#}").contains("--session"), "{error:#}");
-        let config = load(&["--session=bos/boot-1", "--session-uid=u", "--identity=p"]).unwrap();
+        let config = load(&["--session=bos/boot-1", "--session-uid=u", "--job-uid=j", "--identity=p"]).unwrap();
         assert_eq!((config.charge.session.to_string().as_str(), config.charge.uid.as_str()), ("bos/boot-1", "u"));
         assert_eq!((config.namespace.as_str(), config.lease), ("bos", LeaseConfig::default()));
     }

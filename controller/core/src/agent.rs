@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bos_crds::reasons;
 
-use crate::batch::Work;
 use crate::journal::{Journal, JournalError};
 use crate::model::{EndKind, Left, NodeId, SessionUid, World};
 use crate::plan::Plan;
@@ -57,6 +56,27 @@ impl World {
             if let Some(node) = self.nodes.get_mut(id.0 as usize) {
                 node.agent = Some(uid.clone());
             }
+        }
+        self.touched_sessions.insert(uid.clone());
+    }
+
+    /// An earlier operator has given the session to an agent, of which nothing is known yet: any of its nodes may be in its hands, also
+    /// one that a newer session has taken since.
+    pub fn may_be_with_agent(&mut self, uid: &SessionUid) {
+        let slots =
+            self.sessions.get(uid).and_then(Session::with_agent).map(|run| run.slots.iter().map(|slot| slot.node).collect::<Vec<_>>());
+        for id in slots.unwrap_or_default() {
+            if let Some(node) = self.nodes.get_mut(id.0 as usize) {
+                node.agent = Some(uid.clone());
+            }
+        }
+        self.touched_sessions.insert(uid.clone());
+    }
+
+    /// There is no agent after all, and there was none.
+    pub fn no_agent_was_launched(&mut self, uid: &SessionUid) {
+        for node in self.nodes.iter_mut().filter(|node| node.agent.as_ref() == Some(uid)) {
+            node.agent = None;
         }
         self.touched_sessions.insert(uid.clone());
     }
@@ -145,6 +165,20 @@ impl World {
         self.begin(uid, plan, journal, now);
     }
 
+    /// In the agent: nodes of a boot set are not touched before what they are to boot was seen to be there.
+    pub fn hold_unverified(&mut self, uid: &SessionUid, boot_set: u16) {
+        if let Some(run) = self.sessions.get_mut(uid).and_then(Session::running_mut) {
+            run.unverified.insert(boot_set);
+        }
+    }
+
+    /// In the agent: it was looked at.
+    pub fn release_verified(&mut self, uid: &SessionUid, boot_set: u16) {
+        if let Some(run) = self.sessions.get_mut(uid).and_then(Session::running_mut) {
+            run.unverified.remove(&boot_set);
+        }
+    }
+
     /// In the agent: the operator has given a node to somebody else.
     pub fn taken_from_agent(&mut self, id: NodeId, by: &str, now: Timestamp) {
         if self.node(id).is_some_and(|node| node.drive.is_some()) {
@@ -157,7 +191,8 @@ impl World {
 fn busy(plan: &Plan, journal: &Journal) -> Result<BTreeSet<u32>, JournalError> {
     let bound = u32::try_from(plan.len()).unwrap_or(u32::MAX);
     let open = journal.groups.iter().filter(|group| group.state.end.is_none() && !group.state.untaken).map(|group| &group.nodes);
-    let called = journal.batches.iter().filter(|batch| matches!(batch.work, Work::Power(_))).map(|batch| &batch.nodes);
+    // Boot parameters too: what BSS stores last is what a node boots (rule 6).
+    let called = journal.batches.iter().map(|batch| &batch.nodes);
     let mut busy = BTreeSet::new();
     for nodes in open.chain(called) {
         busy.extend(ranges::decode(nodes, bound).ok_or_else(|| JournalError::Positions(nodes.clone()))?);

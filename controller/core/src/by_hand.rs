@@ -465,6 +465,7 @@ impl World {
             excluded: BTreeMap::new(),
             staged: false,
             agent: false,
+            inventory: None,
             by_hand: Some(ByHand { since_ms: since.as_millis(), runs, applied: group.applied }),
             boot_sets: vec![set],
         };

@@ -52,12 +52,13 @@ impl World {
         };
         self.fold_answer(Service::Hsm, now);
         self.discovery.due = now + self.options.discovery_frequency;
-        if let Err(fault) = believe(snapshot.nodes.len(), self.known_nodes(), self.options.inventory_shrink_percent) {
+        if let Err(fault) = believe(snapshot.nodes.len(), self.expected_nodes(), self.options.inventory_shrink_percent) {
             self.discovery.fault = Some(fault.into());
             self.discovery.due = now + self.options.discovery_frequency.min(FAULT_PAUSE);
             return Vec::new();
         }
         self.discovery.fault = None;
+        self.discovery.largest = self.discovery.largest.max(snapshot.nodes.len());
         self.discovery.accepted = self.discovery.began;
         let first = !std::mem::replace(&mut self.discovery.complete, true);
         self.note_inventory(&snapshot, now);
@@ -70,7 +71,12 @@ impl World {
         listed.filter(|id| self.node(*id).is_some_and(|node| !node.recorded)).collect()
     }
 
-    /// Nodes known to exist: those with a BootComponent. The measure against which an inventory may shrink.
+    /// The measure against which an inventory may shrink.
+    fn expected_nodes(&self) -> usize {
+        if self.is_agent { self.discovery.largest } else { self.known_nodes() }
+    }
+
+    /// Nodes known to exist: those with a BootComponent.
     #[must_use]
     pub fn known_nodes(&self) -> usize {
         self.nodes.iter().filter(|node| node.recorded).count()

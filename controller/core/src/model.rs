@@ -327,6 +327,8 @@ pub struct Discovery {
     pub due: Timestamp,
     /// At least one inventory has been accepted.
     pub complete: bool,
+    /// How many nodes an agent has seen HSM list, at set-up of its session first: it has records of its own nodes alone.
+    pub largest: usize,
     /// When the read under way began.
     pub began: Timestamp,
     /// When the read began that was accepted last.

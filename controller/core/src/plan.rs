@@ -49,6 +49,9 @@ pub struct Plan {
     /// An agent of its own carries it out, in a Job (mode v1).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub agent: bool,
+    /// How many nodes HSM listed when it was made, for its agent, which has records of its own nodes alone (rule 9).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inventory: Option<usize>,
     /// Set where this is no Session's plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_hand: Option<ByHand>,

@@ -25,6 +25,8 @@ pub struct Stored {
     pub plan: Arc<Plan>,
     /// Its journal.
     pub journal: StoredJournal,
+    /// An agent carried it out, and it was taken back from that.
+    pub taken_back: bool,
 }
 
 /// The journal of a session as it was found.
@@ -37,6 +39,9 @@ pub enum StoredJournal {
     /// It is made before the plan, so somebody removed it; what was sent is not known any more.
     Lost,
 }
+
+/// How long a request that has left may be on its way to BSS or CFS after whoever sent it is gone.
+const LAST_WORDS: Duration = Duration::from_secs(30);
 
 /// Why a session cannot be taken up; it must not be driven.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +111,10 @@ impl World {
             match stored.journal {
                 StoredJournal::Written(journal) => {
                     self.restore(&uid, stored.plan, Some(&journal), now);
+                    if stored.taken_back {
+                        // Its calls are ours to follow.
+                        self.keep_from_agent(&uid);
+                    }
                     self.resume(&uid, *journal, now).map_err(|error| ResumeError { uid: uid.clone(), error })?;
                 }
                 StoredJournal::Empty | StoredJournal::Lost => self.restore(&uid, stored.plan, None, now),
@@ -326,6 +335,23 @@ impl World {
         theirs.zip(ours).is_some_and(|(theirs, ours)| self.order_of(&theirs) > self.order_of(&ours))
     }
 
+    /// An agent that is gone may have sent something just before: whoever takes its nodes next lets that arrive first, so that what
+    /// BSS or CFS store last is what the newer session sent.
+    fn let_last_words_arrive(&mut self, uid: &SessionUid, positions: &[u32], now: Timestamp) {
+        let Some(run) = self.sessions.get_mut(uid).and_then(Session::running_mut).filter(|run| run.plan.agent) else { return };
+        let arrived = now + LAST_WORDS;
+        for index in positions {
+            let Some(slot) = run.slots.get_mut(*index as usize) else { continue };
+            if let Some(left) = slot.left.as_mut() {
+                left.unsettled_until = left.unsettled_until.max(arrived);
+            }
+            let ours = self.nodes.get_mut(slot.node.0 as usize).and_then(|node| node.drive.as_mut());
+            if let Some(drive) = ours.filter(|drive| drive.session == *uid) {
+                drive.held_since = drive.held_since.max(arrived);
+            }
+        }
+    }
+
     fn resume_batch(&mut self, uid: &SessionUid, positions: &[u32], record: BatchRecord, clock: Clock) {
         if self.sessions.get(uid).is_some_and(|session| session.with_agent().is_some()) {
             // Its agent follows it.
@@ -333,7 +359,7 @@ impl World {
         }
         let Work::Power(_) = record.work else {
             // Boot parameters and configuration are set again before anything else happens: harmless, and the only way to know.
-            return;
+            return self.let_last_words_arrive(uid, positions, clock.0);
         };
         let Some(transition) = record.transition else {
             // It may have been sent. Its nodes are looked at, and it is waited out (`accepted` is false in their action).

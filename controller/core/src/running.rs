@@ -1,5 +1,6 @@
 //! From a durable plan to a running session, and from a durable journal to a call that may leave.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::batch::{Batch, BatchId, BatchState, Work};
@@ -75,11 +76,15 @@ impl World {
             journal.restore_runs(&mut slots);
         }
         let (staged, by_agent) = (plan.staged, plan.agent && !self.is_agent);
+        if self.is_agent {
+            self.discovery.largest = self.discovery.largest.max(plan.inventory.unwrap_or(0));
+        }
         for slot in &slots {
             self.note_begun(slot.node, slot.run.as_ref());
         }
         let (tokens, timeout_cycles, paced) = (Vec::new(), Vec::new(), Vec::new());
-        let run = Run { plan, slots, started: now, tokens, timeout_cycles, mass_timeout: None, paced, outages: Vec::new(), by_agent };
+        let (outages, unverified) = (Vec::new(), BTreeSet::new());
+        let run = Run { plan, slots, started: now, tokens, timeout_cycles, mass_timeout: None, paced, outages, unverified, by_agent };
         let Some(session) = self.sessions.get_mut(uid) else { return };
         session.stage = Stage::Running(Box::new(run));
         self.touched_sessions.insert(uid.clone());
@@ -143,7 +148,8 @@ impl World {
         let (stay, go): (Vec<_>, Vec<_>) = batch.nodes.iter().copied().partition(|member| {
             let node = self.node(member.node);
             let drive = node.and_then(|node| node.drive.as_ref()).filter(|drive| drive.session == batch.session);
-            let justified = node.is_some_and(|node| !node.suspended && still_justified(node, &batch, now));
+            let known = node.is_some_and(|node| !self.is_agent || node.recorded);
+            let justified = known && node.is_some_and(|node| !node.suspended && still_justified(node, &batch, now));
             !halted && !stopped && justified && drive.is_some_and(|drive| still_wanted(drive, &batch))
         });
         for member in &go {

@@ -1,5 +1,6 @@
 //! A Session as the engine sees it: waiting for set-up, running over its plan, ended.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bos_crds::SessionSpec;
@@ -108,6 +109,8 @@ pub struct Run {
     pub paced: Vec<(Timestamp, u32)>,
     /// Services that its agent has found away.
     pub outages: Vec<(Service, Outage)>,
+    /// Boot sets of which its agent does not know yet whether what they boot is there.
+    pub unverified: BTreeSet<u16>,
     /// An agent carries it out, or is about to: what we know of it is what its journal says.
     pub by_agent: bool,
 }

@@ -4,7 +4,7 @@ use bos_crds::reasons;
 
 use crate::batch::{Batch, BatchState, Work};
 use crate::hostlist;
-use crate::model::{EndKind, Power, PowerAction, World};
+use crate::model::{End, EndKind, Power, PowerAction, World};
 use crate::session::{Run, Session, SessionEnd, SessionOutcome, Tally};
 use crate::time::Timestamp;
 use crate::want::Want;
@@ -30,7 +30,8 @@ fn has_open_batches(world: &World, session: &Session) -> bool {
 
 fn end(world: &World, session: &Session, run: &Run, now: Timestamp) -> SessionEnd {
     let tally = run.tally();
-    let outcome = outcome(&tally, session.stopping());
+    let skipped = only_left(&tally) && run.slots.iter().filter_map(|slot| slot.end.as_ref()).all(is_skipped);
+    let outcome = if skipped { SessionOutcome::Succeeded } else { outcome(&tally, session.stopping()) };
     let reason = match outcome {
         SessionOutcome::Succeeded => reasons::SESSION_SUCCEEDED,
         SessionOutcome::Superseded => reasons::SUPERSEDED,
@@ -56,6 +57,11 @@ pub(crate) fn left_off<'a>(world: &'a World, run: &'a Run) -> impl Iterator<Item
 /// Nothing failed, but nothing was done either.
 const fn only_left(tally: &Tally) -> bool {
     tally.left > 0 && tally.succeeded == 0 && tally.failed == 0 && tally.cancelled == 0
+}
+
+/// A Boot of mode v1 has nothing to do for a node that is on (v1 behaviour §3.7): where all are, it is done.
+fn is_skipped(end: &End) -> bool {
+    end.kind == EndKind::LeftRunning && *end.reason == *reasons::ALREADY_ON
 }
 
 /// The outcome, first that holds (design "API").

@@ -358,6 +358,7 @@ pub fn plan(
     Ok(Plan {
         template_generation: read.template_generation,
         boot_sets,
+        inventory: (session.spec.mode == Mode::V1).then_some(read.snapshot.nodes.len()),
         warnings: warnings(session, read, resolved),
         excluded: selection.excluded(),
         ..empty_plan(session, options)
@@ -389,6 +390,7 @@ pub(crate) fn empty_plan(session: &Session, options: &Options) -> Plan {
         boot_sets: Vec::new(),
         staged: session.spec.stage,
         agent: v1,
+        inventory: None,
         by_hand: None,
         warnings: Vec::new(),
         excluded: BTreeMap::new(),

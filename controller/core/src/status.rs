@@ -132,13 +132,21 @@ impl Case<'_> {
     /// Outer None: the node is free to be judged. Inner None: it is occupied and there is nothing to say.
     fn judge_occupied(&self) -> Option<Option<Decision>> {
         let held = matches!(self.drive.hold, Some(hold) if hold.reason == HoldReason::PreviousOperation);
+        if self.world.is_agent && !self.node.recorded {
+            // It may be another's by now; that is being asked.
+            return Some(None);
+        }
         if self.node.agent.is_some() {
             return Some((!held).then(|| self.wait_for_previous()));
         }
         let Some(batch) = self.node.batch else {
             // A call that may still take effect: the node is not given away before it has, or has been waited out.
             let unsettled = self.node.unsettled_until(self.world.untold()).is_some_and(|until| self.now < until);
-            return self.session.stopping().then(|| (!unsettled).then(|| self.cancelled()));
+            let waits = self.drive.action.is_none() && self.run.unverified.contains(&self.drive.boot_set);
+            return match self.session.stopping() {
+                true => Some((!unsettled).then(|| self.cancelled())),
+                false => waits.then_some(None),
+            };
         };
         let ours = self.world.batches.get(&batch).is_none_or(|open| open.session == self.session.uid);
         Some((!ours && !held).then(|| self.wait_for_previous()))

@@ -52,11 +52,20 @@ const LEASE_PATIENCE: Duration = Duration::from_secs(60);
 /// The variable with the name of the pod, which is the agent's name in its Lease.
 const IDENTITY: &str = "BOS_IDENTITY";
 
+/// Environment variable by which an agent knows its Job.
+const JOB_UID: &str = "BOS_JOB_UID";
+
+/// Label of a pod with the uid of its Job, as the controller of Jobs sets it.
+const OF_JOB: &str = "batch.kubernetes.io/controller-uid";
+
+/// Pause before a look at a Job is made once more.
+const LOOKED_AGAIN: Duration = Duration::from_secs(1);
+
 /// How Jobs of agents are made and looked after.
 #[derive(Clone)]
 pub struct Launcher {
-    /// The pod of an agent, as the site's manifests say.
-    pub template: Arc<PodTemplateSpec>,
+    /// The pod of an agent, as the site's manifests say; without it none is launched, and those that are there are followed.
+    pub template: Option<Arc<PodTemplateSpec>>,
     /// For Jobs, Leases and BootComponents.
     pub client: Client,
     /// The operator's namespace.
@@ -96,6 +105,9 @@ pub enum LaunchError {
     /// It cannot be made.
     #[error("{0}")]
     Refused(String),
+    /// It was not made now; the same may work later. One that was made all the same is suspended, and found by the next try.
+    #[error("{0}")]
+    NotNow(String),
     /// Its uid could not be recorded.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -104,8 +116,8 @@ pub enum LaunchError {
 /// What was found when a Session was taken back.
 #[derive(Debug)]
 pub enum TakenBack {
-    /// The Job is there and at work: it was not taken.
-    StillThere(Box<Job>),
+    /// The Job is there, or may be: it was not taken.
+    StillThere,
     /// The journal as the agent left it, and its nodes as the agent left them.
     Taken(JournalBytes, Vec<BootComponent>),
 }
@@ -142,48 +154,52 @@ impl Launcher {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Makes the Job, records its uid, and lets it begin.
+    /// Makes the Job, suspended, and records its uid. Tried once: between two tries the Session may be stopped or taken over.
     ///
     /// # Errors
     /// See [`LaunchError`].
     pub async fn launch(&self, records: &Records, order: &Order) -> Result<Job, LaunchError> {
-        let refused = |error: CallError| LaunchError::Refused(error.message());
-        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
-        let plan = labels::plan_name(&order.uid, 0);
-        let found = insist("the plan of a Session", || maps.get(&plan)).await.map_err(refused)?;
-        let (jobs, job, parameters) = (self.jobs(), self.job(order, &found), PostParams::default());
-        let made = match insist("the Job of a Session", || jobs.create(&parameters, &job)).await {
-            Err(error) if error.verdict() == Verdict::AlreadyExists => self.ours(order, &found).await?,
-            other => other.map_err(refused)?,
+        let Some(template) = &self.template else {
+            return Err(LaunchError::NotNow("this operator was started without --agent-template".to_owned()));
         };
-        let uid = made.metadata.uid.clone().unwrap_or_default();
-        records.give_to_agent(&order.uid, &uid).await?;
-        self.start(&order.job_name(), &uid).await;
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = bounded(CALL_TIMEOUT, maps.get(&labels::plan_name(&order.uid, 0))).await?;
+        let (jobs, job) = (self.jobs(), self.job(template, order, &found));
+        let made = match bounded(CALL_TIMEOUT, jobs.create(&PostParams::default(), &job)).await {
+            Err(error) if error.verdict() == Verdict::AlreadyExists => self.ours(order, &found).await?,
+            other => other?,
+        };
+        records.give_to_agent(&order.uid, made.metadata.uid.as_deref().unwrap_or_default()).await?;
         Ok(made)
     }
 
     /// A Job that was made before a crash.
     async fn ours(&self, order: &Order, plan: &ConfigMap) -> Result<Job, LaunchError> {
-        let (jobs, name) = (self.jobs(), order.job_name());
-        let found = insist("the Job of a Session", || jobs.get(&name)).await;
-        let found = found.map_err(|error| LaunchError::Refused(error.message()))?;
+        let name = order.job_name();
+        let found = bounded(CALL_TIMEOUT, self.jobs().get(&name)).await?;
         let owned = found.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == plan.metadata.uid.as_ref());
         if owned { Ok(found) } else { Err(LaunchError::Refused(format!("a Job {name} is there that is not of this Session; remove it"))) }
     }
 
-    /// Lets a Job begin; one that is gone or begun already is left.
-    pub async fn start(&self, name: &str, uid: &str) {
+    /// Lets a Job begin; one that is gone or begun already is left. False when it must be tried again.
+    pub async fn start(&self, name: &str, uid: &str) -> bool {
         let (jobs, parameters) = (self.jobs(), PatchParams::default());
         let patch = Patch::Merge(json!({"metadata": {"uid": uid}, "spec": {"suspend": false}}));
         let begun = insist("the Job of a Session", || jobs.patch(name, &parameters, &patch)).await;
-        if let Err(error) = begun {
-            tracing::warn!(job = name, error = error.message(), "the Job of a Session was not begun");
+        match begun {
+            Ok(_) => true,
+            Err(error) if matches!(error.verdict(), Verdict::NotFound | Verdict::Conflict) => true,
+            Err(error) => {
+                tracing::warn!(job = name, error = error.message(), "the Job of a Session was not begun; tried again");
+                tokio::time::sleep(LOOKED_AGAIN).await;
+                false
+            }
         }
     }
 
     /// The Job that carries a Session out, suspended.
-    fn job(&self, order: &Order, plan: &ConfigMap) -> Job {
-        let mut marks = BTreeMap::from([
+    fn job(&self, template: &PodTemplateSpec, order: &Order, plan: &ConfigMap) -> Job {
+        let marks = BTreeMap::from([
             (labels::PART_OF.to_owned(), labels::PART_OF_VALUE.to_owned()),
             (labels::COMPONENT.to_owned(), labels::COMPONENT_AGENT.to_owned()),
             (labels::MANAGED_BY.to_owned(), labels::MANAGER_OPERATOR.to_owned()),
@@ -199,7 +215,8 @@ impl Launcher {
             uid: plan.metadata.uid.clone().unwrap_or_default(),
             ..OwnerReference::default()
         };
-        let template = self.pod(order, &mut marks);
+        let template = self.pod(template, order, &marks);
+        let container = template.spec.as_ref().and_then(|spec| spec.containers.first()).map(|container| container.name.clone());
         Job {
             metadata: ObjectMeta {
                 name: Some(order.job_name()),
@@ -214,7 +231,7 @@ impl Launcher {
                 ttl_seconds_after_finished: order.stays.and_then(|stays| i32::try_from(stays.as_secs()).ok()),
                 // A pod on a lost machine may still be at work: no other is started before it has ended.
                 pod_replacement_policy: Some("Failed".to_owned()),
-                pod_failure_policy: Some(failure_policy()),
+                pod_failure_policy: Some(failure_policy(container.as_ref())),
                 template,
                 ..JobSpec::default()
             }),
@@ -222,8 +239,8 @@ impl Launcher {
         }
     }
 
-    fn pod(&self, order: &Order, marks: &mut BTreeMap<String, String>) -> PodTemplateSpec {
-        let mut template = (*self.template).clone();
+    fn pod(&self, template: &PodTemplateSpec, order: &Order, marks: &BTreeMap<String, String>) -> PodTemplateSpec {
+        let mut template = template.clone();
         let metadata = template.metadata.get_or_insert_default();
         let labels = metadata.labels.get_or_insert_default();
         labels.extend(marks.clone());
@@ -233,10 +250,12 @@ impl Launcher {
             let (session, uid) = (format!("--session={}/{}", order.namespace, order.name), format!("--session-uid={}", order.uid));
             container.args.get_or_insert_default().extend([format!("--namespace={}", self.namespace), session, uid]);
             let env = container.env.get_or_insert_default();
-            env.retain(|variable| variable.name != IDENTITY);
-            let field = ObjectFieldSelector { field_path: "metadata.name".to_owned(), ..ObjectFieldSelector::default() };
-            let source = EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() };
-            env.push(EnvVar { name: IDENTITY.to_owned(), value_from: Some(source), ..EnvVar::default() });
+            for (name, field_path) in [(IDENTITY, "metadata.name".to_owned()), (JOB_UID, format!("metadata.labels['{OF_JOB}']"))] {
+                env.retain(|variable| variable.name != name);
+                let field = ObjectFieldSelector { field_path, ..ObjectFieldSelector::default() };
+                let source = EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() };
+                env.push(EnvVar { name: name.to_owned(), value_from: Some(source), ..EnvVar::default() });
+            }
         }
         template
     }
@@ -273,10 +292,12 @@ impl Launcher {
             Ending::Stopped => self.delete(&name, Some(job_uid)).await,
             Ending::Gone => {
                 let jobs = self.jobs();
-                if let Ok(Some(job)) = insist("the Job of a Session", || jobs.get_opt(&name)).await
-                    && job.metadata.uid.as_deref() == Some(job_uid)
-                {
-                    return Ok(TakenBack::StillThere(Box::new(job)));
+                let found = insist("the Job of a Session", || jobs.get_opt(&name)).await;
+                let is_gone = found.is_ok_and(|found| found.is_none_or(|job| job.metadata.uid.as_deref() != Some(job_uid)));
+                if !is_gone {
+                    // The watch will tell of it.
+                    tokio::time::sleep(LOOKED_AGAIN).await;
+                    return Ok(TakenBack::StillThere);
                 }
             }
         }
@@ -326,17 +347,34 @@ pub enum Ending {
     Gone,
 }
 
-/// What a person must put right, and a Session that ended, is not tried again; a pod that had to go counts as no failure.
-fn failure_policy() -> PodFailurePolicy {
+impl From<CallError> for LaunchError {
+    fn from(error: CallError) -> Self {
+        match error.verdict() {
+            // A quota, a hook of admission, or a role that a person will put right.
+            Verdict::Transient { .. } | Verdict::Forbidden => Self::NotNow(error.message()),
+            _ => Self::Refused(error.message()),
+        }
+    }
+}
+
+/// What a person must put right, and a Session that ended, is not tried again. A pod that had to go, or that lost its Lease in an outage
+/// of the API server, counts as no failure.
+fn failure_policy(container: Option<&String>) -> PodFailurePolicy {
     let disrupted = PodFailurePolicyOnPodConditionsPattern { type_: "DisruptionTarget".to_owned(), status: "True".to_owned() };
-    let codes = PodFailurePolicyOnExitCodesRequirement {
-        operator: "In".to_owned(),
-        values: exit::FINAL.map(i32::from).to_vec(),
-        ..PodFailurePolicyOnExitCodesRequirement::default()
+    let on = |action: &str, codes: &[u8]| PodFailurePolicyRule {
+        action: action.to_owned(),
+        on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+            // The code of another container, that of a mesh say, tells nothing.
+            container_name: container.cloned(),
+            operator: "In".to_owned(),
+            values: codes.iter().copied().map(i32::from).collect(),
+        }),
+        ..PodFailurePolicyRule::default()
     };
     PodFailurePolicy {
         rules: vec![
-            PodFailurePolicyRule { action: "FailJob".to_owned(), on_exit_codes: Some(codes), ..PodFailurePolicyRule::default() },
+            on("FailJob", &exit::FINAL),
+            on("Ignore", &[exit::DEPOSED]),
             PodFailurePolicyRule {
                 action: "Ignore".to_owned(),
                 on_pod_conditions: Some(vec![disrupted]),
@@ -358,7 +396,7 @@ mod tests {
             Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::empty()))
         });
         Launcher {
-            template: Arc::new(serde_json::from_value(template).unwrap()),
+            template: Some(Arc::new(serde_json::from_value(template).unwrap())),
             client: Client::new(service, "bos"),
             namespace: "bos".to_owned(),
             identity: "bos-operator-0".to_owned(),
@@ -376,12 +414,15 @@ mod tests {
             stays: Some(Duration::from_secs(60)),
         };
         let plan: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "bos-plan-0d9f-0", "uid": "p"}})).unwrap();
-        let job = serde_json::to_value(launcher().job(&order, &plan)).unwrap();
+        let launcher = launcher();
+        let job = serde_json::to_value(launcher.job(launcher.template.as_ref().unwrap(), &order, &plan)).unwrap();
         assert_eq!(job["metadata"]["name"].as_str().map(str::len), Some(63));
         assert_eq!(job["metadata"]["ownerReferences"][0]["uid"], "p");
         let spec = &job["spec"];
         assert_eq!((&spec["suspend"], &spec["podReplacementPolicy"]), (&json!(true), &json!("Failed")));
-        assert_eq!(spec["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"], json!([2, 10, 11]));
+        let rule = |place: usize| &spec["podFailurePolicy"]["rules"][place];
+        assert_eq!(rule(0)["onExitCodes"], json!({"containerName": "boa", "operator": "In", "values": [2, 10, 11]}));
+        assert_eq!((&rule(1)["action"], &rule(1)["onExitCodes"]["values"]), (&json!("Ignore"), &json!([3])));
         let pod = &spec["template"]["spec"];
         assert_eq!(pod["restartPolicy"], "Never");
         let container = &pod["containers"][0];
@@ -392,6 +433,8 @@ mod tests {
             "--session-uid=0d9f-4c2a-11",
         ];
         assert_eq!(container["args"], json!(args));
-        assert_eq!(container["env"], json!([{"name": "BOS_IDENTITY", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]));
+        let by_field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+        let job_uid = by_field("BOS_JOB_UID", "metadata.labels['batch.kubernetes.io/controller-uid']");
+        assert_eq!(container["env"], json!([by_field("BOS_IDENTITY", "metadata.name"), job_uid]));
     }
 }

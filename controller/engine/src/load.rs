@@ -133,7 +133,7 @@ fn artifacts(task: &mut Task, stored: Vec<(String, Vec<u8>)>) {
 ///
 /// # Errors
 /// When there is nothing to do, or the records cannot be read.
-pub async fn restore_one(task: &mut Task, charge: &Charge, stored: Loaded, lists: Lists) -> Result<(), EngineError> {
+pub fn restore_one(task: &mut Task, charge: &Charge, stored: Loaded, lists: Lists) -> Result<(), EngineError> {
     let now = task.now();
     task.world.is_agent = true;
     task.set_emergency_stop(lists.emergency_stop.unwrap_or(false));
@@ -159,7 +159,8 @@ pub async fn restore_one(task: &mut Task, charge: &Charge, stored: Loaded, lists
     for later in lists.later {
         task.fold_news(later);
     }
-    task.take_charge(uid).await
+    task.take_charge(uid);
+    Ok(())
 }
 
 async fn sessions(
@@ -255,7 +256,7 @@ fn readable(stored: &StoredSession, uid: SessionUid) -> Result<Stored, EngineErr
             StoredJournal::Written(Box::new(Journal::decode(bytes).map_err(|error| unusable(&error.to_string()))?))
         }
     };
-    Ok(Stored { uid, plan: Arc::new(plan), journal })
+    Ok(Stored { uid, plan: Arc::new(plan), journal, taken_back: stored.agent.as_deref() == Some("") })
 }
 
 /// A record that cannot be read is never guessed at: the operator does nothing until a person has looked.

@@ -223,12 +223,13 @@ impl Records {
         Ok(journal)
     }
 
-    /// Takes over the records of the one Session an agent is for; None where its plan or journal are not there.
+    /// Takes over the records of the one Session an agent is for; None where its plan or journal are not there, or the Session is not
+    /// given to this Job.
     ///
     /// # Errors
     /// [`RecordError::Deposed`] when a later agent or the operator owns the journal; see [`RecordError`].
-    pub async fn load_one(&self, uid: &str) -> Result<Option<Loaded>, RecordError> {
-        load::load_one(self, uid).await
+    pub async fn load_one(&self, uid: &str, job: &str) -> Result<Option<Loaded>, RecordError> {
+        load::load_one(self, uid, job).await
     }
 
     /// Removes a Session's journal and then its plan. Both gone already is a success.

@@ -77,6 +77,8 @@ enum Done {
     Progress(BatchId, Timestamp, Progress),
     Launched(SessionUid, Result<Box<Job>, LaunchError>),
     TakenBack(SessionUid, Result<TakenBack, RecordError>),
+    NotBegun(Arc<str>),
+    Verified(SessionUid, u16, Result<(), SetupFault>),
     Owner(NodeId, Box<Result<Option<BootComponent>, CallError>>),
     Journal(SessionUid, Result<(), RecordError>),
     Removed(SessionUid, Result<(), RecordError>),
@@ -468,6 +470,8 @@ impl Task {
             }
             Done::Launched(uid, launched) => self.launched(&uid, launched, now)?,
             Done::TakenBack(uid, taken) => self.taken_back(&uid, taken, now)?,
+            Done::NotBegun(job) => self.not_begun(&job),
+            Done::Verified(uid, boot_set, found) => self.verified(&uid, boot_set, found, now),
             Done::Owner(id, found) => self.owner_found(id, *found, now),
             Done::Removed(uid, Ok(())) => self.removed(&uid),
             Done::Journal(_, Err(error)) | Done::Removed(_, Err(error)) => return Err(record_failure(error)),

@@ -350,3 +350,142 @@ fn an_outage_that_the_agent_meets_is_said_by_the_session() {
     pair.mirror();
     assert_eq!(condition(&pair.operator).0, "True");
 }
+
+/// What an operator does that finds this Session given back to it (an empty record), as `Task::load_agent` does.
+fn restarted_after_taking_back(desk: &mut Desk, uid: &SessionUid) {
+    desk.crash_with(SECOND, true, |stored| {
+        let taken = stored.iter_mut().find(|stored| stored.uid == *uid).unwrap();
+        taken.taken_back = true;
+    });
+    desk.world.give_up_agent(uid, "Its agent ended before the Session was over.", desk.now);
+}
+
+/// The agent is gone, PCS still works on the node for it, and the operator that had taken the Session back is restarted.
+#[test]
+fn what_was_accepted_is_followed_by_the_next_operator_too() {
+    for restart in [false, true] {
+        let mut pair = Pair::new(PlannedOperation::Boot, 1);
+        pair.powering_on();
+        let (uid, journal, now) = (pair.operator.uid.clone(), pair.journal(), pair.operator.now);
+        pair.operator.world.take_back(&uid, Some(journal), "The agent ended.", now).unwrap();
+        let _ = pair.operator.pass();
+        if restart {
+            restarted_after_taking_back(&mut pair.operator, &uid);
+        }
+        let newer = pair.newer();
+        pair.wait(SECOND);
+        let _ = pair.operator.pass();
+        pair.operator.power(0, Power::On);
+        let calls = pair.operator.leaves();
+        assert!(calls.is_empty(), "restart {restart}: PCS still powers the node on, and {newer} sends {calls:?}");
+    }
+}
+
+/// The same where a person has cancelled the Session: the part of the node is over when what was accepted is.
+#[test]
+fn a_cancelled_session_waits_for_what_was_accepted_over_a_restart_too() {
+    for restart in [false, true] {
+        let mut pair = Pair::new(PlannedOperation::Boot, 1);
+        pair.powering_on();
+        let (uid, journal, now) = (pair.operator.uid.clone(), pair.journal(), pair.operator.now);
+        pair.operator.world.sessions.get_mut(&uid).unwrap().spec.cancel = true;
+        pair.operator.world.take_back(&uid, Some(journal), "The agent ended.", now).unwrap();
+        let _ = pair.operator.pass();
+        if restart {
+            restarted_after_taking_back(&mut pair.operator, &uid);
+        }
+        pair.wait(SECOND);
+        pair.operator.power(0, Power::Off);
+        let _ = pair.operator.pass();
+        assert_eq!(pair.end(0), None, "restart {restart}: PCS still powers the node on");
+    }
+}
+
+/// The agent was let begin and has written nothing yet when the operator is restarted; a newer Session had taken the node.
+#[test]
+fn an_agent_that_has_written_nothing_yet_keeps_a_newer_session_waiting_over_a_restart_too() {
+    for restart in [false, true] {
+        let mut pair = Pair::new(PlannedOperation::Boot, 1);
+        let uid = pair.operator.uid.clone();
+        let newer = pair.newer();
+        if restart {
+            let older = uid.clone();
+            pair.operator.crash_with(SECOND, true, |stored| {
+                let of_agent = stored.iter_mut().find(|stored| stored.uid == older).unwrap();
+                of_agent.journal = bos_core::resume::StoredJournal::Empty;
+            });
+            // As `Task::load_agent` does: there is no journal to mirror.
+            pair.operator.world.may_be_with_agent(&uid);
+        }
+        pair.wait(SECOND);
+        let _ = pair.operator.pass();
+        pair.operator.power(0, Power::On);
+        let calls = pair.operator.leaves();
+        assert!(calls.is_empty(), "restart {restart}: the agent does not know of {newer}, which sends {calls:?}");
+    }
+}
+
+/// BSS has not answered the agent when it learns that the node is another's: what it stores last is what the node boots (rule 6).
+#[test]
+fn a_newer_session_waits_for_boot_parameters_that_the_agent_is_storing() {
+    let mut pair = Pair::new(PlannedOperation::Boot, 1);
+    let _ = pair.agent.pass();
+    pair.agent.power_of_all(Power::Off);
+    let call = pair.agent.one();
+    assert!(matches!(call.order, Order::BootParameters { .. }), "{call:?}");
+    pair.mirror();
+    pair.wait(SECOND);
+    let newer = run_plan(&mut pair.operator.world, "second", plan(PlannedOperation::Boot, 1, "other", ""), pair.operator.now);
+    pair.agent.world.taken_from_agent(NodeId(0), "bos/second", pair.agent.now);
+    pair.mirror();
+    pair.wait(SECOND);
+    let _ = pair.operator.pass();
+    pair.operator.power(0, Power::Off);
+    let calls = pair.operator.leaves();
+    assert!(calls.is_empty(), "BSS may take the agent's parameters after those of {newer}: {calls:?}");
+}
+
+/// In one process it is so.
+#[test]
+fn a_newer_session_waits_for_boot_parameters_that_an_older_one_is_storing() {
+    let mut desk = Desk::new(1, plan(PlannedOperation::Boot, 1, "new", ""));
+    let _ = desk.pass();
+    desk.power(0, Power::Off);
+    let call = desk.one();
+    assert!(matches!(call.order, Order::BootParameters { .. }), "{call:?}");
+    desk.wait(SECOND);
+    let _newer = run_plan(&mut desk.world, "second", plan(PlannedOperation::Boot, 1, "other", ""), desk.now);
+    desk.wait(SECOND);
+    let _ = desk.pass();
+    desk.power(0, Power::Off);
+    assert_eq!(desk.leaves(), Vec::new());
+}
+
+/// A pod that begins does not see a node that was given to somebody else: it asks whose it is, and acts on it only when that is known.
+#[test]
+fn an_agent_does_not_act_on_a_node_before_it_knows_whose_it_is() {
+    let mut pair = Pair::new(PlannedOperation::Boot, 2);
+    pair.agent.world.nodes[0].recorded = false;
+    let _ = pair.agent.pass();
+    pair.agent.power_of_all(Power::Off);
+    let call = pair.agent.one();
+    assert_eq!(call.nodes.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [NodeId(1)]);
+}
+
+/// Rule 9: half of an inventory is a fault of HSM. An agent has records of its own nodes alone, so that what is left of the site is always
+/// more than it knows.
+#[test]
+fn half_of_an_inventory_takes_no_node_from_an_agent() {
+    let site = crate::fixture::snapshot(20);
+    let mut pair = Pair::new(PlannedOperation::Boot, 4);
+    let world = &mut pair.agent.world;
+    world.fold_inventory(Ok(site.clone()), pair.agent.now);
+    assert_eq!(world.known_nodes(), 4, "its own; the others are not recorded");
+    let _ = pair.agent.pass();
+    pair.agent.wait(SECOND);
+    let half = bos_core::resolve::Snapshot { nodes: site.nodes.into_iter().skip(10).collect(), ..Default::default() };
+    pair.agent.world.fold_inventory(Ok(half), pair.agent.now);
+    let _ = pair.agent.pass();
+    assert_eq!([pair.agent.end(0), pair.agent.end(3)], [None, None]);
+    assert!(pair.agent.world.discovery.fault.is_some());
+}

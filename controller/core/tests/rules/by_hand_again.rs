@@ -174,7 +174,7 @@ mod after_a_restart {
         let found = sessions.filter_map(|session| {
             let journal = snapshot(&desk.world, session, desk.now)?.encode().unwrap();
             let journal = StoredJournal::Written(Box::new(Journal::decode(&journal).unwrap()));
-            Some(Stored { uid: session.uid.clone(), plan: session.run()?.plan.clone(), journal })
+            Some(Stored { uid: session.uid.clone(), plan: session.run()?.plan.clone(), journal, taken_back: false })
         });
         found.collect()
     }

@@ -88,6 +88,7 @@ mod rule_11_ownership {
                 uid: uid.into(),
                 plan: std::sync::Arc::new(Plan { sequence, ..plan(PlannedOperation::Boot, 1, "new", "") }),
                 journal: StoredJournal::Empty,
+                taken_back: false,
             };
             let objects = [first, second, third].map(|uid| seen(uid, desk.now, spec()));
             world.take_up(objects.to_vec(), &[], vec![stored(second, 8), stored(first, 7)], desk.now).unwrap();

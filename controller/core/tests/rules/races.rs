@@ -115,7 +115,7 @@ fn restarted(
     let stored = desk.world.sessions.values().filter_map(|session| {
         let journal = snapshot(&desk.world, session, desk.now)?;
         let journal = StoredJournal::Written(Box::new(Journal::decode(&journal.encode().unwrap()).unwrap()));
-        Some(Stored { uid: session.uid.clone(), plan: session.run()?.plan.clone(), journal })
+        Some(Stored { uid: session.uid.clone(), plan: session.run()?.plan.clone(), journal, taken_back: false })
     });
     after.take_up(objects, unreadable, stored.collect(), desk.now).unwrap();
     after

@@ -202,7 +202,7 @@ impl Desk {
             }
             if let Some(journal) = snapshot(&self.world, session, self.now) {
                 let journal = StoredJournal::Written(Box::new(Journal::decode(&journal.encode().unwrap()).unwrap()));
-                stored.push(Stored { uid: session.uid.clone(), plan: session.run().unwrap().plan.clone(), journal });
+                stored.push(Stored { uid: session.uid.clone(), plan: session.run().unwrap().plan.clone(), journal, taken_back: false });
             }
         }
         change(&mut stored);

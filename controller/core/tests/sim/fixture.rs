@@ -123,6 +123,7 @@ pub(crate) fn plan(operation: PlannedOperation, count: usize, image: &str, confi
         evidence: bos_core::plan::Evidence::NodeReport,
         staged: false,
         agent: false,
+        inventory: None,
         by_hand: None,
         include_disabled: false,
         max_power_cycled: None,

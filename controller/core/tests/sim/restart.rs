@@ -72,6 +72,7 @@ impl Sim {
                 None if self.lost.contains(uid) => StoredJournal::Lost,
                 None => StoredJournal::Empty,
             },
+            taken_back: false,
         });
         let stored = stored.filter(|stored| self.objects.get(&stored.uid).is_none_or(|object| object.complete.is_none()));
         let up = world.take_up(objects, &[], stored.collect(), self.now).unwrap();

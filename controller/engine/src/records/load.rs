@@ -197,7 +197,12 @@ pub(super) async fn take_back(records: &Records, uid: &str) -> Result<JournalByt
     Ok(found_journal(claimed.as_ref()))
 }
 
-pub(super) async fn load_one(records: &Records, uid: &str) -> Result<Option<Loaded>, RecordError> {
+/// None when the Session is not (any more) given to this Job: a pod that comes late must not close the journal to the operator.
+pub(super) async fn load_one(records: &Records, uid: &str, job: &str) -> Result<Option<Loaded>, RecordError> {
+    let given = records.store.get(&labels::agent_name(uid)).await?;
+    if given.as_ref().and_then(content::content).is_none_or(|given| given != job.as_bytes()) {
+        return Ok(None);
+    }
     let parts = records.store.list(&plan_selector(uid)).await?;
     let (Some((key, plan)), Some(journal)) = (join(parts), records.store.get(&labels::journal_name(uid)).await?) else { return Ok(None) };
     let claimed = records.claim(journal).await?;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use bos_core::journal::Journal;
+use bos_core::journal::{Journal, JournalError};
 use bos_core::session::{AgentSeen, Session};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Client;
 
 use super::*;
 use crate::agents::{Ending, Launcher, Order};
+use crate::clients::Backoff;
 use crate::records::{JournalBytes, journal_bytes};
 
 /// What the operator knows of agents.
@@ -26,6 +27,8 @@ pub(super) struct Agents {
     pods: BTreeMap<String, Pod>,
     /// Jobs that were let begin, and are not seen to have.
     begun: BTreeSet<Arc<str>>,
+    /// Sessions whose Jobs could not be made yet.
+    denied: BTreeMap<SessionUid, Denied>,
     /// Jobs whose Sessions are gone, being removed.
     removed: BTreeSet<String>,
 }
@@ -35,18 +38,34 @@ pub(super) struct Agents {
 enum Given {
     /// The Job is being made.
     Launching,
-    /// The Job with this uid carries it out.
-    With(Arc<str>),
-    /// It is being taken back.
-    TakingBack(Arc<str>),
+    /// The Job with this uid carries it out; since when we know.
+    With(Arc<str>, Timestamp),
+    /// It is being taken back, perhaps for a reason that its Job does not tell.
+    TakingBack(Arc<str>, Option<String>),
     /// It is with the operator again.
     Back,
 }
 
+/// A Job that could not be made.
+struct Denied {
+    why: String,
+    next: Timestamp,
+    pauses: Backoff,
+}
+
+/// How long a Job that was just made may take to be seen.
+const UNSEEN: Duration = Duration::from_secs(5);
+
+/// How long after its time a pod that is being deleted is taken to end by itself: that time is the API server's.
+const OVERDUE: Duration = Duration::from_secs(30);
+
+/// How long a Job may go on after its agent has written the end of the Session: another container of the pod may never end.
+const LINGERING: Duration = Duration::from_secs(10);
+
 impl Agents {
     /// An agent may be writing the journal of a session.
     pub(super) fn has(&self, uid: &SessionUid) -> bool {
-        matches!(self.given.get(uid), Some(Given::Launching | Given::With(_) | Given::TakingBack(_)))
+        matches!(self.given.get(uid), Some(Given::Launching | Given::With(..) | Given::TakingBack(..)))
     }
 
     /// What it takes to leave the Job of a Session to itself.
@@ -58,6 +77,7 @@ impl Agents {
     /// The records of a session are gone.
     pub(super) fn over(&mut self, uid: &SessionUid) {
         self.given.remove(uid);
+        self.denied.remove(uid);
     }
 
     pub(super) fn fold_jobs(&mut self, seen: Seen<Job>) {
@@ -91,14 +111,31 @@ impl Agents {
         }
     }
 
+    fn newest_pod(&self, uid: &SessionUid) -> Option<&Pod> {
+        let ours = |pod: &&Pod| of_session(pod.labels()).as_ref() == Some(uid);
+        self.pods.values().filter(ours).max_by_key(|pod| pod.creation_timestamp().map(|at| at.0))
+    }
+
+    /// Why the pod of an agent will not end by itself: its machine does not answer any more, so that nothing tells how the container is.
+    /// It may still run; its Lease and the epoch of its journal keep it from acting.
+    fn lost(&self, uid: &SessionUid, now: Timestamp) -> Option<String> {
+        let pod = self.newest_pod(uid)?;
+        let status = pod.status.as_ref();
+        let over = matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"));
+        let gone_by = Timestamp::from_millis(pod.metadata.deletion_timestamp.as_ref()?.0.as_millisecond());
+        let machine = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("none");
+        let text =
+            || format!("pod {} was to end at {} and does not: its machine {machine} does not answer", pod.name_any(), gone_by.wall());
+        (!over && now >= gone_by + OVERDUE).then(text)
+    }
+
     /// How a Job and the newest of its pods are.
     fn seen(&self, uid: &SessionUid) -> AgentSeen {
         let Some(job) = self.jobs.get(uid) else {
             return AgentSeen { running: false, reason: reasons::AGENT_STARTING, message: "Its Job is being made.".into() };
         };
         let name = job.name_any();
-        let ours = |pod: &&Pod| of_session(pod.labels()).as_ref() == Some(uid);
-        let pod = self.pods.values().filter(ours).max_by_key(|pod| pod.creation_timestamp().map(|at| at.0));
+        let pod = self.newest_pod(uid);
         let (words, works) = pod.map_or(("no pod yet".to_owned(), false), of_pod);
         let message = format!("Job {name}: {}{words}.", ended(job).map(|how| format!("{how}; ")).unwrap_or_default());
         let reason = match (ended(job), works) {
@@ -115,8 +152,9 @@ impl Task {
     pub fn launches(&mut self, settings: &Settings, client: &Client, lost: &CancellationToken) {
         self.world.launches_agents = settings.agent_template.is_some();
         self.agents.lost = Some(lost.clone());
-        self.agents.launcher = settings.agent_template.clone().map(|template| Launcher {
-            template: Arc::new(template),
+        let template = settings.agent_template.clone();
+        self.agents.launcher = Some(Launcher {
+            template: template.map(Arc::new),
             client: client.clone(),
             namespace: settings.namespace.clone(),
             identity: settings.identity.clone(),
@@ -127,15 +165,11 @@ impl Task {
     /// A Session that an earlier operator gave to an agent; to none any more where there is no Job.
     pub fn load_agent(&mut self, uid: &SessionUid, job: &str, journal: &JournalBytes) {
         let (now, back) = (self.now(), job.is_empty());
-        self.agents.given.insert(uid.clone(), if back { Given::Back } else { Given::With(job.into()) });
+        self.agents.given.insert(uid.clone(), if back { Given::Back } else { Given::With(job.into(), now) });
         if back {
             return self.world.give_up_agent(uid, "Its agent ended before the Session was over.", now);
         }
-        self.world.hand_over(uid);
-        if self.agents.launcher.is_none() {
-            tracing::error!(session_uid = %uid, "an agent carries the session out, and without --agent-template it is not followed");
-        }
-        // Also a node that a newer session has taken may still be in its hands.
+        self.world.may_be_with_agent(uid);
         if let JournalBytes::Written(bytes) = journal {
             self.mirror(uid, bytes, now);
         }
@@ -165,23 +199,25 @@ impl Task {
         match self.agents.given.get(uid).cloned() {
             None if session.with_agent().is_some() => self.launch(uid, now),
             None | Some(Given::Launching | Given::Back) => {}
-            Some(Given::With(job)) => {
+            Some(Given::With(job, since)) => {
                 let known = self.agents.jobs.get(uid).filter(|known| known.uid().as_deref() == Some(&*job));
+                let over = matches!(&session.stage, Stage::Ended(ended) if now.since(ended.end.at) >= LINGERING);
+                let lost = self.agents.lost(uid, now);
                 let ending = match known {
                     Some(known) if ended(known).is_some() => Some(Ending::Over),
-                    Some(_) if stopping => Some(Ending::Stopped),
-                    None if stopping => Some(Ending::Stopped),
-                    None if self.agents.listed => Some(Ending::Gone),
+                    Some(_) | None if stopping || lost.is_some() => Some(Ending::Stopped),
+                    Some(_) if over => Some(Ending::Over),
+                    None if self.agents.listed && now.since(since) >= UNSEEN => Some(Ending::Gone),
                     Some(_) | None => None,
                 };
                 if let Some(ending) = ending {
-                    self.take_back(uid, job, ending);
+                    self.take_back(uid, job, ending, lost);
                 } else if let Some(known) = known {
                     self.see_begun(uid, &job, is_suspended(known));
                 }
                 self.see_agent(uid);
             }
-            Some(Given::TakingBack(_)) => self.see_agent(uid),
+            Some(Given::TakingBack(..)) => self.see_agent(uid),
         }
     }
 
@@ -195,6 +231,11 @@ impl Task {
         let Some(run) = session.with_agent() else { return };
         if session.stopping() || run.open().next().is_none() {
             return self.world.keep_from_agent(uid);
+        }
+        if let Some(denied) = self.agents.denied.get(uid).filter(|denied| now < denied.next) {
+            let wait = denied.next.since(now).as_secs().max(1);
+            let message = format!("Its Job cannot be made now: {}. Tried again within {wait} s; its nodes are not touched.", denied.why);
+            return self.world.see_agent(uid, AgentSeen { running: false, reason: reasons::AGENT_WAITING, message: message.into() });
         }
         let open: Vec<NodeId> = run.open().collect();
         let busy = open.iter().filter(|id| self.world.node(**id).is_some_and(|node| node.batch.is_some() || node.agent.is_some())).count();
@@ -230,12 +271,17 @@ impl Task {
             Ok(job) => {
                 let job_uid = job.uid().unwrap_or_default();
                 tracing::info!(session_uid = %uid, job = job.name_any(), job_uid, "agent launched");
-                let job_uid = Arc::<str>::from(job_uid);
-                // The launch let it begin.
-                self.agents.begun.insert(Arc::clone(&job_uid));
-                self.agents.given.insert(uid.clone(), Given::With(job_uid));
-                // It may have been seen already, later than it was made.
-                self.agents.jobs.entry(uid.clone()).or_insert(*job);
+                self.agents.denied.remove(uid);
+                self.agents.given.insert(uid.clone(), Given::With(job_uid.as_str().into(), now));
+                self.see_begun(uid, &job_uid.into(), is_suspended(&job));
+                Ok(())
+            }
+            Err(LaunchError::NotNow(why)) => {
+                tracing::warn!(session_uid = %uid, text = why, "the agent cannot be launched now; tried again");
+                self.agents.given.remove(uid);
+                self.world.no_agent_was_launched(uid);
+                let denied = self.agents.denied.entry(uid.clone()).or_insert_with(|| Denied::new(now));
+                (denied.why, denied.next) = (why, now + denied.pauses.next_pause());
                 Ok(())
             }
             Err(LaunchError::Record(error)) => Err(record_failure(error)),
@@ -259,15 +305,26 @@ impl Task {
         }
         let (Some(launcher), Some(session)) = (self.agents.launcher.clone(), self.world.sessions.get(uid)) else { return };
         let (name, job) = (order(session, None).job_name(), Arc::clone(job));
-        tokio::spawn(async move { launcher.start(&name, &job).await });
+        let tx = self.done_tx.clone();
+        tokio::spawn(async move {
+            if !launcher.start(&name, &job).await {
+                // The receiver is gone only when the engine has ended.
+                let _ = tx.send(Done::NotBegun(job));
+            }
+        });
     }
 
-    fn take_back(&mut self, uid: &SessionUid, job: Arc<str>, ending: Ending) {
+    /// It is to be let begin once more.
+    pub(super) fn not_begun(&mut self, job: &Arc<str>) {
+        self.agents.begun.remove(job);
+    }
+
+    fn take_back(&mut self, uid: &SessionUid, job: Arc<str>, ending: Ending, why: Option<String>) {
         let (Some(launcher), Some(lost)) = (self.agents.launcher.clone(), self.agents.lost.clone()) else { return };
         let Some(session) = self.world.sessions.get(uid) else { return };
-        tracing::info!(session = session.title(), ?ending, "taking the session back from its agent");
+        tracing::info!(session = session.title(), ?ending, why, "taking the session back from its agent");
         let order = order(session, None);
-        self.agents.given.insert(uid.clone(), Given::TakingBack(job.clone()));
+        self.agents.given.insert(uid.clone(), Given::TakingBack(job.clone(), why));
         let (records, uid) = (Arc::clone(&self.records), uid.clone());
         self.spawn(async move {
             let taken = launcher.take_back(&records, &order, &job, ending, &lost).await;
@@ -281,12 +338,11 @@ impl Task {
         taken: Result<TakenBack, RecordError>,
         now: Timestamp,
     ) -> Result<(), EngineError> {
-        let Some(Given::TakingBack(job)) = self.agents.given.get(uid).cloned() else { return Ok(()) };
+        let Some(Given::TakingBack(job, why)) = self.agents.given.get(uid).cloned() else { return Ok(()) };
         let (journal, shown) = match taken {
             Err(error) => return Err(record_failure(error)),
-            Ok(TakenBack::StillThere(found)) => {
-                self.agents.jobs.insert(uid.clone(), *found);
-                self.agents.given.insert(uid.clone(), Given::With(job));
+            Ok(TakenBack::StillThere) => {
+                self.agents.given.insert(uid.clone(), Given::With(job, now));
                 return Ok(());
             }
             Ok(TakenBack::Taken(journal, shown)) => (journal, shown),
@@ -298,27 +354,26 @@ impl Task {
         }
         self.agents.given.insert(uid.clone(), Given::Back);
         self.agents.begun.remove(&job);
-        let why = self.why_lost(uid);
-        let journal = match journal {
-            JournalBytes::Written(bytes) => match Journal::decode(&bytes) {
-                Ok(journal) => Some(journal),
-                Err(error) => {
-                    tracing::error!(session_uid = %uid, %error, "the journal of an agent cannot be read");
-                    None
-                }
-            },
-            JournalBytes::Empty | JournalBytes::Lost => None,
+        let why = self.why_lost(uid, why);
+        let taken = match journal {
+            JournalBytes::Written(bytes) => Journal::decode(&bytes).and_then(|journal| self.world.take_back(uid, Some(journal), &why, now)),
+            JournalBytes::Empty => self.world.take_back(uid, None, &why, now),
+            JournalBytes::Lost => Err(JournalError::Unreadable("it was deleted".to_owned())),
         };
-        if let Err(error) = self.world.take_back(uid, journal, &why, now) {
-            tracing::error!(session_uid = %uid, %error, "the journal of an agent does not fit its plan");
+        if let Err(error) = taken {
+            // What it had written before is all that is known.
+            tracing::error!(session_uid = %uid, %error, "the journal of an agent cannot be used");
             self.world.give_up_agent(uid, &why, now);
         }
         self.see_agent(uid);
         Ok(())
     }
 
-    fn why_lost(&self, uid: &SessionUid) -> String {
+    fn why_lost(&self, uid: &SessionUid, lost: Option<String>) -> String {
         let name = self.world.sessions.get(uid).map(|session| order(session, None).job_name()).unwrap_or_default();
+        if let Some(lost) = lost {
+            return format!("The agent did not get through with this node: {lost}. The Session was taken back from it; look at the node.");
+        }
         match self.agents.jobs.get(uid).and_then(ended) {
             Some(how) => format!("The agent ended before this node was through ({how}); see the log of Job {name} and the node."),
             None => format!("The Job {name} of the agent was removed before this node was through; look at the node."),
@@ -335,7 +390,7 @@ impl Task {
         for object in objects {
             let Some((uid, bytes)) = journal_bytes(&object) else { continue };
             let uid = SessionUid::from(uid);
-            if !matches!(self.agents.given.get(&uid), Some(Given::With(_) | Given::Launching)) {
+            if !matches!(self.agents.given.get(&uid), Some(Given::With(..) | Given::Launching)) {
                 continue;
             }
             self.mirror(&uid, bytes, now);
@@ -388,6 +443,12 @@ impl Task {
     }
 }
 
+impl Denied {
+    fn new(now: Timestamp) -> Self {
+        Self { why: String::new(), next: now, pauses: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)) }
+    }
+}
+
 fn order(session: &Session, stays: Option<Duration>) -> Order {
     Order {
         namespace: session.namespace.to_string(),
@@ -419,10 +480,9 @@ fn is_suspended(job: &Job) -> bool {
 fn of_pod(pod: &Pod) -> (String, bool) {
     let (name, status) = (pod.name_any(), pod.status.clone().unwrap_or_default());
     let phase = status.phase.unwrap_or_else(|| "Pending".to_owned());
-    let state = status
-        .container_statuses
-        .and_then(|mut all| if all.is_empty() { None } else { Some(all.swap_remove(0)) })
-        .and_then(|container| container.state);
+    let ours = pod.spec.as_ref().and_then(|spec| spec.containers.first()).map(|container| container.name.as_str());
+    let container = status.container_statuses.into_iter().flatten().find(|container| Some(container.name.as_str()) == ours);
+    let state = container.and_then(|container| container.state);
     let state = state.unwrap_or_default();
     if let Some(end) = state.terminated {
         return (format!("pod {name} ended with exit code {}", end.exit_code), false);

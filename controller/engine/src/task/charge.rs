@@ -1,6 +1,6 @@
 //! What only an agent does: it carries out one Session, and lets go of nodes that were given to somebody else.
 
-use bos_core::artifacts::ArtifactSet;
+use bos_core::health::Service;
 use bos_core::model::EndKind;
 use bos_core::project_session;
 use bos_core::session::SessionOutcome;
@@ -44,13 +44,10 @@ impl Task {
     }
 
     /// Takes up the Session of this agent: looks at what its nodes are to boot, and for nodes that are not its own any more.
-    ///
-    /// # Errors
-    /// When told to stop.
-    pub async fn take_charge(&mut self, uid: SessionUid) -> Result<(), EngineError> {
+    pub fn take_charge(&mut self, uid: SessionUid) {
         self.charge = Some(Carried { uid: uid.clone(), outcome: None, told: None, turns: Arc::new(Semaphore::new(ASKED)) });
-        let Some(session) = self.world.sessions.get(&uid) else { return Ok(()) };
-        let Some(run) = session.run() else { return Ok(()) };
+        let Some(session) = self.world.sessions.get(&uid) else { return };
+        let Some(run) = session.run() else { return };
         let (title, operation) = (session.title(), session.spec.operation.as_str());
         let (nodes, open) = (run.slots.len(), run.open().count());
         tracing::info!(session = title, operation, nodes, open, "carrying out");
@@ -58,45 +55,53 @@ impl Task {
         for id in missing {
             self.ask_for_owner(id);
         }
-        self.verify_artifacts(&uid).await;
-        Ok(())
+        self.verify_artifacts(&uid);
     }
 
-    /// Nodes that are to boot what is not there are not touched.
-    async fn verify_artifacts(&mut self, uid: &SessionUid) {
+    /// Nodes are not touched before what they are to boot was seen to be there.
+    fn verify_artifacts(&mut self, uid: &SessionUid) {
         let Some(run) = self.world.sessions.get(uid).and_then(|session| session.running()) else { return };
         let plan = Arc::clone(&run.plan);
         for (position, set) in (0_u16..).zip(&plan.boot_sets) {
-            let Some(artifacts) = set.artifacts.as_ref().and_then(|digest| self.world.artifacts.get(digest)).cloned() else { continue };
-            let name = set.name.as_ref();
-            if self.untouched(uid, position).is_empty() {
-                continue;
-            }
-            match self.verified(&artifacts).await {
-                Ok(()) => {
-                    let (image, nodes) = (artifacts.image.as_str(), set.nodes.len());
-                    tracing::info!(boot_set = name, image, nodes, "S3: kernel, initrd and root file system are there");
-                }
-                Err(why) => {
-                    tracing::error!(boot_set = name, text = why, "S3: what the nodes are to boot is not there; they are not touched");
-                    self.fail_untouched(uid, position, &why);
-                }
+            if set.artifacts.is_some() && !self.untouched(uid, position).is_empty() {
+                self.world.hold_unverified(uid, position);
+                self.verify(uid.clone(), position, Duration::ZERO);
             }
         }
     }
 
-    async fn verified(&self, artifacts: &ArtifactSet) -> Result<(), String> {
-        loop {
-            match boot_set::verify(&self.services, artifacts).await {
-                Ok(()) => return Ok(()),
-                Err(SetupFault::Unavailable(fault)) => {
-                    tracing::warn!(service = %fault.service, text = %fault.detail, "not available; tried again");
-                    tokio::time::sleep(AGAIN).await;
-                }
-                Err(SetupFault::Refused { message, .. }) => return Err(message),
-                Err(SetupFault::TemplateMissing) => return Ok(()),
+    fn verify(&self, uid: SessionUid, boot_set: u16, pause: Duration) {
+        let run = self.world.sessions.get(&uid).and_then(|session| session.running());
+        let digest = run.and_then(|run| run.plan.boot_set(boot_set)).and_then(|set| set.artifacts.as_ref());
+        let Some(artifacts) = digest.and_then(|digest| self.world.artifacts.get(digest)).cloned() else { return };
+        let services = self.services.clone();
+        self.spawn(async move {
+            tokio::time::sleep(pause).await;
+            Done::Verified(uid, boot_set, boot_set::verify(&services, &artifacts).await)
+        });
+    }
+
+    /// S3 has said whether what a boot set is to boot is there, or cannot be asked.
+    pub(super) fn verified(&mut self, uid: &SessionUid, boot_set: u16, found: Result<(), SetupFault>, now: Timestamp) {
+        let run = self.world.sessions.get(uid).and_then(|session| session.running());
+        let Some(set) = run.and_then(|run| run.plan.boot_set(boot_set)) else { return };
+        let (name, nodes) = (set.name.to_string(), set.nodes.len());
+        match found {
+            Err(SetupFault::Unavailable(fault)) => {
+                tracing::warn!(service = %fault.service, text = %fault.detail, "not available; tried again");
+                self.world.fold_fault(&fault, now);
+                return self.verify(uid.clone(), boot_set, AGAIN);
+            }
+            Ok(()) | Err(SetupFault::TemplateMissing) => {
+                self.world.fold_answer(Service::S3, now);
+                tracing::info!(boot_set = name, nodes, "S3: kernel, initrd and root file system are there");
+            }
+            Err(SetupFault::Refused { message, .. }) => {
+                tracing::error!(boot_set = name, text = message, "S3: what the nodes are to boot is not there; they are not touched");
+                self.fail_untouched(uid, boot_set, &message);
             }
         }
+        self.world.release_verified(uid, boot_set);
     }
 
     /// Nodes of a boot set for which no power action was decided.

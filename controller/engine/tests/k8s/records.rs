@@ -348,8 +348,20 @@ async fn given(api: &FakeApi) -> Records {
 async fn agent(api: &FakeApi) -> Records {
     let epoch = journal_epoch(api.client(), "bos", "u-1", CancellationToken::new()).await.unwrap() + 1;
     let records = Records::of_agent(api.client(), "bos", epoch, CancellationToken::new());
-    records.load_one("u-1").await.unwrap().unwrap();
+    records.load_one("u-1", "job-1").await.unwrap().unwrap();
     records
+}
+
+/// Its Job was deleted while the pod was on its way, and the Session taken back: the pod must not close the journal to the operator.
+#[tokio::test(start_paused = true)]
+async fn a_pod_of_a_job_that_has_not_the_session_takes_nothing() {
+    let api = FakeApi::default();
+    let operator = given(&api).await;
+    let late = || Records::of_agent(api.client(), "bos", 9, CancellationToken::new());
+    assert!(late().load_one("u-1", "another-job").await.unwrap().is_none());
+    operator.take_back("u-1").await.unwrap();
+    assert!(late().load_one("u-1", "job-1").await.unwrap().is_none());
+    operator.write_journal("u-1", &key(), b"still the operator's").await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
