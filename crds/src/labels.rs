@@ -62,6 +62,9 @@ pub const MANAGERS: &[&str] = &[MANAGER_OPERATOR, MANAGER_STATUS, MANAGER_TEMPLA
 pub const EMERGENCY_STOP: &str = "bos-emergency-stop";
 /// Lease of the leader.
 pub const LEASE: &str = "bos-operator";
+
+/// Annotation of [`LEASE`]: the URL where its holder takes reports of nodes, for operators that stand by.
+pub const LEASE_REPORTS: &str = "bos.hpe.com/reports";
 /// Journal without content that carries the epoch of the last leader, also while there is no Session.
 pub const EPOCH_JOURNAL: &str = "bos-journal-epoch";
 /// ConfigMap with the names of Sessions that ran.

@@ -106,9 +106,10 @@ async fn carry_out(config: Config, logging: Logging) -> anyhow::Result<Option<Se
         identity: config.identity.clone(),
         lease: config.lease,
         hears_reports: false,
+        reports_at: None,
         agent_template: None,
     };
-    let charge = Charge { session: config.charge.session, uid: config.charge.uid };
+    let charge = Charge { session: config.charge.session, uid: config.charge.uid, job: config.charge.job };
     Ok(engine::run_agent(settings, charge, clients, services, telemetry, cancel).await?)
 }
 

@@ -34,6 +34,8 @@ pub struct Settings {
     pub lease: LeaseConfig,
     /// The endpoint for node reports is on.
     pub hears_reports: bool,
+    /// URL at which operators that stand by reach it.
+    pub reports_at: Option<String>,
     /// The pod of agents; None: Sessions of mode v1 are refused.
     pub agent_template: Option<PodTemplateSpec>,
 }
@@ -45,6 +47,8 @@ pub struct Charge {
     pub session: SessionKey,
     /// Its uid.
     pub uid: String,
+    /// Uid of the Job that this process belongs to. Another one carries the Session out, or none any more, where the records do not name it.
+    pub job: String,
 }
 
 /// What comes in from outside of Kubernetes.
@@ -66,7 +70,7 @@ pub enum EngineError {
     #[error("records: {0}")]
     Records(#[from] RecordError),
     /// There is nothing to carry out.
-    #[error("there is no plan of the Session {0} any more, or no journal: it is over, or somebody removed its records")]
+    #[error("the Session {0} is not this agent's to carry out: it is over, it was taken back, or somebody removed its records")]
     NothingToDo(SessionKey),
 }
 
@@ -110,15 +114,16 @@ async fn lead(
         Err(error) => return Err(error.into()),
     };
     telemetry.set_waiting("the leadership: another operator holds the lease, or held it until it crashed");
-    let leadership = acquire(settings, clients, labels::LEASE, floor, cancel).await;
+    let elector = elector(settings, clients, labels::LEASE, floor).announcing(settings.reports_at.clone(), telemetry.leader.clone());
+    let leadership = elector.acquire(cancel).await;
     pulse.abort();
     Ok(leadership)
 }
 
-async fn acquire(settings: &Settings, clients: &Clients, lease: &str, floor: i64, cancel: &CancellationToken) -> Option<Leadership> {
+fn elector(settings: &Settings, clients: &Clients, lease: &str, floor: i64) -> Elector {
     let elector = Elector::new(clients.lease.clone(), &settings.namespace, lease, &settings.identity, settings.lease);
     elector.raise_floor(floor);
-    elector.acquire(cancel).await
+    elector
 }
 
 /// While the engine waits for others it is not hung.
@@ -171,7 +176,7 @@ async fn lead_on(
     };
     let (news_tx, mut news) = mpsc::channel(4096);
     tokio::spawn(tenants::follow(clients.watch.clone(), news_tx.clone(), lost.clone()));
-    let scope = Scope::Operator { agents: settings.agent_template.is_some() };
+    let scope = Scope::Operator { agents: true };
     let watching = spawn_watches(&clients.watch, &settings.namespace, &scope, &news_tx, &lost);
     let Some(lists) = load::first_lists(&mut news, &scope, &lost, cancel).await else {
         pulse.abort();
@@ -212,7 +217,7 @@ pub async fn run_agent(
         Err(RecordError::Cancelled { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let Some(leadership) = acquire(&settings, &clients, &lease, floor, &cancel).await else { return Ok(None) };
+    let Some(leadership) = elector(&settings, &clients, &lease, floor).acquire(&cancel).await else { return Ok(None) };
     let ended = carry_out(&settings, &charge, &clients, services, &telemetry, &cancel, &leadership).await;
     if ended.is_ok() {
         leadership.release().await;
@@ -231,7 +236,7 @@ async fn carry_out(
 ) -> Result<Option<SessionOutcome>, EngineError> {
     let lost = leadership.lost.clone();
     let records = Records::of_agent(clients.journal.clone(), &settings.namespace, leadership.epoch, lost.clone());
-    let stored = match records.load_one(&charge.uid).await {
+    let stored = match records.load_one(&charge.uid, &charge.job).await {
         Ok(Some(stored)) => stored,
         Ok(None) => return Err(EngineError::NothingToDo(charge.session.clone())),
         Err(RecordError::Cancelled { .. } | RecordError::Deposed { .. }) => return Err(EngineError::Deposed),
@@ -249,13 +254,7 @@ async fn carry_out(
     let (writer, acks) = StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), lost.clone());
     let events = SessionEvents::spawn(clients.writer.clone(), labels::MANAGER_AGENT, &settings.identity, lost.clone());
     let mut task = Task::new(settings, clients.writer.clone(), services, Arc::new(records), writer, events, Arc::clone(telemetry));
-    // It may have to wait for the object store.
-    tokio::select! {
-        biased;
-        () = lost.cancelled() => return Err(EngineError::Deposed),
-        () = cancel.cancelled() => return Ok(None),
-        restored = load::restore_one(&mut task, charge, stored, lists) => restored?,
-    }
+    load::restore_one(&mut task, charge, stored, lists)?;
     let looking = look_at_watches(telemetry, watching);
     let (_reports, reports) = mpsc::channel(1);
     let (_applications, applications) = mpsc::channel(1);

@@ -11,21 +11,25 @@
 //!   same holder comes back. Journals carry it, so even a process that slept through its deadline
 //!   can change nothing any more.
 //!
+//! The Lease also says where its holder takes reports of nodes, so that those who stand by can pass on what reaches them.
+//!
 //! A lease that carries our own identity is taken at once. The identity must therefore be unique to
 //! the pod (its name): a container restarts only after the one before it has ended, so nobody else
 //! can be using that identity. Where an identity is given by hand to two running processes, the
 //! second takes over, the first stops at its next renewal, and the epoch fences what lies between.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bos_crds::labels;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +42,7 @@ pub struct LeaseConfig {
     pub duration: Duration,
     /// How long a leader goes on without a renewal; must be shorter than `duration`.
     pub renew_deadline: Duration,
-    /// How often a leader renews and a candidate looks.
+    /// How often a leader renews; a candidate looks twice as often.
     pub period: Duration,
 }
 
@@ -70,8 +74,19 @@ pub struct LeaseRecord {
     pub epoch: i64,
     /// How long the holder asks to be left alone.
     pub duration: Duration,
+    /// Where the holder takes reports of nodes; none where it takes none, or none from other operators.
+    pub reports: Option<String>,
     /// The version that was read; empty for a record that is to be created.
     pub resource_version: String,
+}
+
+/// Who leads, as a candidate sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leader {
+    /// The holder's identity.
+    pub identity: String,
+    /// Where it takes reports of nodes.
+    pub reports: Option<String>,
 }
 
 /// Where the lease is kept; the API server, or a model of it in tests.
@@ -96,12 +111,20 @@ pub enum LeaseError {
     Other(String),
 }
 
+/// Another's lease, as it was last seen.
+struct Watched {
+    version: String,
+    free_at: Instant,
+}
+
 /// Takes part in the election.
 pub struct Elector {
     store: Arc<dyn LeaseStore>,
     identity: String,
     config: LeaseConfig,
     floor: AtomicI64,
+    reports: Option<String>,
+    leader: watch::Sender<Option<Leader>>,
 }
 
 /// A holding of the lease. Dropping it stops the renewal and cancels `lost`, but does not release.
@@ -134,7 +157,15 @@ impl Elector {
     #[must_use]
     pub fn with_store(store: Arc<dyn LeaseStore>, identity: &str, config: LeaseConfig) -> Self {
         debug_assert!(config.is_sound(), "the renew deadline must be shorter than the lease");
-        Self { store, identity: identity.to_owned(), config, floor: AtomicI64::new(0) }
+        let leader = watch::Sender::new(None);
+        Self { store, identity: identity.to_owned(), config, floor: AtomicI64::new(0), reports: None, leader }
+    }
+
+    /// Says in the Lease where this process takes reports, once it leads; and tells `leader` who leads while another does.
+    #[must_use]
+    pub fn announcing(mut self, reports: Option<String>, leader: watch::Sender<Option<Leader>>) -> Self {
+        (self.reports, self.leader) = (reports, leader);
+        self
     }
 
     /// Makes the next holding's epoch larger than `epoch`. Journals know epochs that a deleted Lease
@@ -145,12 +176,12 @@ impl Elector {
 
     /// Waits until the lease is ours. None when `cancel` comes first.
     pub async fn acquire(&self, cancel: &CancellationToken) -> Option<Leadership> {
-        let mut seen: Option<(String, Instant)> = None;
+        let mut seen = None;
         loop {
             let attempt = async {
                 let sent = self.try_acquire(&mut seen).await;
                 if sent.is_none() {
-                    tokio::time::sleep(self.config.period).await;
+                    tokio::time::sleep(self.pause(seen.as_ref())).await;
                 }
                 sent
             };
@@ -158,6 +189,7 @@ impl Elector {
                 biased;
                 () = cancel.cancelled() => return None,
                 got = attempt => if let Some((record, sent)) = got {
+                    self.leader.send_replace(None);
                     return Some(self.lead(record, sent));
                 },
             }
@@ -165,7 +197,7 @@ impl Elector {
     }
 
     /// One look at the lease, and one attempt to take it where it is free.
-    async fn try_acquire(&self, seen: &mut Option<(String, Instant)>) -> Option<(LeaseRecord, Instant)> {
+    async fn try_acquire(&self, seen: &mut Option<Watched>) -> Option<(LeaseRecord, Instant)> {
         let current = match self.timed(self.store.get()).await {
             Ok(current) => current,
             Err(error) => {
@@ -176,6 +208,7 @@ impl Elector {
         if let Some(record) = &current {
             self.raise_floor(record.epoch);
             if !self.is_free(record, seen) {
+                self.tell_who_leads(record);
                 return None;
             }
         }
@@ -183,6 +216,7 @@ impl Elector {
             holder: Some(self.identity.clone()),
             epoch: self.floor.load(Ordering::SeqCst) + 1,
             duration: self.config.duration,
+            reports: self.reports.clone(),
             resource_version: current.as_ref().map(|record| record.resource_version.clone()).unwrap_or_default(),
         };
         let sent = Instant::now();
@@ -201,7 +235,7 @@ impl Elector {
     }
 
     /// Free: released, our own pod's, or watched unchanged for its whole duration.
-    fn is_free(&self, record: &LeaseRecord, seen: &mut Option<(String, Instant)>) -> bool {
+    fn is_free(&self, record: &LeaseRecord, seen: &mut Option<Watched>) -> bool {
         match record.holder.as_deref() {
             None | Some("") => return true,
             Some(holder) if holder == self.identity => return true,
@@ -209,15 +243,30 @@ impl Elector {
         }
         let now = Instant::now();
         match seen {
-            Some((version, since)) if *version == record.resource_version => {
-                now.duration_since(*since) >= record.duration.max(self.config.duration)
-            }
-            _ => {
-                tracing::info!(holder = record.holder, "another process leads; waiting for its lease to end");
-                *seen = Some((record.resource_version.clone(), now));
+            Some(watched) if watched.version == record.resource_version => now >= watched.free_at,
+            other => {
+                if other.is_none() {
+                    tracing::info!(holder = record.holder, "another process leads; standing by");
+                }
+                let free_at = now + record.duration.max(self.config.duration);
+                *other = Some(Watched { version: record.resource_version.clone(), free_at });
                 false
             }
         }
+    }
+
+    /// Until the next look: often enough to see each renewal soon, since a lease counts as expired a whole duration after it was
+    /// seen to change; and not later than that moment.
+    fn pause(&self, seen: Option<&Watched>) -> Duration {
+        let often = self.config.period / 2;
+        let left = seen.map(|watched| watched.free_at.saturating_duration_since(Instant::now()));
+        // Past that moment another took it, or the API server did not answer.
+        left.filter(|left| !left.is_zero()).map_or(often, |left| left.min(often))
+    }
+
+    fn tell_who_leads(&self, record: &LeaseRecord) {
+        let leader = Leader { identity: record.holder.clone().unwrap_or_default(), reports: record.reports.clone() };
+        self.leader.send_if_modified(|known| known.replace(leader.clone()).as_ref() != Some(&leader));
     }
 
     async fn timed<T>(&self, call: impl Future<Output = Result<T, LeaseError>>) -> Result<T, LeaseError> {
@@ -332,6 +381,7 @@ impl Leadership {
         }
         let mut state = self.held.state.lock().await;
         state.holder = None;
+        state.reports = None;
         let limit = self.held.config.call_timeout();
         if let Err(error) = timed(limit, self.held.store.replace(&state)).await {
             tracing::warn!(%error, "could not release the leader lease; it runs out by itself");
@@ -360,6 +410,7 @@ impl KubeLease {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
                 resource_version: (!record.resource_version.is_empty()).then(|| record.resource_version.clone()),
+                annotations: record.reports.clone().map(|reports| BTreeMap::from([(labels::LEASE_REPORTS.to_owned(), reports)])),
                 ..ObjectMeta::default()
             },
             spec: Some(LeaseSpec {
@@ -378,7 +429,7 @@ impl KubeLease {
 }
 
 fn written_by_us() -> PostParams {
-    PostParams { field_manager: Some(bos_crds::labels::MANAGER_OPERATOR.to_owned()), ..PostParams::default() }
+    PostParams { field_manager: Some(labels::MANAGER_OPERATOR.to_owned()), ..PostParams::default() }
 }
 
 fn lease_error(error: &CallError) -> LeaseError {
@@ -394,11 +445,13 @@ fn whole_seconds(duration: Duration) -> i32 {
 }
 
 fn from_object(lease: Lease) -> LeaseRecord {
+    let reports = lease.metadata.annotations.and_then(|mut all| all.remove(labels::LEASE_REPORTS));
     let spec = lease.spec.unwrap_or_default();
     LeaseRecord {
         holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
         epoch: i64::from(spec.lease_transitions.unwrap_or(0)),
         duration: Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0)),
+        reports,
         resource_version: lease.metadata.resource_version.unwrap_or_default(),
     }
 }

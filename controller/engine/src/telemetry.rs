@@ -8,6 +8,7 @@ use std::time::Instant;
 use bos_crds::LoggingLevel;
 
 use crate::boot_set::LookRules;
+use crate::lease::Leader;
 
 /// Shared figures of one engine.
 #[derive(Debug)]
@@ -36,6 +37,10 @@ pub struct Telemetry {
     pub logging: tokio::sync::watch::Sender<LoggingLevel>,
     /// What the options ask of boot sets.
     pub look_rules: tokio::sync::watch::Sender<LookRules>,
+    /// Who leads while this process stands by. None: nobody that is known, or this process.
+    pub leader: tokio::sync::watch::Sender<Option<Leader>>,
+    /// Why what nodes report cannot be passed on to the leader; empty: it can, or there is nothing to pass on.
+    passing_on: Mutex<String>,
     /// What is missing before the engine is ready, for people.
     waiting: Mutex<String>,
     /// Nodes by displayed status.
@@ -64,6 +69,8 @@ impl Default for Telemetry {
             emergency_stop: AtomicBool::new(false),
             logging: tokio::sync::watch::Sender::new(LoggingLevel::Info),
             look_rules: tokio::sync::watch::Sender::new(LookRules::default()),
+            leader: tokio::sync::watch::Sender::new(None),
+            passing_on: Mutex::default(),
             waiting: Mutex::new("starting".to_owned()),
             nodes: Mutex::default(),
             sessions: Mutex::default(),
@@ -101,6 +108,17 @@ impl Telemetry {
     /// Says what is missing; empty for nothing.
     pub fn set_waiting(&self, what: impl Into<String>) {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+    }
+
+    /// Why what nodes report cannot be passed on to the leader; empty when it can.
+    #[must_use]
+    pub fn cannot_pass_on(&self) -> String {
+        self.passing_on.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says why reports cannot be passed on to the leader; empty when they can.
+    pub fn set_cannot_pass_on(&self, why: impl Into<String>) {
+        *self.passing_on.lock().unwrap_or_else(PoisonError::into_inner) = why.into();
     }
 
     /// Nodes by displayed status.

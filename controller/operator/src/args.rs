@@ -3,7 +3,7 @@
 //! Every setting is `None` here unless it was given, so that a flag can win over the environment, the environment over the
 //! configuration file, and the file over the default; [`crate::config`] puts the four together.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use bos_services::flags::{LogFormat, ServiceFlags};
@@ -69,6 +69,11 @@ pub(crate) struct OperatorSettings {
     /// Address for the reports of nodes (bos-reporter), plain HTTP and open to everybody who reaches it. Default: off
     #[arg(long, env = "BOS_REPORT_LISTEN", value_name = "ADDRESS:PORT")]
     pub(crate) report_listen: Option<SocketAddr>,
+
+    /// Address at which other operators reach this one, to pass on what nodes report while they stand by. In a cluster the IP of the
+    /// pod. Default: none, and an operator that stands by tells nodes to come again later
+    #[arg(long, env = "BOS_POD_IP", value_name = "ADDRESS")]
+    pub(crate) pod_ip: Option<IpAddr>,
 
     /// YAML file with the pod of agents (a PodTemplateSpec), for Sessions of mode v1. Default: none, and such Sessions are refused
     #[arg(long, env = "BOS_AGENT_TEMPLATE", value_name = "FILE")]

@@ -1,6 +1,6 @@
 //! The effective configuration: flag, then environment, then file, then default.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ struct ConfigFile {
     identity: Option<String>,
     health_listen: Option<SocketAddr>,
     report_listen: Option<SocketAddr>,
+    pod_ip: Option<IpAddr>,
     agent_template: Option<PathBuf>,
     log_format: Option<LogFormat>,
     log: Option<String>,
@@ -41,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) identity: String,
     pub(crate) health_listen: SocketAddr,
     pub(crate) report_listen: Option<SocketAddr>,
+    pod_ip: Option<IpAddr>,
     pub(crate) agent_template: Option<PathBuf>,
     pub(crate) log_format: LogFormat,
     pub(crate) log: String,
@@ -67,6 +69,7 @@ impl Config {
             identity: operator.identity.or(file.identity).unwrap_or_else(own_identity),
             health_listen: operator.health_listen.or(file.health_listen).unwrap_or((Ipv4Addr::UNSPECIFIED, HEALTH_PORT).into()),
             report_listen: operator.report_listen.or(file.report_listen),
+            pod_ip: operator.pod_ip.or(file.pod_ip),
             agent_template: operator.agent_template.or(file.agent_template),
             log_format: operator.log_format.or(file.log_format).unwrap_or(LogFormat::Text),
             log: operator.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
@@ -85,6 +88,11 @@ impl Config {
     fn check(&self) -> anyhow::Result<()> {
         ensure!(!self.namespace.trim().is_empty(), "namespace: must not be empty");
         ensure!(!self.identity.trim().is_empty(), "identity: must not be empty");
+        let is_free = self.report_listen.is_some_and(|address| address.port() == 0);
+        ensure!(
+            self.pod_ip.is_none() || !is_free,
+            "podIp: other operators cannot know a port that is taken as it comes; set that of reportListen"
+        );
         let lease = self.lease()?;
         if !lease.is_sound() {
             bail!(
@@ -98,6 +106,12 @@ impl Config {
         self.agent_template()?;
         self.services.validate()?;
         Ok(())
+    }
+
+    /// Where other operators reach the endpoint for reports.
+    pub(crate) fn reports_at(&self) -> Option<String> {
+        let port = self.report_listen.map(|address| address.port())?;
+        self.pod_ip.map(|ip| format!("http://{}", SocketAddr::new(ip, port)))
     }
 
     /// The times of the leader election.
@@ -199,6 +213,17 @@ mod tests {
         assert_eq!(config.report_listen.unwrap().port(), 2);
         assert_eq!(config.services.hsm.base_url.as_deref(), Some("http://env"));
         assert_eq!((config.services.hsm.timeout_seconds, config.services.pcs.timeout_seconds), (3, 4));
+    }
+
+    #[test]
+    fn others_are_told_where_reports_are_taken() {
+        let at = |flags: &[&str]| load("", flags, keys).unwrap().reports_at();
+        assert_eq!(at(&["--report-listen=0.0.0.0:8080"]), None);
+        assert_eq!(at(&["--pod-ip=10.1.2.3"]), None);
+        assert_eq!(at(&["--report-listen=0.0.0.0:8080", "--pod-ip=10.1.2.3"]).unwrap(), "http://10.1.2.3:8080");
+        assert_eq!(at(&["--report-listen=[::]:8080", "--pod-ip=fd00::7"]).unwrap(), "http://[fd00::7]:8080");
+        let error = load("", &["--report-listen=0.0.0.0:0", "--pod-ip=10.1.2.3"], keys).unwrap_err();
+        assert!(format!("{error:#}").starts_with("podIp:"), "{error:#}");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
@@ -67,12 +66,21 @@ fn liveness(silent: u64) -> Response {
 }
 
 async fn readyz(State(health): State<Health>) -> Response {
-    let waiting = health.telemetry.waiting();
-    if waiting.is_empty() {
-        let leading = health.telemetry.leading.load(Ordering::Relaxed);
-        return (StatusCode::OK, if leading { "ok: leading\n" } else { "ok: standing by\n" }).into_response();
+    match readiness(&health.telemetry) {
+        Ok(how) => (StatusCode::OK, format!("ok: {how}\n")).into_response(),
+        Err(missing) => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting: {missing}\n")).into_response(),
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("waiting: {waiting}\n")).into_response()
+}
+
+/// One that stands by is ready when it can pass reports on: it is behind the same Service as the one that leads.
+fn readiness(telemetry: &Telemetry) -> Result<String, String> {
+    let leader = telemetry.leader.borrow().clone();
+    let missing = if leader.is_some() { telemetry.cannot_pass_on() } else { telemetry.waiting() };
+    match leader {
+        _ if !missing.is_empty() => Err(missing),
+        Some(leader) => Ok(format!("standing by; {} leads", leader.identity)),
+        None => Ok("leading".to_owned()),
+    }
 }
 
 async fn figures(State(health): State<Health>) -> Response {
@@ -87,6 +95,7 @@ mod tests {
     use super::*;
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
+    use bos_engine::lease::Leader;
     use tower::ServiceExt;
 
     async fn get(router: &Router, path: &str) -> (StatusCode, String) {
@@ -104,9 +113,21 @@ mod tests {
         telemetry.set_waiting("the CRD sessions");
         assert_eq!(get(&router, "/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, "waiting: the CRD sessions\n".to_owned()));
         telemetry.set_waiting("");
-        assert_eq!(get(&router, "/readyz").await, (StatusCode::OK, "ok: standing by\n".to_owned()));
-        telemetry.leading.store(true, Ordering::Relaxed);
-        assert_eq!(get(&router, "/readyz").await.1, "ok: leading\n");
+        assert_eq!(get(&router, "/readyz").await, (StatusCode::OK, "ok: leading\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn one_that_stands_by_is_ready_when_it_can_pass_reports_on() {
+        let telemetry = Telemetry::shared();
+        let router = router(Arc::clone(&telemetry), Arc::new(Metrics::new(Arc::clone(&telemetry))));
+        telemetry.set_waiting("the leadership");
+        telemetry.set_cannot_pass_on("pod-a leads and cannot be reached");
+        assert_eq!(get(&router, "/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, "waiting: the leadership\n".to_owned()));
+        telemetry.leader.send_replace(Some(Leader { identity: "pod-a".to_owned(), reports: None }));
+        let (status, said) = get(&router, "/readyz").await;
+        assert_eq!((status, said.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "waiting: pod-a leads and cannot be reached\n"));
+        telemetry.set_cannot_pass_on("");
+        assert_eq!(get(&router, "/readyz").await, (StatusCode::OK, "ok: standing by; pod-a leads\n".to_owned()));
     }
 
     #[tokio::test]

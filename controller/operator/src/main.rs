@@ -5,6 +5,7 @@ mod args;
 mod config;
 mod health;
 mod metrics;
+mod pass_on;
 mod preflight;
 mod reports;
 mod template;
@@ -28,6 +29,7 @@ use tracing_subscriber::{EnvFilter, reload};
 
 use config::Config;
 use metrics::Metrics;
+use pass_on::PassOn;
 
 /// Wrong settings: starting again does not help.
 const EXIT_SETTINGS: u8 = 2;
@@ -110,6 +112,9 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
     let (requests, applications) = mpsc::channel(apply::QUEUE);
     let router = reports::router(queue, Arc::clone(&telemetry), Arc::clone(&metrics));
     let router = router.merge(apply::router(requests, Arc::clone(&telemetry), clients.review.clone()));
+    let to_leader = PassOn::new(Arc::clone(&telemetry), Arc::clone(&metrics)).context("cannot make the client of the leader")?;
+    let router = router.layer(axum::middleware::from_fn_with_state(to_leader.clone(), pass_on::or_answer));
+    tokio::spawn(to_leader.watch_leader(cancel.clone()));
     serve_nodes(&config, router, &cancel, failed.0.clone())?;
 
     let work = async {
@@ -123,6 +128,7 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
             identity: config.identity.clone(),
             lease: config.lease()?,
             hears_reports: config.report_listen.is_some(),
+            reports_at: config.reports_at(),
             agent_template: config.agent_template()?,
         };
         engine::run(settings, clients, services, Asked { reports, applications }, Arc::clone(&telemetry), cancel.clone()).await?;

@@ -27,6 +27,8 @@ pub(crate) enum ReportOutcome {
     WithAgent,
     /// 400 or 413.
     Malformed,
+    /// Whatever the operator that leads said.
+    PassedOn,
 }
 
 impl ReportOutcome {
@@ -37,6 +39,7 @@ impl ReportOutcome {
             Self::TryLater => "try_later",
             Self::WithAgent => "with_agent",
             Self::Malformed => "malformed",
+            Self::PassedOn => "passed_on",
         }
     }
 }
