@@ -3,14 +3,17 @@
 #
 #   check.sh OUT [--released]    OUT: the folder given to build.sh; --released: also what only a release has
 #
-# Needs root, for the programs run in a root file system and mount and network namespaces of their own.
+# Needs root (or sudo), for the programs run in a root file system and mount and network namespaces of their own.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/contents.sh"
 [[ $# -eq 1 || ( $# -eq 2 && $2 == --released ) ]] || die "usage: check.sh OUT [--released]"
 out=$(cd "$1" && pwd)
 released=${2:-}
-[[ $(id -u) -eq 0 ]] || die "root is needed: what is in the image is run in namespaces of its own"
+if [[ $(id -u) -ne 0 ]]; then
+  command -v sudo >/dev/null || die "root is needed: what is in the image is run in namespaces of its own"
+  exec sudo "$here/check.sh" "$@"
+fi
 for tool in umoci jq readelf objcopy unshare setpriv; do
   command -v "$tool" >/dev/null || die "$tool is needed (Debian packages: umoci jq binutils util-linux)"
 done
@@ -54,7 +57,19 @@ check_config() {
     jq -e --arg name "org.opencontainers.image.$name" '(.config.Labels[$name] // "") | length > 0 and . != "unknown"' <<<"$config" >/dev/null \
       || die "the label org.opencontainers.image.$name says nothing"
   done
-  [[ "$version" == "$(cd "$here" && cargo pkgid --locked -p bos-operator | sed 's/.*[#@]//')" ]] || die "its version is $version, and not that of the workspace"
+}
+
+# What the manifests run is in it, and they ask for this version.
+check_manifests() {
+  local manifests="$here/../../manifests" command tag count=0
+  while read -r command; do
+    [[ -x "$root$command" ]] || die "the manifests run $command, which is not in it"
+    count=$((count + 1))
+  done < <(grep -rhoP '^ +command: \[\K[^],]+' "$manifests/base" "$manifests/webhook")
+  [[ "$count" -eq ${#programs[@]} ]] || die "the manifests run $count programs of ${#programs[@]}"
+  for tag in $(grep -rhoP '^  newTag: \K.*' "$manifests/base" "$manifests/webhook"); do
+    [[ "$tag" == "$version" ]] || die "the manifests want version $tag, and this is $version"
+  done
 }
 
 # The engine makes the image of what these scripts made.
@@ -121,8 +136,8 @@ check_libraries() {
 
 check_authorities() {
   local count
-  count=$(grep -c '^-----BEGIN CERTIFICATE-----$' "$root/$bundle" || true)
-  [[ "$count" -ge 100 ]] || die "there are only $count certificate authorities in /$bundle"
+  count=$(grep -c '^-----BEGIN CERTIFICATE-----$' "$root/$bundle" 2>/dev/null || true)
+  [[ "${count:=0}" -ge 100 ]] || die "there are only $count certificate authorities in /$bundle"
   [[ "$count" -eq $(grep -c '^-----END CERTIFICATE-----$' "$root/$bundle") ]] || die "/$bundle is broken"
   say "$count certificate authorities"
 }
@@ -215,6 +230,7 @@ mkdir "$work/settings"
 mkdir -p "$root/etc/bos"
 check_dockerfile
 check_config
+check_manifests
 check_files
 check_libraries
 check_authorities
