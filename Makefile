@@ -98,7 +98,7 @@ image: ## Build the image for release, as an OCI layout with a list of its parts
 	@hack/image/check.sh "$(IMAGE)/release" --released
 
 # The same files with the programs that the tests use: building them for release would take longer than all tests. What only a
-# release has, the crates named in the programs, is looked at in a small program, against the list for that one.
+# release has, the crates named in the programs, is looked at in a small program.
 image-check: build ## Make the image of the programs of the tests, twice with the same digest, and look inside
 	@echo "== the image"
 	@hack/image/build.sh "$(BIN)" "$(IMAGE)/test"
@@ -107,7 +107,7 @@ image-check: build ## Make the image of the programs of the tests, twice with th
 	@hack/image/check.sh "$(IMAGE)/test"
 	@echo "== programs of a release name their crates"
 	@PATH="$$(hack/image/auditable.sh | tail -n 1):$$PATH" cargo auditable build -q --locked -p bos-crds --bin crdgen
-	@bash -o pipefail -c 'diff <(hack/image/crates.sh bos-crds | cut -f 1,2) <(hack/image/audited.sh "$(BIN)/crdgen")'
+	@hack/image/audited.sh "$(BIN)/crdgen" bos-crds
 
 fmt: ## Format the sources
 	@cargo fmt --all

@@ -20,8 +20,8 @@ done
 
 # As in the manifests.
 user=65532
-# MiB, as they are pulled and on disk. Programs of the test profile are three times as large as released ones.
-if [[ -n "$released" ]]; then most_packed=25 most_unpacked=70; else most_packed=45 most_unpacked=150; fi
+# MiB, as it is pulled and on disk. Programs of the test profile are somewhat larger.
+if [[ -n "$released" ]]; then most_packed=35 most_unpacked=100; else most_packed=45 most_unpacked=150; fi
 bundle=etc/ssl/certs/ca-certificates.crt
 
 work=$(mktemp -d)
@@ -215,14 +215,12 @@ check_sbom() {
   say "$(jq -r '.components | "\(map(select(.purl | startswith("pkg:cargo/"))) | length) crates and \(map(select(.purl | startswith("pkg:deb/"))) | length) packages in the list of parts"' "$sbom")"
 }
 
-# What the programs themselves say is in them, against the list. Only a release has it.
+# What the programs themselves say is in them. Only a release has it.
 check_audited() {
   local program
   for program in "${programs[@]}"; do
-    "$here/audited.sh" "$root/usr/bin/$program"
-  done | LC_ALL=C sort -u >"$work/audited"
-  jq -r '.components[] | select(.purl | startswith("pkg:cargo/")) | [.name, .version] | @tsv' "$out/sbom.cdx.json" | LC_ALL=C sort -u >"$work/listed"
-  diff "$work/listed" "$work/audited" >&2 || die "the list of parts (<) differs from what the programs say is in them (>)"
+    "$here/audited.sh" "$root/usr/bin/$program" "$program"
+  done
 }
 
 mkdir "$work/settings"
