@@ -92,7 +92,7 @@ mutants-check:
 	@echo "== every mutation of hack/mutants still applies"
 	@hack/mutants/run.sh --check
 
-image: ## Build the image for release, as an OCI layout with a list of its parts; no engine is needed (about 20 minutes)
+image: ## Build the image for release, as an OCI layout with a list of its parts; no engine is needed (about 10 minutes)
 	@hack/image/release.sh "$(IMAGE_OUT)/release/programs"
 	@hack/image/build.sh "$(IMAGE_OUT)/release/programs" "$(IMAGE_OUT)/release"
 	@hack/image/check.sh "$(IMAGE_OUT)/release" --released

@@ -10,7 +10,7 @@ source "$here/contents.sh"
 tools=$("$here/auditable.sh" | tail -n 1)
 cd "$here/../.."
 target="${CARGO_TARGET_DIR:-$PWD/target}"
-say "building ${programs[*]} for release (about 15 minutes on two cores when nothing is cached)"
+say "building ${programs[*]} for release (about 10 minutes on two cores when nothing is cached)"
 PATH="$tools:$PATH" CARGO_TARGET_DIR="$target" cargo auditable build --release --locked "${programs[@]/#/--bin=}"
 mkdir -p "$1"
 install -m 0755 "${programs[@]/#/$target/release/}" "$1"
