@@ -44,8 +44,11 @@ DEMO_ARGS = $(call option,--nodes,$(NODES)) $(call switch,--once,$(ONCE)) $(call
 BENCH_ARGS = $(call option,--nodes,$(NODES)) $(call option,--operation,$(OPERATION)) $(call option,--power,$(POWER)) \
   $(call option,--mode,$(MODE)) $(call option,--json,$(JSON)) $(call option,--hardware-seconds,$(HARDWARE_SECONDS))
 
+# Where images are made: IMAGE_OUT/release and IMAGE_OUT/test.
+IMAGE_OUT ?= $(CACHE)/image
+
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-help bench bench-admission test verify histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check control-plane build
+.PHONY: help image image-check demo demo-help bench bench-admission test verify histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check control-plane build
 
 help: ## List these targets
 	@echo "make TARGET [NAME=value ...]"
@@ -88,6 +91,23 @@ mutants: ## Break each rule on purpose and see the tests fail: ONLY=07- for one 
 mutants-check:
 	@echo "== every mutation of hack/mutants still applies"
 	@hack/mutants/run.sh --check
+
+image: ## Build the image for release, as an OCI layout with a list of its parts; no engine is needed (about 10 minutes)
+	@hack/image/release.sh "$(IMAGE_OUT)/release/programs"
+	@hack/image/build.sh "$(IMAGE_OUT)/release/programs" "$(IMAGE_OUT)/release"
+	@hack/image/check.sh "$(IMAGE_OUT)/release" --released
+
+# The same files with the programs that the tests use: building them for release would take longer than all tests. What only a
+# release has, the crates named in the programs, is looked at in a small program.
+image-check: build ## Make the image of the programs of the tests, twice with the same digest, and look inside
+	@echo "== the image"
+	@hack/image/build.sh "$(BIN)" "$(IMAGE_OUT)/test"
+	@umask 077; TZ=Pacific/Kiritimati LC_ALL=C.UTF-8 hack/image/build.sh "$(BIN)" "$(IMAGE_OUT)/again"
+	@for file in oci/index.json sbom.cdx.json; do cmp "$(IMAGE_OUT)/test/$$file" "$(IMAGE_OUT)/again/$$file" || exit 1; done
+	@hack/image/check.sh "$(IMAGE_OUT)/test"
+	@echo "== programs of a release name their crates"
+	@PATH="$$(hack/image/auditable.sh | tail -n 1):$$PATH" cargo auditable build -q --locked -p bos-crds --bin crdgen
+	@hack/image/audited.sh "$(BIN)/crdgen" bos-crds
 
 fmt: ## Format the sources
 	@cargo fmt --all

@@ -75,7 +75,8 @@ pub(crate) struct OperatorSettings {
     #[arg(long, env = "BOS_POD_IP", value_name = "ADDRESS")]
     pub(crate) pod_ip: Option<IpAddr>,
 
-    /// YAML file with the pod of agents (a PodTemplateSpec), for Sessions of mode v1. Default: none, and such Sessions are refused
+    /// YAML file with the pod of agents (a PodTemplateSpec), for Sessions of mode v1. If it names no image, agents get that of the
+    /// operator's own pod. Default: none, and such Sessions are refused
     #[arg(long, env = "BOS_AGENT_TEMPLATE", value_name = "FILE")]
     pub(crate) agent_template: Option<PathBuf>,
 

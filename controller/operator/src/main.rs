@@ -1,5 +1,6 @@
 //! The boot operator: reads its configuration, waits for the cluster, and runs the engine with everything around it.
 
+mod agent_image;
 mod apply;
 mod args;
 mod config;
@@ -21,6 +22,8 @@ use bos_engine::engine::{self, Asked, EngineError, Settings};
 use bos_engine::process::{self, Logging};
 use bos_engine::telemetry::Telemetry;
 use bos_services::flags::{self, LogFormat};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use kube::Client;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -121,6 +124,7 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
         if !preflight::wait_for_cluster(&clients.writer, &telemetry, &cancel).await? {
             return Ok(());
         }
+        let Some(agent_template) = agent_template(&config, &clients.writer, &telemetry, &cancel).await? else { return Ok(()) };
         telemetry.set_waiting("the engine to load");
         look_at_templates(&clients, &services, &telemetry, &cancel, failed.0);
         let settings = Settings {
@@ -129,7 +133,7 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
             lease: config.lease()?,
             hears_reports: config.report_listen.is_some(),
             reports_at: config.reports_at(),
-            agent_template: config.agent_template()?,
+            agent_template,
         };
         engine::run(settings, clients, services, Asked { reports, applications }, Arc::clone(&telemetry), cancel.clone()).await?;
         if cancel.is_cancelled() { Ok(()) } else { Err(anyhow::anyhow!("the engine ended by itself")) }
@@ -140,6 +144,18 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
         result = work => result,
         Some(failure) = failures.recv() => Err(failure),
     }
+}
+
+/// The pod of agents, if there are any, once it has an image. None of it when `cancel` came first.
+async fn agent_template(
+    config: &Config,
+    client: &Client,
+    telemetry: &Telemetry,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Option<Option<PodTemplateSpec>>> {
+    let Some(template) = config.agent_template()? else { return Ok(Some(None)) };
+    let look = async || Ok(agent_image::complete(&template, client, &config.namespace, &config.identity).await);
+    Ok(preflight::wait_for(look, telemetry, cancel).await?.map(Some))
 }
 
 type Failures = (mpsc::Sender<anyhow::Error>, mpsc::Receiver<anyhow::Error>);

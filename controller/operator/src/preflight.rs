@@ -28,16 +28,32 @@ pub(crate) enum PreflightError {
 /// # Errors
 /// When waiting cannot help.
 pub(crate) async fn wait_for_cluster(client: &Client, telemetry: &Telemetry, cancel: &CancellationToken) -> Result<bool, PreflightError> {
+    let look = async || Ok(look(client).await?.map_or(Ok(()), Err));
+    Ok(wait_for(look, telemetry, cancel).await?.is_some())
+}
+
+/// Looks until it finds something, and says meanwhile what is missing. None when `cancel` came first.
+///
+/// # Errors
+/// When waiting cannot help.
+pub(crate) async fn wait_for<T>(
+    look: impl AsyncFn() -> Result<Result<T, String>, PreflightError>,
+    telemetry: &Telemetry,
+    cancel: &CancellationToken,
+) -> Result<Option<T>, PreflightError> {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
     let mut said = String::new();
     loop {
         telemetry.beat();
-        let missing = tokio::select! {
+        let found = tokio::select! {
             biased;
-            () = cancel.cancelled() => return Ok(false),
-            missing = look(client) => missing?,
+            () = cancel.cancelled() => return Ok(None),
+            found = look() => found?,
         };
-        let Some(missing) = missing else { return Ok(true) };
+        let missing = match found {
+            Ok(found) => return Ok(Some(found)),
+            Err(missing) => missing,
+        };
         if missing != said {
             tracing::warn!("waiting: {missing}");
             said.clone_from(&missing);
@@ -45,7 +61,7 @@ pub(crate) async fn wait_for_cluster(client: &Client, telemetry: &Telemetry, can
         telemetry.set_waiting(missing);
         let pause = backoff.next_pause();
         tokio::select! {
-            () = cancel.cancelled() => return Ok(false),
+            () = cancel.cancelled() => return Ok(None),
             () = tokio::time::sleep(pause) => {}
         }
     }

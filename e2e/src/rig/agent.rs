@@ -42,10 +42,11 @@ pub(super) async fn install(control_plane: &ControlPlane, config: &RigConfig, ur
     Ok(Some(path))
 }
 
-/// The shipped one, with a program instead of an image.
+/// The shipped one, with a program instead of an image. The API server wants one named; the operator has no pod here to take it from.
 fn template(shipped: &Path) -> anyhow::Result<Value> {
     let text = std::fs::read_to_string(shipped).with_context(|| format!("reading {}", shipped.display()))?;
     let mut template: Value = serde_saphyr::from_str(&text)?;
+    template["spec"]["containers"][0]["image"] = json!("bos-operator");
     template["spec"]["containers"][0]["command"] = json!([PROGRAM]);
     Ok(template)
 }

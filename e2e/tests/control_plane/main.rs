@@ -10,6 +10,7 @@ mod bench;
 mod crds;
 mod crds_refuse;
 mod harness;
+mod manifests;
 mod node_agent;
 mod proxy;
 
