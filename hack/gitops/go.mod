@@ -1,0 +1,3 @@
+module bos.hpe.com/gitops
+
+go 1.26.0
