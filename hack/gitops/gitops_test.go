@@ -152,7 +152,12 @@ func TestWhatArgoShowsIsWhatTheObjectSays(t *testing.T) {
 		"Session partially failed":      "PartiallyFailed: ",
 		"SessionTemplate without image": "does not exist in S3",
 	} {
-		_, message, err := argoHealth(checks[states[name].GetKind()], states[name])
+		object := states[name]
+		if object == nil {
+			t.Errorf("%s: there is no such object", name)
+			continue
+		}
+		_, message, err := argoHealth(checks[object.GetKind()], object)
 		if err != nil || !strings.Contains(message, words) {
 			t.Errorf("%s: %q, %v; wanted %q in it", name, message, err, words)
 		}

@@ -8,9 +8,13 @@ use serde_json::{Value, json};
 
 use crate::bench::Result;
 
-/// The only kind that has no namespace and one name.
+/// Kind, name and spec of each.
 const SPECS: [(&str, &str, &str); 4] = [
-    ("SessionTemplate", "fresh", r#"{"bootSets": [{"name": "compute", "path": "s3://boot-images/7f0c/manifest.json", "nodeRolesGroups": ["Compute"]}]}"#),
+    (
+        "SessionTemplate",
+        "fresh",
+        r#"{"bootSets": [{"name": "compute", "path": "s3://boot-images/7f0c/manifest.json", "nodeRolesGroups": ["Compute"]}]}"#,
+    ),
     ("Session", "fresh", r#"{"operation": "Boot", "templateName": "fresh"}"#),
     ("BootComponent", "x9999c0s0b0n0", "{}"),
     ("BootOptions", "default", "{}"),

@@ -1,6 +1,6 @@
 //! Every folder that can be applied, as a whole and without a word of complaint.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use bos_e2e::control_plane::{ControlPlane, Output};
@@ -110,7 +110,7 @@ pub async fn closed(control_plane: &ControlPlane) -> Result {
 }
 
 /// The ports at which pods with these labels are reached.
-async fn let_in(policies: &Api<NetworkPolicy>, labels: &std::collections::BTreeMap<String, String>) -> Result<Vec<i32>> {
+async fn let_in(policies: &Api<NetworkPolicy>, labels: &BTreeMap<String, String>) -> Result<Vec<i32>> {
     let (mut open, mut isolated) = (Vec::new(), false);
     for policy in policies.list(&ListParams::default()).await? {
         let spec = policy.spec.unwrap();
@@ -126,6 +126,3 @@ async fn let_in(policies: &Api<NetworkPolicy>, labels: &std::collections::BTreeM
     anyhow::ensure!(isolated, "no policy selects {labels:?}, so everything is let in");
     Ok(open)
 }
-
-/// As long as a program may take to say what is wrong with its settings.
-pub const SOON: Duration = Duration::from_secs(60);

@@ -33,23 +33,23 @@ const WORKFLOWS: [&str; 19] = [
 
 pub async fn all(control_plane: &ControlPlane) -> Result {
     let mut shown = BTreeSet::new();
-    let mut files: Vec<_> = std::fs::read_dir(Rig::manifests().join("samples"))?.map(|entry| entry.map(|it| it.path())).collect::<Result<_, _>>()?;
-    files.push(Rig::manifests().join("overlays/openchami/options.yaml"));
+    let mut files = vec![Rig::manifests().join("overlays/openchami/options.yaml")];
+    for entry in std::fs::read_dir(Rig::manifests().join("samples"))? {
+        files.push(entry?.path());
+    }
     for file in files {
         let path = file.to_str().unwrap();
         let args = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-o", "json", "-f", path];
         let output = control_plane.kubectl(&args).await?;
         anyhow::ensure!(output.stderr.is_empty(), "{path}: {}", output.stderr);
         // One object after the other where there are several.
-        let objects: Vec<Value> = serde_json::Deserializer::from_str(&output.ok()?).into_iter().collect::<Result<_, _>>()?;
-        let objects = objects.into_iter().flat_map(|object| match object["items"].as_array() {
-            Some(items) => items.clone(),
-            None => vec![object],
-        });
+        let answer: Value = serde_json::from_str(&output.ok()?)?;
+        let text = std::fs::read_to_string(&file)?;
+        // Several come as a list.
+        let objects = answer["items"].as_array().cloned().unwrap_or_else(|| vec![answer.clone()]);
         for object in objects {
-            let named = std::fs::read_to_string(&file)?;
-            shown.extend(shows(&object, &named));
-            in_order(path, &object, &named)?;
+            shown.extend(shows(&object, &text));
+            in_order(path, &object, &text)?;
         }
     }
     let missing: Vec<&&str> = WORKFLOWS.iter().filter(|what| !shown.contains(**what)).collect();

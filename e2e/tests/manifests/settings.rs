@@ -1,14 +1,14 @@
 //! The settings in our overlays are those that the programs know.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use bos_e2e::control_plane::ControlPlane;
+use bos_e2e::control_plane::{ControlPlane, Process, ProcessSpec};
 use bos_e2e::rig::{Profile, boa_binary, operator_binary, webhook_binary};
 use serde_json::Value;
 
-use crate::bench::Result;
+use crate::bench::{LIMIT, Result};
 use crate::{applicable, folder};
 
 /// The exit code of a program that was told something wrong.
@@ -47,14 +47,25 @@ async fn check(name: &str, map: &str, file: &Path) -> Result {
     } else {
         (operator_binary(Profile::Dev).await?, &["--report-listen=127.0.0.1:0", "--health-listen=127.0.0.1:0"])
     };
-    let mut command = tokio::process::Command::new(&binary);
-    command.arg(format!("--config={}", file.display())).args(flags).args(["--log-format=text"]);
+    let program = binary.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     // It goes no further than to look for a cluster.
-    command.env_clear().env("KUBECONFIG", "/nowhere/kubeconfig").env("S3_ACCESS_KEY", "a").env("S3_SECRET_KEY", "b");
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let ended = tokio::time::timeout(crate::overlays::SOON, command.output()).await;
-    let ended = ended.with_context(|| format!("{name}: {map}: {} does not end", binary.display()))??;
-    let said = String::from_utf8_lossy(&ended.stderr).into_owned() + &String::from_utf8_lossy(&ended.stdout);
-    anyhow::ensure!(ended.status.code() != Some(WRONG_SETTINGS) && said.contains("no way to the cluster"), "{name}: {map}: {said}");
+    let spec = ProcessSpec::new(&program, &binary, &file.with_extension("log"))
+        .arg(format!("--config={}", file.display()))
+        .args(flags.iter().map(ToString::to_string))
+        .env("KUBECONFIG", "/nowhere/kubeconfig")
+        .env("S3_ACCESS_KEY", "a")
+        .env("S3_SECRET_KEY", "b");
+    let process = Process::start(&spec)?;
+    let ended = async {
+        loop {
+            match process.exit_status() {
+                Some(status) => return status,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let ended = tokio::time::timeout(LIMIT, ended).await.with_context(|| format!("{name}: {map}: {program} does not end"))?;
+    let said = process.log_tail(30);
+    anyhow::ensure!(ended.code() != Some(WRONG_SETTINGS) && said.contains("no way to the cluster"), "{name}: {map}: {said}");
     Ok(())
 }
