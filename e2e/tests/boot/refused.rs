@@ -111,8 +111,8 @@ pub async fn too_late_or_tracked(bench: &Bench, range: Range<usize>) -> Result {
     bench.rig.apply(&tracked.to_string()).await?;
     assert_eq!(outcome(&bench.ended("tracked-in-time").await?), "Succeeded/Succeeded");
     // What the tool does then: it applies it again, and prunes and creates it again, while its time is not over.
-    let mark = bench.mark();
     bench.site.power(&nodes, false);
+    let mark = bench.mark();
     let again = bench.rig.apply(&tracked.to_string()).await?;
     assert!(again.contains("unchanged"), "{again}");
     bench.rig.kubectl(&["delete", "sessions.bos.hpe.com", "tracked-in-time"]).await?;
