@@ -49,7 +49,7 @@ async fn check(name: &str, map: &str, file: &Path) -> Result {
     };
     let program = binary.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     // It goes no further than to look for a cluster.
-    let spec = ProcessSpec::new(&program, &binary, &file.with_extension("log"))
+    let spec = ProcessSpec::new(&program, &binary, file.with_extension("log"))
         .arg(format!("--config={}", file.display()))
         .args(flags.iter().map(ToString::to_string))
         .env("KUBECONFIG", "/nowhere/kubeconfig")
