@@ -48,7 +48,7 @@ BENCH_ARGS = $(call option,--nodes,$(NODES)) $(call option,--operation,$(OPERATI
 IMAGE_OUT ?= $(CACHE)/image
 
 .DEFAULT_GOAL := help
-.PHONY: help image image-check demo demo-help bench bench-admission test verify histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check control-plane build
+.PHONY: help image image-check demo demo-help bench bench-admission test verify histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check gitops-check control-plane build
 
 help: ## List these targets
 	@echo "make TARGET [NAME=value ...]"
@@ -67,7 +67,7 @@ bench: control-plane build ## Measure a boot: NODES, OPERATION, POWER, MODE, JSO
 bench-admission: control-plane build ## Measure admission of one Session: NODES=10000
 	@exec $(BIN)/bench-admission $(call option,--nodes,$(NODES))
 
-test: control-plane mutants-check ## Build everything, run all tests, and check that docs/conformance.md names them
+test: control-plane mutants-check gitops-check ## Build everything, run all tests, and check that docs/conformance.md names them
 	@echo "== building the programs and tests in $(CARGO_TARGET_DIR) (some minutes the first time)"
 	@cargo build --workspace --bins
 	@cargo test --workspace --no-run
@@ -131,7 +131,11 @@ crds-check:
 manifests-check: control-plane
 	@echo "== manifests can be put together"
 	@set -e; PATH="$$KUBEBUILDER_ASSETS:$$(hack/control-plane/build.sh kubectl | tail -n 1):$$PATH"; \
-	  for part in crds base overlays/dev webhook overlays/webhook-cert-manager; do kubectl kustomize "manifests/$$part" > /dev/null; done
+	  for part in manifests/crds manifests/base manifests/webhook manifests/overlays/*; do kubectl kustomize "$$part" > /dev/null; done
+
+gitops-check: ## Test the health checks for Argo CD and Flux with their own libraries (a minute the first time)
+	@echo "== health checks of manifests/gitops"
+	@cd hack/gitops && CGO_ENABLED=0 GOWORK=off GOFLAGS=-mod=readonly go test ./...
 
 control-plane: ## Build etcd, the API server and kubectl once (eight minutes the first time)
 	@hack/control-plane/build.sh > /dev/null

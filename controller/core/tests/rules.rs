@@ -17,6 +17,8 @@ mod configure;
 mod desk;
 #[path = "sim/fixture.rs"]
 mod fixture;
+#[path = "rules/for_tools.rs"]
+mod for_tools;
 #[path = "rules/order.rs"]
 mod order;
 #[path = "rules/pure.rs"]

@@ -369,6 +369,37 @@ mod tests {
         assert!(message(&found, READY).contains("beef"), "{}", message(&found, READY));
     }
 
+    /// As `hack/gitops` tests the health checks of Argo CD and Flux with it; `BOS_GOLDEN=write` writes it anew.
+    #[tokio::test]
+    async fn what_tools_are_tested_with_is_what_is_shown() {
+        let mut without_kernel = site();
+        without_kernel.objects.remove("s3://boot-images/7f0c/kernel");
+        let (mut nfs, mut doubtful) = (template(), template());
+        nfs.boot_sets[0].rootfs_provider = Some("nfs".into());
+        doubtful.boot_sets[0].etag = Some("beef".into());
+        let mut shown = std::collections::BTreeMap::new();
+        for (name, site, spec) in [
+            ("SessionTemplate ready", site(), template()),
+            ("SessionTemplate with warnings", site(), doubtful),
+            ("SessionTemplate invalid", site(), nfs),
+            ("SessionTemplate without image", without_kernel, template()),
+            ("SessionTemplate not checked yet", Site { s3_away: true, ..site() }, template()),
+        ] {
+            let status = status(site, &spec).await;
+            let metadata = serde_json::json!({"name": "cos", "namespace": "bos", "generation": 3});
+            let kind = "SessionTemplate";
+            let object = serde_json::json!({"apiVersion": bos_crds::API_VERSION, "kind": kind, "metadata": metadata, "spec": spec, "status": status});
+            shown.insert(name, object);
+        }
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hack/gitops/testdata/templates.json");
+        let text = format!("{:#}\n", serde_json::json!(shown));
+        if std::env::var_os("BOS_GOLDEN").is_some_and(|value| value == "write") {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let known = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(known == text, "{} is not what is shown now; BOS_GOLDEN=write writes it:\n{text}", path.display());
+    }
+
     #[tokio::test]
     async fn looking_again_changes_nothing() {
         let mut status = status(site(), &template()).await;

@@ -61,7 +61,8 @@ pub(super) async fn patch_options(control_plane: &ControlPlane, spec: &Value) ->
     let found = control_plane.kubectl(&["get", "bootoptions.bos.hpe.com", name, "--ignore-not-found", "-o", "name"]).await?.ok()?;
     if found.trim().is_empty() {
         let object = json!({"apiVersion": bos_crds::API_VERSION, "kind": "BootOptions", "metadata": {"name": name}, "spec": spec});
-        return control_plane.apply(&object.to_string()).await?.ok().context("creating the options").map(drop);
+        let created = control_plane.kubectl_command().run_with_input(&["create", "-f", "-"], &object.to_string()).await?;
+        return created.ok().context("creating the options").map(drop);
     }
     let patch = json!({ "spec": spec }).to_string();
     let args = ["patch", "bootoptions.bos.hpe.com", name, "--type=merge", "-p", &patch];

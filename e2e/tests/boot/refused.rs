@@ -110,5 +110,14 @@ pub async fn too_late_or_tracked(bench: &Bench, range: Range<usize>) -> Result {
     tracked["spec"]["startBefore"] = json!("2126-01-01T00:00:00Z");
     bench.rig.apply(&tracked.to_string()).await?;
     assert_eq!(outcome(&bench.ended("tracked-in-time").await?), "Succeeded/Succeeded");
+    // What the tool does then: it applies it again, and prunes and creates it again, while its time is not over.
+    bench.site.power(&nodes, false);
+    let mark = bench.mark();
+    let again = bench.rig.apply(&tracked.to_string()).await?;
+    assert!(again.contains("unchanged"), "{again}");
+    bench.rig.kubectl(&["delete", "sessions.bos.hpe.com", "tracked-in-time"]).await?;
+    bench.rig.apply(&tracked.to_string()).await?;
+    assert_eq!(outcome(&bench.ended("tracked-in-time").await?), "NotStarted/AlreadyRan");
+    bench.assert_commands(&mark, &nodes, Commands::NONE);
     Ok(())
 }

@@ -30,8 +30,8 @@ pub(super) fn set(world: &World, session: &Session, end: Option<&SessionEnd>, st
             set(conditions::SUCCEEDED, succeeded.into(), reason, &end.message);
             set(conditions::READY, succeeded.into(), reason, &end.message);
             set(conditions::RECONCILING, ConditionStatus::False, reasons::COMPLETE, "It has ended.");
-            let stalled = matches!(end.outcome, SessionOutcome::Failed | SessionOutcome::PartiallyFailed | SessionOutcome::NotStarted);
-            set(conditions::STALLED, stalled.into(), reason, &end.message);
+            // What is neither ready nor stalled is in progress for such tools: they would wait for it for ever.
+            set(conditions::STALLED, (!succeeded).into(), reason, &end.message);
             if down {
                 let (truth, reason, message) = services::condition_at_end(world, session, end);
                 set(conditions::SERVICES_AVAILABLE, truth, reason, &message);
