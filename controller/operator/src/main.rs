@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use axum::http::{HeaderValue, header};
 use bos_crds::LoggingLevel;
 use bos_engine::engine::{self, Asked, EngineError, Settings};
 use bos_engine::process::{self, Logging};
@@ -107,8 +108,11 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new(Arc::clone(&telemetry)));
     let failed = parts_that_failed();
     serve_health(&config, &telemetry, &metrics, failed.0.clone())?;
-    let kube_config = kube::Config::infer().await.context("no way to the cluster: neither a service account nor a kubeconfig")?;
+    let mut kube_config = kube::Config::infer().await.context("no way to the cluster: neither a service account nor a kubeconfig")?;
     tracing::info!(cluster = %kube_config.cluster_url, "Kubernetes");
+    // The audit log then tells which of two operators has done something.
+    let agent = format!("bos-operator/{} ({})", env!("CARGO_PKG_VERSION"), config.identity);
+    kube_config.headers.push((header::USER_AGENT, HeaderValue::from_str(&agent).context("identity: cannot be sent in a header")?));
     let clients = bos_engine::clients::Clients::new(&kube_config).context("cannot make clients of the API server")?;
     let services = bos_services::Clients::new(&config.services, Arc::new(metrics.calls.clone()))?;
     let (queue, reports) = mpsc::channel(reports::QUEUE);

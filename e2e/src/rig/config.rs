@@ -38,6 +38,8 @@ pub struct RigConfig {
     pub options: serde_json::Value,
     /// Which service the operator switches power with.
     pub power: PowerBy,
+    /// Whether a second operator stands by, with a way to the API server of its own, and nodes report to that one first.
+    pub standby: bool,
     /// Whether the operator is told that the site has neither CFS nor IMS, as an OpenCHAMI site.
     pub bare: bool,
     /// Whether the operator reaches the API server through a [`crate::proxy::Proxy`].
@@ -80,6 +82,7 @@ impl RigConfig {
             site_place: SitePlace::default(),
             options: serde_json::json!({}),
             power: PowerBy::default(),
+            standby: false,
             bare: false,
             proxy: false,
             controller_manager: false,
@@ -149,6 +152,13 @@ impl RigConfig {
     pub fn with_agents(mut self) -> Self {
         self.node_agent.get_or_insert_default();
         self.agents = true;
+        self
+    }
+
+    /// Has a second operator stand by.
+    #[must_use]
+    pub fn with_standby(mut self) -> Self {
+        self.standby = true;
         self
     }
 

@@ -24,6 +24,7 @@ mod config;
 mod install;
 mod operator;
 mod site_side;
+mod standby;
 pub mod template;
 mod truth;
 mod wait;
@@ -41,11 +42,14 @@ pub use binaries::{Profile, boa_binary, operator_binary, site_binary, webhook_bi
 pub use config::{PowerBy, RigConfig, SitePlace};
 pub use operator::{Exit, Killer, Operator};
 pub use site_side::{CallCounts, SiteClient, SiteSummary};
+pub use standby::Standby;
 pub use truth::{Truth, Wanted};
 pub use wait::watch_until;
 pub use webhook::{Webhook, WebhookConfig};
 
-use crate::control_plane::{ControlPlane, free_port};
+use operator::Ports;
+
+use crate::control_plane::ControlPlane;
 use crate::node_agent::{NodeAgent, NodeAgentConfig};
 use crate::proxy::Proxy;
 use crate::site::{SiteHandle, Urls};
@@ -58,6 +62,7 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 /// Control plane, manifests, site and operator, running. Dropping it ends them all.
 // Dropped in this order: whoever calls others goes first.
 pub struct Rig {
+    standby: Option<Standby>,
     operator: Operator,
     node_agent: Option<NodeAgent>,
     site: site_side::SiteSide,
@@ -94,33 +99,39 @@ impl Rig {
         let proxy = if config.proxy { Some(Proxy::start(&control_plane).await?) } else { None };
         let node_agent = start_node_agent(&control_plane, agent::node(&config).await?, proxy.as_ref()).await?;
         say("starting the simulated site");
-        let report_port = free_port()?;
-        let reports = format!("http://127.0.0.1:{report_port}");
+        let (ports, second) = (Ports::free()?, Ports::free()?);
         let mut site_config = config.site.clone();
-        site_config.settings.operator_url.get_or_insert_with(|| reports.clone());
+        let reported_to = if config.standby { second } else { ports };
+        site_config.settings.operator_url.get_or_insert_with(|| reported_to.reports_url());
         let site = site_side::SiteSide::start(site_config, config.site_place, control_plane.folder()).await?;
-        let health_port = free_port()?;
         let via = proxy.as_ref().map(Proxy::addr);
         let kubeconfig = control_plane.kubeconfig_for_service_account(NAMESPACE, install::SERVICE_ACCOUNT, via).await?;
         let agent_template = agent::install(&control_plane, &config, site.urls()).await?;
-        let launch = operator::Launch {
+        let mut launch = operator::Launch {
+            identity: operator::FIRST,
             binary: operator_binary,
             kubeconfig,
-            log: control_plane.folder().join("bos-operator.log"),
-            report_port,
-            health_port,
+            folder: control_plane.folder(),
+            ports,
             urls: site.urls().clone(),
             agent_template,
             config: &config,
         };
         let operator = Operator::new(launch.spec(), config.supervise);
-        let health = format!("http://127.0.0.1:{health_port}");
+        let standby = match config.standby {
+            true => Some(Standby::new(&control_plane, &mut launch, second).await?),
+            false => None,
+        };
         let http = site_side::http_client()?;
-        let rig = Self { operator, node_agent, site, proxy, client, http, health, reports, rights, control_plane };
+        let (health, reports) = (ports.health_url(), ports.reports_url());
+        let rig = Self { standby, operator, node_agent, site, proxy, client, http, health, reports, rights, control_plane };
         if config.start_operator {
             say("starting the operator");
             rig.operator.start()?;
             rig.wait_ready(START_LIMIT).await?;
+            if let Some(standby) = &rig.standby {
+                standby.start(&rig.http).await?;
+            }
         }
         Ok(rig)
     }
@@ -148,6 +159,16 @@ impl Rig {
     /// The operator's process.
     pub fn operator(&self) -> &Operator {
         &self.operator
+    }
+
+    /// The second operator, if one was asked for.
+    pub fn standby(&self) -> Option<&Standby> {
+        self.standby.as_ref()
+    }
+
+    /// What the operator says of its readiness.
+    pub async fn readiness(&self) -> String {
+        standby::readiness(&self.http, &self.health).await
     }
 
     /// The site, through its admin listener; works wherever it runs.
@@ -232,16 +253,18 @@ impl Rig {
         self.wait_ready(START_LIMIT).await
     }
 
-    /// Waits until the operator says that it is ready. An error shows the end of its log.
+    /// Waits until the operator says that it leads. An error shows the end of its log.
     pub async fn wait_ready(&self, limit: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + limit;
         let url = format!("{}/readyz", self.health);
         loop {
             let answer = match self.http.get(&url).send().await {
-                Ok(answer) if answer.status().is_success() => return Ok(()),
                 Ok(answer) => answer.text().await.unwrap_or_default(),
                 Err(error) => format!("{error:#}"),
             };
+            if answer.starts_with("ok: leading") {
+                return Ok(());
+            }
             let log = || format!("\nThe end of {}:\n{}", self.operator.log().display(), self.operator.log_tail(30));
             if self.operator.has_given_up() {
                 anyhow::bail!("the operator ended with {:?}{}", self.operator.exits().last(), log());

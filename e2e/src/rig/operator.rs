@@ -9,11 +9,13 @@ use rustix::process::Signal;
 use tokio::sync::watch;
 
 use super::{NAMESPACE, PowerBy, RigConfig};
-use crate::control_plane::{ProcStat, Process, ProcessSpec};
+use crate::control_plane::{ProcStat, Process, ProcessSpec, free_port};
 use crate::site::Urls;
 
 /// The operator's name in the lease: always the same, as a StatefulSet's pod would have, so that a killed one need not be waited for.
-const IDENTITY: &str = "bos-operator-0";
+pub(super) const FIRST: &str = "bos-operator-0";
+/// That of a second one.
+pub(super) const SECOND: &str = "bos-operator-1";
 /// Pause before a restart; doubled each time it ends young by itself.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause.
@@ -23,13 +25,34 @@ const YOUNG: Duration = Duration::from_secs(3);
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Where an operator listens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ports {
+    pub(super) health: u16,
+    pub(super) reports: u16,
+}
+
+impl Ports {
+    pub(super) fn free() -> anyhow::Result<Self> {
+        Ok(Self { health: free_port()?, reports: free_port()? })
+    }
+
+    pub(super) fn health_url(self) -> String {
+        format!("http://127.0.0.1:{}", self.health)
+    }
+
+    pub(super) fn reports_url(self) -> String {
+        format!("http://127.0.0.1:{}", self.reports)
+    }
+}
+
 /// What the operator is started with.
 pub(super) struct Launch<'a> {
+    pub(super) identity: &'static str,
     pub(super) binary: PathBuf,
     pub(super) kubeconfig: PathBuf,
-    pub(super) log: PathBuf,
-    pub(super) report_port: u16,
-    pub(super) health_port: u16,
+    pub(super) folder: &'a Path,
+    pub(super) ports: Ports,
     pub(super) urls: Urls,
     pub(super) agent_template: Option<PathBuf>,
     pub(super) config: &'a RigConfig,
@@ -40,12 +63,13 @@ impl Launch<'_> {
     pub(super) fn spec(&self) -> ProcessSpec {
         let urls = &self.urls;
         let (cfs, ims) = if self.config.bare { ("none", "none") } else { (urls.cfs.as_str(), urls.ims.as_str()) };
-        ProcessSpec::new("bos-operator", &self.binary, &self.log)
+        ProcessSpec::new(self.identity, &self.binary, self.folder.join(format!("{}.log", self.identity)))
             .args([
                 format!("--namespace={NAMESPACE}"),
-                format!("--identity={IDENTITY}"),
-                format!("--health-listen=127.0.0.1:{}", self.health_port),
-                format!("--report-listen=127.0.0.1:{}", self.report_port),
+                format!("--identity={}", self.identity),
+                format!("--health-listen=127.0.0.1:{}", self.ports.health),
+                format!("--report-listen=127.0.0.1:{}", self.ports.reports),
+                "--pod-ip=127.0.0.1".to_owned(),
                 format!("--log={}", self.config.log),
                 "--log-format=json".to_owned(),
                 format!("--hsm-base-url={}", urls.hsm),

@@ -41,7 +41,7 @@ pub async fn are_read(control_plane: &ControlPlane) -> Result {
 async fn check(name: &str, map: &str, file: &Path) -> Result {
     let webhook = map.starts_with("bos-webhook");
     let (binary, flags): (PathBuf, &[&str]) = if map.starts_with("bos-agent") {
-        (boa_binary(Profile::Dev).await?, &["--session=bos/none", "--session-uid=none", "--identity=none"])
+        (boa_binary(Profile::Dev).await?, &["--session=bos/none", "--session-uid=none", "--job-uid=j", "--identity=none"])
     } else if webhook {
         (webhook_binary().await?, &["--listen=127.0.0.1:0", "--health-listen=127.0.0.1:0"])
     } else {

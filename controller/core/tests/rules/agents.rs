@@ -7,7 +7,7 @@ use bos_core::journal::{Journal, snapshot};
 use bos_core::model::{EndKind, NodeId, Power, PowerAction, SessionUid, World};
 use bos_core::plan::{Evidence, Plan, PlannedOperation, RunningPolicy};
 use bos_core::running::Order;
-use bos_core::session::Stage;
+use bos_core::session::{SessionOutcome, Stage};
 use bos_core::time::Timestamp;
 use bos_core::want::Effect;
 use bos_crds::reasons;
@@ -488,4 +488,39 @@ fn half_of_an_inventory_takes_no_node_from_an_agent() {
     let _ = pair.agent.pass();
     assert_eq!([pair.agent.end(0), pair.agent.end(3)], [None, None]);
     assert!(pair.agent.world.discovery.fault.is_some());
+}
+
+/// S3 does not say yet whether what the nodes are to boot is there: they are left as they are. A person may cancel meanwhile.
+#[test]
+fn an_agent_touches_no_node_before_it_has_seen_what_that_is_to_boot() {
+    let mut pair = Pair::new(PlannedOperation::Reboot, 2);
+    let uid = pair.agent.uid.clone();
+    pair.agent.world.hold_unverified(&uid, 0);
+    let _ = pair.agent.pass();
+    pair.agent.power_of_all(Power::On);
+    assert_eq!(pair.agent.leaves(), Vec::new());
+    pair.agent.world.release_verified(&uid, 0);
+    pair.agent.wait(SECOND);
+    let _ = pair.agent.pass();
+    pair.agent.power_of_all(Power::On);
+    assert_eq!(pair.agent.one().order, Order::Power(PowerAction::SoftOff));
+
+    let mut pair = Pair::new(PlannedOperation::Reboot, 1);
+    let uid = pair.agent.uid.clone();
+    pair.agent.world.hold_unverified(&uid, 0);
+    pair.agent.world.sessions.get_mut(&uid).unwrap().spec.cancel = true;
+    let _ = pair.agent.pass();
+    assert_eq!(pair.agent.end(0).map(|(kind, _)| kind), Some(EndKind::Cancelled));
+}
+
+/// All nodes were on: a Boot of mode v1 has done what it was to do (v1 behaviour §8, scenario 2).
+#[test]
+fn a_boot_of_nodes_that_are_all_on_has_succeeded() {
+    let mut pair = Pair::new(PlannedOperation::Boot, 2);
+    let _ = pair.agent.pass();
+    pair.agent.power_of_all(Power::On);
+    let _ = pair.agent.pass();
+    pair.mirror();
+    let Stage::Ended(ended) = &pair.operator.world.sessions[&pair.operator.uid].stage else { panic!("it has not ended") };
+    assert_eq!((ended.end.outcome, &*ended.end.reason), (SessionOutcome::Succeeded, reasons::SESSION_SUCCEEDED));
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bos_engine::lease::{Elector, Leadership, LeaseConfig, LeaseError, LeaseRecord, LeaseStore};
+use bos_engine::lease::{Elector, Leader, Leadership, LeaseConfig, LeaseError, LeaseRecord, LeaseStore};
 use proptest::prelude::*;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -151,6 +151,38 @@ async fn a_crashed_leaders_lease_is_waited_out_by_others_and_taken_at_once_by_it
     assert_eq!(crashed.elapsed(), Duration::ZERO);
     assert_eq!(lead(&b).await.epoch, 3);
     assert!(crashed.elapsed() >= LeaseConfig::default().duration);
+}
+
+/// Whenever in its period the leader dies: the candidate sees its last renewal soon, and wakes exactly when the lease is over.
+#[tokio::test(start_paused = true)]
+async fn a_candidate_leads_within_the_lease_and_a_second_of_a_crash() {
+    let times = LeaseConfig::default();
+    for tenths in 0..20 {
+        let (_, a, b) = two();
+        let first = lead(&a).await;
+        let waiting = tokio::spawn(async move { lead(&b).await });
+        tokio::time::sleep(Duration::from_secs(60) + Duration::from_millis(100 * tenths)).await;
+        let crashed = Instant::now();
+        drop(first);
+        waiting.await.unwrap();
+        assert!(crashed.elapsed() <= times.duration + times.period / 2, "{:?} after a crash at {tenths}", crashed.elapsed());
+    }
+}
+
+/// Those who stand by know who leads and where that one takes reports; nobody while they lead themselves.
+#[tokio::test(start_paused = true)]
+async fn a_candidate_is_told_who_leads_and_where() {
+    let (_, a, b) = two();
+    let seen = tokio::sync::watch::Sender::new(None);
+    let a = a.announcing(Some("http://10.0.0.1:8080".to_owned()), tokio::sync::watch::Sender::new(None));
+    let b = b.announcing(None, seen.clone());
+    let first = lead(&a).await;
+    let waiting = tokio::spawn(async move { lead(&b).await });
+    let expected = Leader { identity: "pod-a".to_owned(), reports: Some("http://10.0.0.1:8080".to_owned()) };
+    seen.subscribe().wait_for(|leader| leader.as_ref() == Some(&expected)).await.unwrap();
+    first.release().await;
+    let _second = waiting.await.unwrap();
+    assert_eq!(*seen.borrow(), None);
 }
 
 #[tokio::test(start_paused = true)]
