@@ -27,6 +27,10 @@ pub(crate) enum ReportOutcome {
     WithAgent,
     /// 400 or 413.
     Malformed,
+    /// 401.
+    Unauthenticated,
+    /// 403.
+    Forbidden,
 }
 
 impl ReportOutcome {
@@ -37,6 +41,8 @@ impl ReportOutcome {
             Self::TryLater => "try_later",
             Self::WithAgent => "with_agent",
             Self::Malformed => "malformed",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
         }
     }
 }

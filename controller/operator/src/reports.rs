@@ -138,7 +138,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-fn try_later(why: &str) -> Response {
+pub(crate) fn try_later(why: &str) -> Response {
     let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "Try again later", why);
     response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(RETRY_AFTER_SECONDS));
     response
