@@ -162,7 +162,7 @@ impl IntoResponse for Refusal {
 
 /// Who finds out whose token it is.
 enum Verifier {
-    Review(review::Reviews),
+    Review(Box<review::Reviews>),
     Jwks(jwks::Jwks),
 }
 
@@ -203,7 +203,7 @@ pub(crate) fn guard(
             tracing::warn!("THE REPORT ENDPOINT IS OPEN (reportAuthentication: none): whoever reaches it can report for any node");
             return Ok(router);
         }
-        Some(ReportAuthentication::TokenReview) => Verifier::Review(review::Reviews::new(client, settings.audience.clone())),
+        Some(ReportAuthentication::TokenReview) => Verifier::Review(Box::new(review::Reviews::new(client, settings.audience.clone()))),
         Some(ReportAuthentication::Jwks) => Verifier::Jwks(jwks::Jwks::new(settings)?),
     };
     tracing::info!(subjects = ?settings.subjects, audience = settings.audience, "nodes report with tokens");

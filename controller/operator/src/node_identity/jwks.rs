@@ -93,9 +93,7 @@ impl Jwks {
 
     pub(super) fn of(settings: &Settings, published: Box<dyn Published>) -> Self {
         ring_keys::install();
-        let mut validation = Validation::default();
-        validation.leeway = LEEWAY;
-        validation.validate_nbf = true;
+        let mut validation = Validation { leeway: LEEWAY, validate_nbf: true, ..Validation::default() };
         validation.set_issuer(&settings.issuers);
         validation.set_audience(&[&settings.audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);

@@ -369,7 +369,7 @@ fn with_reviews(client: kube::Client) -> Fixture {
         subjects: vec!["system:serviceaccount:nodes:{xname}".to_owned()],
         ..settings()
     };
-    fixture(Verifier::Review(review::Reviews::new(client, settings.audience.clone())), &settings)
+    fixture(Verifier::Review(Box::new(review::Reviews::new(client, settings.audience.clone()))), &settings)
 }
 
 #[tokio::test(start_paused = true)]
