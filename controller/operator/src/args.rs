@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use bos_services::flags::{LogFormat, ServiceFlags};
 use clap::{Args as ClapArgs, Parser};
 
+use crate::node_identity::ReportAuthentication;
+
 const AFTER_HELP: &str = "\
 PRECEDENCE
   A flag wins over its environment variable, that over the configuration file, that over the default.
@@ -18,9 +20,14 @@ CONFIGURATION FILE (--config, YAML)
   Keys are the names of the flags in camelCase; unknown keys are errors. Settings of services are under `services`:
 
     reportListen: 0.0.0.0:8080
+    reportAuthentication: jwks       # or token-review, or none
+    reportIssuers: [\"http://spire.local/shasta/vshastaio\"]
+    reportJwksUrl: https://spire-jwks.spire/keys
     logFormat: json
     services:
-      hsm: {baseUrl: \"https://api-gw-service-nmn.local/apis/smd/hsm/v2\", caFile: /etc/bos/ca.pem, tokenFile: /run/bos/token}
+      auth: {tokenUrl: \"https://api-gw-service-nmn.local/keycloak/realms/shasta/protocol/openid-connect/token\",
+             clientIdFile: /etc/bos-oauth/client-id, clientSecretFile: /etc/bos-oauth/client-secret, caFile: /etc/bos/ca.pem}
+      hsm: {baseUrl: \"https://api-gw-service-nmn.local/apis/smd/hsm/v2\", caFile: /etc/bos/ca.pem}   # https: with a token of auth
       pcs: {timeoutSeconds: 30, maxInFlight: 4}
       s3:  {endpoint: \"https://rgw-vip\", accessKey: BOS, caFile: /etc/bos/ca.pem}   # secretKey: better as S3_SECRET_KEY
       powerTaskDeadlineMinutes: 1
@@ -66,7 +73,7 @@ pub(crate) struct OperatorSettings {
     #[arg(long, env = "BOS_HEALTH_LISTEN", value_name = "ADDRESS:PORT")]
     pub(crate) health_listen: Option<SocketAddr>,
 
-    /// Address for the reports of nodes (bos-reporter), plain HTTP and open to everybody who reaches it. Default: off
+    /// Address for the reports of nodes (bos-reporter), plain HTTP; takes --report-authentication. Default: off
     #[arg(long, env = "BOS_REPORT_LISTEN", value_name = "ADDRESS:PORT")]
     pub(crate) report_listen: Option<SocketAddr>,
 
@@ -74,6 +81,30 @@ pub(crate) struct OperatorSettings {
     /// pod. Default: none, and an operator that stands by tells nodes to come again later
     #[arg(long, env = "BOS_POD_IP", value_name = "ADDRESS")]
     pub(crate) pod_ip: Option<IpAddr>,
+
+    /// How it is found out which node reports; docs/security.md says more. Default: none is chosen, which --report-listen takes for a mistake
+    #[arg(long, env = "BOS_REPORT_AUTHENTICATION", value_enum)]
+    pub(crate) report_authentication: Option<ReportAuthentication>,
+
+    /// For whom the tokens of nodes must be made (aud). Default: system-compute with jwks, as SPIRE of CSM makes them; bos-operator with token-review
+    #[arg(long, env = "BOS_REPORT_AUDIENCE", value_name = "NAME")]
+    pub(crate) report_audience: Option<String>,
+
+    /// What nodes are called in their tokens (sub, or the user name of a token review), with {xname} for the name of the node; several with commas. Default: with jwks those of SPIRE of CSM, spiffe://shasta/compute/{xname}/workload/bos-reporter and the same with ncn; otherwise must be given
+    #[arg(long, env = "BOS_REPORT_SUBJECTS", value_name = "PATTERNS", value_delimiter = ',')]
+    pub(crate) report_subjects: Option<Vec<String>>,
+
+    /// Whose tokens are accepted (iss), with jwks; several with commas. Default: none, must be given
+    #[arg(long, env = "BOS_REPORT_ISSUERS", value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) report_issuers: Option<Vec<String>>,
+
+    /// Where the issuer publishes its keys, with jwks; https. Default: none, must be given
+    #[arg(long, env = "BOS_REPORT_JWKS_URL", value_name = "URL")]
+    pub(crate) report_jwks_url: Option<String>,
+
+    /// PEM file of certificate authorities for that address; only these are trusted. Default: those of the system
+    #[arg(long, env = "BOS_REPORT_JWKS_CA_FILE", value_name = "FILE")]
+    pub(crate) report_jwks_ca_file: Option<PathBuf>,
 
     /// YAML file with the pod of agents (a PodTemplateSpec), for Sessions of mode v1. If it names no image, agents get that of the
     /// operator's own pod. Default: none, and such Sessions are refused

@@ -11,7 +11,8 @@ use bos_services::flags::LogFormat;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde::{Deserialize, Serialize};
 
-use crate::args::Args;
+use crate::args::{Args, OperatorSettings};
+use crate::node_identity::{self, ReportAuthentication};
 
 /// The port of the health listener.
 const HEALTH_PORT: u16 = 8081;
@@ -25,6 +26,12 @@ struct ConfigFile {
     health_listen: Option<SocketAddr>,
     report_listen: Option<SocketAddr>,
     pod_ip: Option<IpAddr>,
+    report_authentication: Option<ReportAuthentication>,
+    report_audience: Option<String>,
+    report_subjects: Option<Vec<String>>,
+    report_issuers: Option<Vec<String>>,
+    report_jwks_url: Option<String>,
+    report_jwks_ca_file: Option<PathBuf>,
     agent_template: Option<PathBuf>,
     log_format: Option<LogFormat>,
     log: Option<String>,
@@ -43,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) health_listen: SocketAddr,
     pub(crate) report_listen: Option<SocketAddr>,
     pod_ip: Option<IpAddr>,
+    #[serde(flatten)]
+    pub(crate) node_identity: node_identity::Settings,
     pub(crate) agent_template: Option<PathBuf>,
     pub(crate) log_format: LogFormat,
     pub(crate) log: String,
@@ -60,6 +69,7 @@ impl Config {
     pub(crate) fn load(args: Args, variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let file = args.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
         let operator = args.operator.clone();
+        let node_identity = node_identity(&operator, &file);
         let mut services = file.services;
         services.apply_env(variable)?;
         args.services.apply(&mut services)?;
@@ -70,6 +80,7 @@ impl Config {
             health_listen: operator.health_listen.or(file.health_listen).unwrap_or((Ipv4Addr::UNSPECIFIED, HEALTH_PORT).into()),
             report_listen: operator.report_listen.or(file.report_listen),
             pod_ip: operator.pod_ip.or(file.pod_ip),
+            node_identity,
             agent_template: operator.agent_template.or(file.agent_template),
             log_format: operator.log_format.or(file.log_format).unwrap_or(LogFormat::Text),
             log: operator.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
@@ -103,6 +114,7 @@ impl Config {
                 self.lease_period_seconds
             );
         }
+        self.node_identity.check(self.report_listen.is_some())?;
         self.agent_template()?;
         self.services.validate()?;
         Ok(())
@@ -143,6 +155,22 @@ impl Config {
     /// The whole configuration as one line, without secrets.
     pub(crate) fn shown(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| format!("(cannot be shown: {error})"))
+    }
+}
+
+/// Who nodes are is told by SPIRE on a CSM system, so the defaults are its.
+fn node_identity(given: &OperatorSettings, file: &ConfigFile) -> node_identity::Settings {
+    let authentication = given.report_authentication.or(file.report_authentication);
+    let jwks = authentication == Some(ReportAuthentication::Jwks);
+    let subjects = if jwks { node_identity::CSM_SUBJECTS.map(str::to_owned).to_vec() } else { Vec::new() };
+    let audience = if jwks { "system-compute" } else { "bos-operator" };
+    node_identity::Settings {
+        authentication,
+        audience: given.report_audience.clone().or(file.report_audience.clone()).unwrap_or_else(|| audience.to_owned()),
+        subjects: given.report_subjects.clone().or(file.report_subjects.clone()).unwrap_or(subjects),
+        issuers: given.report_issuers.clone().or(file.report_issuers.clone()).unwrap_or_default(),
+        jwks_url: given.report_jwks_url.clone().or(file.report_jwks_url.clone()),
+        jwks_ca_file: given.report_jwks_ca_file.clone().or(file.report_jwks_ca_file.clone()),
     }
 }
 
@@ -202,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_environment_and_that_over_the_file() {
-        let file = "namespace: from-file\nreportListen: 127.0.0.1:1\nservices:\n  hsm: {baseUrl: 'http://file', timeoutSeconds: 1}\n  pcs: {timeoutSeconds: 4}\n";
+        let file = "namespace: from-file\nreportListen: 127.0.0.1:1\nreportAuthentication: none\nservices:\n  hsm: {baseUrl: 'http://file', timeoutSeconds: 1}\n  pcs: {timeoutSeconds: 4}\n";
         let variable = |name: &str| match name {
             "BOS_HSM_BASE_URL" => Some("http://env".to_owned()),
             "BOS_HSM_TIMEOUT_SECONDS" => Some("2".to_owned()),
@@ -241,6 +269,24 @@ mod tests {
         assert!(failed(&["--lease-duration-seconds=-1"]).contains("leaseDurationSeconds: -1"));
         assert!(failed(&["--hsm-base-url=hsm"]).contains("hsm.baseUrl"));
         assert!(format!("{:#}", load("", &[], |_| None).unwrap_err()).contains("s3.accessKey"));
+    }
+
+    #[test]
+    fn reports_are_heard_only_where_somebody_chose_who_may_send_them() {
+        let failed = |file: &str| format!("{:#}", load(file, &["--report-listen=127.0.0.1:2"], keys).unwrap_err());
+        assert!(failed("").contains("reportAuthentication: must be chosen"));
+        assert!(load("", &[], keys).is_ok(), "nobody listens");
+        assert!(failed("reportAuthentication: jwks").contains("reportIssuers: missing"));
+        assert!(failed("reportAuthentication: jwks\nreportIssuers: [i]").contains("reportJwksUrl: missing"));
+        assert!(failed("reportAuthentication: token-review").contains("reportSubjects: missing"));
+        for subject in ["system:node", "a:{xname}:{xname}"] {
+            let file = format!("reportAuthentication: token-review\nreportSubjects: ['{subject}']");
+            assert!(failed(&file).contains(&format!("{subject:?} must have {{xname}} in it once")), "{subject}");
+        }
+        let file = "reportAuthentication: jwks\nreportIssuers: [i]\nreportJwksUrl: https://j/keys";
+        let config = load(file, &["--report-listen=127.0.0.1:2", "--report-subjects=a:{xname},b:{xname}"], keys).unwrap().node_identity;
+        assert_eq!((config.audience.as_str(), config.subjects.len(), config.issuers), ("system-compute", 2, vec!["i".to_owned()]));
+        assert_eq!(load(file, &[], keys).unwrap().node_identity.subjects, node_identity::CSM_SUBJECTS);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod args;
 mod config;
 mod health;
 mod metrics;
+mod node_identity;
 mod pass_on;
 mod preflight;
 mod reports;
@@ -118,6 +119,7 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
     let (queue, reports) = mpsc::channel(reports::QUEUE);
     let (requests, applications) = mpsc::channel(apply::QUEUE);
     let router = reports::router(queue, Arc::clone(&telemetry), Arc::clone(&metrics));
+    let router = node_identity::guard(router, &config.node_identity, clients.review.clone(), &telemetry, &metrics)?;
     let router = router.merge(apply::router(requests, Arc::clone(&telemetry), clients.review.clone()));
     let to_leader = PassOn::new(Arc::clone(&telemetry), Arc::clone(&metrics)).context("cannot make the client of the leader")?;
     let router = router.layer(axum::middleware::from_fn_with_state(to_leader.clone(), pass_on::or_answer));
@@ -195,7 +197,6 @@ fn serve_nodes(
     };
     let listener = listen("reportListen", address)?;
     tracing::info!(address = %listener.local_addr()?, "reports listen");
-    tracing::warn!("THE REPORT ENDPOINT IS OPEN: plain HTTP, no authentication; whoever reaches it can report for any node");
     let serve = reports::serve(listener, router, cancel.clone());
     let cancel = cancel.clone();
     tokio::spawn(async move {

@@ -29,6 +29,10 @@ pub(crate) enum ReportOutcome {
     Malformed,
     /// Whatever the operator that leads said.
     PassedOn,
+    /// 401.
+    Unauthenticated,
+    /// 403.
+    Forbidden,
 }
 
 impl ReportOutcome {
@@ -40,6 +44,8 @@ impl ReportOutcome {
             Self::WithAgent => "with_agent",
             Self::Malformed => "malformed",
             Self::PassedOn => "passed_on",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
         }
     }
 }

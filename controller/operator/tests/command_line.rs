@@ -35,6 +35,9 @@ fn wrong_settings_end_with_2_and_name_the_key() {
     let filter = operator(&["--log=bos=loud"], &keys);
     assert!(filter.status.code() == Some(2) && stderr(&filter).contains("bos=loud"), "{}", stderr(&filter));
 
+    let open = operator(&["--report-listen=127.0.0.1:0"], &keys);
+    assert!(open.status.code() == Some(2) && stderr(&open).contains("reportAuthentication"), "{}", stderr(&open));
+
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "healthListn: 127.0.0.1:0\n").unwrap();
     let unknown = operator(&["--config", file.path().to_str().unwrap()], &keys);

@@ -5,7 +5,7 @@ use reqwest::header::HeaderMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::error::{ErrorKind, Reached, Service, ServiceError};
+use crate::error::{ErrorKind, Reached, Service, ServiceError, tidy};
 
 /// An answer came, of whatever status.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// What we did about it before, for people.
+    pub(crate) note: Option<String>,
 }
 
 /// Why a body is not what the service gives.
@@ -30,7 +32,14 @@ impl Malformed {
 impl Answer {
     /// The body of a good answer.
     pub(crate) fn good(&self) -> Result<&[u8], ServiceError> {
-        if (200..300).contains(&self.status) { Ok(&self.body) } else { Err(failure(self.service, self.call, self.status, &self.body)) }
+        if (200..300).contains(&self.status) {
+            return Ok(&self.body);
+        }
+        let error = failure(self.service, self.call, self.status, &self.body);
+        Err(match &self.note {
+            Some(note) => ServiceError { detail: tidy(&format!("{note} {}", error.detail)), ..error },
+            None => error,
+        })
     }
 
     /// Reads the body of a good answer.

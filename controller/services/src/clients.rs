@@ -4,17 +4,21 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use url::Url;
+
 use crate::absent::Absent;
+use crate::auth::ServiceAuth;
 use crate::bss::{BootParameters, BssClient};
 use crate::capmc::CapmcClient;
 use crate::cfs::{CfsClient, Configuration};
 use crate::config::{ConfigError, PowerService, ServiceConfig, ServicesConfig};
 use crate::error::Service;
 use crate::hsm::{HsmClient, Inventory};
-use crate::http::{CallObserver, Settings, StopSwitch, Timeouts, Transport};
+use crate::http::{CallObserver, Credentials, Settings, StopSwitch, Timeouts, Transport};
 use crate::ims::{Images, ImsClient};
 use crate::pcs::{PcsClient, Power};
 use crate::s3::{ObjectStore, S3Client};
+use crate::token::TokenSource;
 
 /// The services, each behind its trait; cloning is cheap. A test puts its own implementations here.
 #[derive(Clone)]
@@ -40,7 +44,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Makes the clients. Nothing is sent; files of certificate authorities are read now, tokens at each call.
+    /// Makes the clients. Nothing is sent. Files of certificate authorities are read now and at each call, tokens at each call.
     ///
     /// # Errors
     /// Everything that [`ServicesConfig::validate`] finds, or a file of authorities that cannot be read.
@@ -48,14 +52,16 @@ impl Clients {
         config.validate()?;
         let timeouts = Timeouts::default();
         let stop = StopSwitch::default();
+        let tokens = TokenSource::of(&config.auth)?;
         let transport = |service, of: &ServiceConfig| {
             timeouts.set(service, Duration::from_secs(of.timeout_seconds));
+            let base = of.url(service).map_err(ConfigError::one)?;
             let settings = Settings {
                 service,
+                credentials: credentials(of, &base, tokens.as_ref()),
                 stop: matches!(service, Service::Pcs | Service::Capmc).then(|| stop.clone()),
-                base: of.url(service).map_err(ConfigError::one)?,
+                base,
                 ca_file: of.ca_file.clone(),
-                token_file: of.token_file.clone(),
                 insecure: of.insecure,
                 max_in_flight: of.max_in_flight,
             };
@@ -95,6 +101,16 @@ impl Clients {
     }
 }
 
+/// What a service is shown of who we are. A token goes out in the clear only where somebody said so.
+fn credentials(of: &ServiceConfig, base: &Url, tokens: Option<&TokenSource>) -> Credentials {
+    match (&of.token_file, of.auth, tokens) {
+        (Some(file), ..) => Credentials::File(file.clone()),
+        (None, Some(ServiceAuth::Oauth), Some(tokens)) => Credentials::Source(tokens.clone()),
+        (None, None, Some(tokens)) if base.scheme() == "https" => Credentials::Source(tokens.clone()),
+        _ => Credentials::None,
+    }
+}
+
 fn object_store(config: &ServicesConfig, timeouts: &Timeouts, observer: &Arc<dyn CallObserver>) -> Result<S3Client, ConfigError> {
     let s3 = &config.s3;
     let endpoint = s3.url().map_err(ConfigError::one)?;
@@ -104,7 +120,7 @@ fn object_store(config: &ServicesConfig, timeouts: &Timeouts, observer: &Arc<dyn
         stop: None,
         base: endpoint.clone(),
         ca_file: s3.ca_file.clone(),
-        token_file: None,
+        credentials: Credentials::None,
         insecure: s3.insecure,
         max_in_flight: s3.max_in_flight,
     };

@@ -12,7 +12,10 @@
 //! | `BOS_<SERVICE>_TIMEOUT_SECONDS` | time for a whole answer |
 //! | `BOS_<SERVICE>_CA_FILE` | PEM file; only these authorities are trusted |
 //! | `BOS_<SERVICE>_TOKEN_FILE` | file with a bearer token, read at every call |
+//! | `BOS_<SERVICE>_AUTH` | `none`: no token; `oauth`: the token of `BOS_AUTH_TOKEN_URL`, over plain HTTP too |
 //! | `BOS_<SERVICE>_INSECURE` | `true`: certificates are not checked |
+//! | `BOS_AUTH_TOKEN_URL`, `BOS_AUTH_CLIENT_ID_FILE`, `BOS_AUTH_CLIENT_SECRET_FILE` | where tokens for `https` services come from |
+//! | `BOS_AUTH_SCOPE`, `BOS_AUTH_CA_FILE`, `BOS_AUTH_INSECURE`, `BOS_AUTH_TIMEOUT_SECONDS` | the same |
 //! | `S3_PROTOCOL`, `S3_GATEWAY` | `https` and the host (with port) of the object store, as for BOS |
 //! | `S3_ACCESS_KEY`, `S3_SECRET_KEY` | keys of the object store, as for BOS |
 //! | `S3_REGION`, `S3_CA_FILE`, `S3_INSECURE`, `S3_TIMEOUT_SECONDS` | the same for the object store |
@@ -25,6 +28,7 @@ pub use bos_core::health::PowerService;
 use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
+use crate::auth::{AuthConfig, ServiceAuth};
 use crate::error::Service;
 
 /// How long to wait for a connection, in seconds.
@@ -34,6 +38,8 @@ pub const CONNECT_TIMEOUT_SECONDS: u64 = 3;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ServicesConfig {
+    /// Where tokens come from, for services behind an API gateway.
+    pub auth: AuthConfig,
     /// Hardware State Manager.
     pub hsm: ServiceConfig,
     /// Which service tells and switches power; the other one is not called.
@@ -65,6 +71,7 @@ pub struct ServicesConfig {
 impl Default for ServicesConfig {
     fn default() -> Self {
         Self {
+            auth: AuthConfig::default(),
             hsm: ServiceConfig::default(),
             power_service: PowerService::default(),
             pcs: ServiceConfig::default(),
@@ -125,9 +132,12 @@ pub struct ServiceConfig {
     /// PEM file of certificate authorities; only these are trusted. Without it those of the system are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-    /// File with a bearer token, for services behind the API gateway. Read at every call, so it may be rotated.
+    /// File with a bearer token that somebody else renews. Read at every call, so it may be rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// Whether the service is shown the token of `auth`. Without it, it is where the base URL is `https`, and no `tokenFile` is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<ServiceAuth>,
     /// Do not check certificates.
     pub insecure: bool,
     /// At most this many calls at a time; others wait.
@@ -136,7 +146,7 @@ pub struct ServiceConfig {
 
 impl Default for ServiceConfig {
     fn default() -> Self {
-        Self { base_url: None, timeout_seconds: 20, ca_file: None, token_file: None, insecure: false, max_in_flight: 8 }
+        Self { base_url: None, timeout_seconds: 20, ca_file: None, token_file: None, auth: None, insecure: false, max_in_flight: 8 }
     }
 }
 
@@ -265,12 +275,14 @@ impl ServicesConfig {
             set(&mut config.base_url, get(&format!("{prefix}_BASE_URL")).map(Some));
             set(&mut config.ca_file, get(&format!("{prefix}_CA_FILE")).map(|path| Some(path.into())));
             set(&mut config.token_file, get(&format!("{prefix}_TOKEN_FILE")).map(|path| Some(path.into())));
+            set(&mut config.auth, parsed(&get, &format!("{prefix}_AUTH"), "none or oauth", &mut problems).map(Some));
             set(&mut config.timeout_seconds, parsed(&get, &format!("{prefix}_TIMEOUT_SECONDS"), NUMBER, &mut problems));
             set(&mut config.insecure, parsed(&get, &format!("{prefix}_INSECURE"), SWITCH, &mut problems));
         }
         set(&mut self.power_service, parsed(&get, "BOS_POWER_SERVICE", "pcs or capmc", &mut problems));
         set(&mut self.power_state_source, parsed(&get, "BOS_POWER_STATE_SOURCE", "redfish or hsm", &mut problems));
         set(&mut self.power_rest_seconds, parsed(&get, "BOS_POWER_REST_SECONDS", NUMBER, &mut problems));
+        self.auth.apply_env(&get, &mut problems);
         self.s3.apply_env(&get, &mut problems);
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }
@@ -283,7 +295,11 @@ impl ServicesConfig {
         let mut problems = Vec::new();
         for (service, config) in self.services() {
             config.check(service, &mut problems);
+            if config.auth == Some(ServiceAuth::Oauth) && self.auth.token_url.is_none() {
+                problems.push(format!("{}.auth: oauth needs auth.tokenUrl", service.label()));
+            }
         }
+        problems.extend(self.auth.client().err().into_iter().flatten());
         self.s3.check(&mut problems);
         if !(1..=60).contains(&self.power_task_deadline_minutes) {
             problems.push(format!("powerTaskDeadlineMinutes: {} is not within 1 to 60", self.power_task_deadline_minutes));
@@ -318,6 +334,9 @@ impl ServiceConfig {
             problems.push(format!("{key}.baseUrl: {problem}"));
         }
         check_limits(key, self.timeout_seconds, self.max_in_flight, problems);
+        if self.auth.is_some() && self.token_file.is_some() {
+            problems.push(format!("{key}.auth: contradicts {key}.tokenFile; choose one"));
+        }
         if self.insecure && self.ca_file.is_some() {
             problems.push(format!("{key}.insecure: contradicts {key}.caFile; choose one"));
         }
@@ -376,7 +395,7 @@ fn check_limits(key: &str, timeout: u64, in_flight: usize, problems: &mut Vec<St
     }
 }
 
-fn parse_base(text: &str) -> Result<Url, String> {
+pub(crate) fn parse_base(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{text:?} is not a URL ({error})"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("{text:?} must begin with http:// or https://"));
@@ -390,17 +409,17 @@ fn parse_base(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn set<T>(slot: &mut T, value: Option<T>) {
+pub(crate) fn set<T>(slot: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *slot = value;
     }
 }
 
 /// What a variable must be, for people.
-const NUMBER: &str = "a whole number";
-const SWITCH: &str = "true or false";
+pub(crate) const NUMBER: &str = "a whole number";
+pub(crate) const SWITCH: &str = "true or false";
 
-fn parsed<T: FromStr>(get: &impl Fn(&str) -> Option<String>, name: &str, wanted: &str, problems: &mut Vec<String>) -> Option<T> {
+pub(crate) fn parsed<T: FromStr>(get: &impl Fn(&str) -> Option<String>, name: &str, wanted: &str, problems: &mut Vec<String>) -> Option<T> {
     let text = get(name)?;
     let value = text.parse().ok();
     if value.is_none() {

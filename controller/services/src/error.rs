@@ -35,7 +35,7 @@ pub enum ErrorKind {
     Server(u16),
     /// Turned away for want of credentials (401 or 403).
     Denied(u16),
-    /// Our own bearer token or keys could not be read; nothing was sent.
+    /// Our own bearer token or keys could not be read or fetched; nothing was sent.
     Credentials,
     /// The service looked at the request and refused it.
     Rejected(u16),
@@ -57,7 +57,7 @@ impl fmt::Display for ErrorKind {
             Self::Interrupted => f.write_str("connection lost"),
             Self::Server(status) => write!(f, "unavailable (HTTP {status})"),
             Self::Denied(status) => write!(f, "access denied (HTTP {status})"),
-            Self::Credentials => f.write_str("own credentials not readable"),
+            Self::Credentials => f.write_str("own credentials not to be had"),
             Self::Rejected(status) => write!(f, "rejected (HTTP {status})"),
             Self::Malformed => f.write_str("unexpected answer"),
             Self::TooLarge => f.write_str("answer too large"),

@@ -9,11 +9,14 @@ use clap::builder::Resettable;
 use clap::{Args as ClapArgs, Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::auth::{AuthConfig, ServiceAuth};
 use crate::config::{ConfigError, PowerService, PowerStateSource, Secret, ServiceConfig, ServicesConfig};
 
 /// Where the services are and how to talk to them.
 #[derive(Debug, Clone, Default, ClapArgs)]
 pub struct ServiceFlags {
+    #[command(flatten)]
+    auth: AuthArgs,
     #[command(flatten)]
     hsm: HsmArgs,
     #[command(flatten)]
@@ -71,6 +74,9 @@ macro_rules! service_args {
             #[arg(id = concat!($flag, "-token-file"), long = concat!($flag, "-token-file"), value_name = "FILE",
                   help = concat!("File with a bearer token, read at every call. Default: no token [env: BOS_", $var, "_TOKEN_FILE]"))]
             token_file: Option<PathBuf>,
+            #[arg(id = concat!($flag, "-auth"), long = concat!($flag, "-auth"), value_name = "KIND",
+                  help = concat!("none: without a token; oauth: with that of --auth-token-url, over plain HTTP too. Default: oauth where the base URL is https [env: BOS_", $var, "_AUTH]"))]
+            auth: Option<ServiceAuth>,
             #[arg(id = concat!($flag, "-insecure"), long = concat!($flag, "-insecure"), value_name = "BOOL",
                   num_args = 0..=1, default_missing_value = "true",
                   help = concat!("Do not check certificates. Default: false [env: BOS_", $var, "_INSECURE]"))]
@@ -87,6 +93,7 @@ macro_rules! service_args {
                 take(&mut config.timeout_seconds, self.timeout_seconds);
                 take(&mut config.ca_file, self.ca_file.map(Some));
                 take(&mut config.token_file, self.token_file.map(Some));
+                take(&mut config.auth, self.auth.map(Some));
                 take(&mut config.insecure, self.insecure);
                 take(&mut config.max_in_flight, self.max_in_flight);
             }
@@ -107,6 +114,44 @@ service_args!(
     "20"
 );
 service_args!(ImsArgs, "ims", "IMS", "IMS, the Image Management Service (base URL none: the site has none)", "http://cray-ims/v3", "20");
+
+#[derive(Debug, Clone, Default, ClapArgs)]
+#[command(next_help_heading = "Tokens for services behind an API gateway (OAuth2, client credentials)")]
+struct AuthArgs {
+    /// Token endpoint of the authorization server. Default: none, and services get no such token [env: BOS_AUTH_TOKEN_URL]
+    #[arg(long, value_name = "URL")]
+    auth_token_url: Option<String>,
+    /// File with the client id, read at every fetch. Default: none, must be given with --auth-token-url [env: BOS_AUTH_CLIENT_ID_FILE]
+    #[arg(long, value_name = "FILE")]
+    auth_client_id_file: Option<PathBuf>,
+    /// File with the client secret, read at every fetch. Default: none, must be given with --auth-token-url [env: BOS_AUTH_CLIENT_SECRET_FILE]
+    #[arg(long, value_name = "FILE")]
+    auth_client_secret_file: Option<PathBuf>,
+    /// Scope to ask for. Default: none, the server decides [env: BOS_AUTH_SCOPE]
+    #[arg(long, value_name = "SCOPE")]
+    auth_scope: Option<String>,
+    /// PEM file of certificate authorities; only these are trusted. Default: those of the system [env: BOS_AUTH_CA_FILE]
+    #[arg(long, value_name = "FILE")]
+    auth_ca_file: Option<PathBuf>,
+    /// Do not check certificates. Default: false [env: BOS_AUTH_INSECURE]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    auth_insecure: Option<bool>,
+    /// Time for a whole answer, in seconds, 1 to 300. Default: 10 [env: BOS_AUTH_TIMEOUT_SECONDS]
+    #[arg(long, value_name = "SECONDS")]
+    auth_timeout_seconds: Option<u64>,
+}
+
+impl AuthArgs {
+    fn apply(self, config: &mut AuthConfig) {
+        take(&mut config.token_url, self.auth_token_url.map(Some));
+        take(&mut config.client_id_file, self.auth_client_id_file.map(Some));
+        take(&mut config.client_secret_file, self.auth_client_secret_file.map(Some));
+        take(&mut config.scope, self.auth_scope.map(Some));
+        take(&mut config.ca_file, self.auth_ca_file.map(Some));
+        take(&mut config.insecure, self.auth_insecure);
+        take(&mut config.timeout_seconds, self.auth_timeout_seconds);
+    }
+}
 
 #[derive(Debug, Clone, Default, ClapArgs)]
 #[command(next_help_heading = "S3, the object store")]
@@ -162,6 +207,7 @@ impl ServiceFlags {
     /// # Errors
     /// When the file with the secret key cannot be read.
     pub fn apply(self, config: &mut ServicesConfig) -> Result<(), ConfigError> {
+        self.auth.apply(&mut config.auth);
         self.hsm.apply(&mut config.hsm);
         self.pcs.apply(&mut config.pcs);
         self.capmc.apply(&mut config.capmc);

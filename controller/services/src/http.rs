@@ -2,22 +2,23 @@
 //! reading of failures.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Client, Method, RequestBuilder, Response};
+use reqwest::{Client, Method, RequestBuilder, Response};
 use serde::Serialize;
 use tokio::sync::Semaphore;
-use tower::util::MapResultLayer;
 use url::Url;
 
 use crate::answer::{Answer, Malformed};
-use crate::config::{CONNECT_TIMEOUT_SECONDS, ConfigError};
+use crate::config::ConfigError;
 use crate::error::{ErrorKind, Reached, Service, ServiceError};
+use crate::token::{Token, TokenSource};
+use crate::trust::{HttpClients, Trust};
 
 /// Header that names one request in our log and, where it keeps one, in that of the service.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -110,7 +111,7 @@ impl StopSwitch {
 /// The stop switch was set when a connection for a call that changes something was ready.
 #[derive(Debug, thiserror::Error)]
 #[error("the stop switch is set")]
-struct Stopped;
+pub(crate) struct Stopped;
 
 /// What one [`Transport`] is made of.
 pub(crate) struct Settings {
@@ -119,21 +120,30 @@ pub(crate) struct Settings {
     pub(crate) stop: Option<StopSwitch>,
     pub(crate) base: Url,
     pub(crate) ca_file: Option<PathBuf>,
-    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) credentials: Credentials,
     pub(crate) insecure: bool,
     pub(crate) max_in_flight: usize,
+}
+
+/// What a service is shown of who we are.
+#[derive(Clone)]
+pub(crate) enum Credentials {
+    /// Nothing.
+    None,
+    /// A token that somebody else renews, read at every call.
+    File(PathBuf),
+    /// A token that we renew.
+    Source(TokenSource),
 }
 
 /// The way to one service.
 pub(crate) struct Transport {
     service: Service,
     base: Url,
-    /// For reads: keeps connections.
-    pooled: Client,
-    /// For calls that change something: a new connection each time. A kept connection may be closed by the service at the
-    /// very moment we write to it, and then nobody knows whether the call was heard.
-    fresh: Client,
-    token_file: Option<PathBuf>,
+    clients: HttpClients,
+    /// Puts requests together, and never sends one: by whom they are sent is known only then.
+    blank: Client,
+    credentials: Credentials,
     turns: Semaphore,
     timeouts: Timeouts,
     observer: Arc<dyn CallObserver>,
@@ -144,20 +154,28 @@ pub(crate) struct Request<'a> {
     transport: &'a Transport,
     call: &'static str,
     builder: RequestBuilder,
+    /// It changes something.
+    changes: bool,
     largest: usize,
     has_body: bool,
 }
 
 impl Transport {
     pub(crate) fn new(settings: Settings, timeouts: Timeouts, observer: Arc<dyn CallObserver>) -> Result<Self, ConfigError> {
-        // A second call finds a provider in place, which is as good.
-        drop(rustls::crypto::ring::default_provider().install_default());
+        let trust = Trust {
+            key: settings.service.label(),
+            plain: settings.base.scheme() == "http",
+            ca_file: settings.ca_file,
+            insecure: settings.insecure,
+            stop: settings.stop,
+        };
         Ok(Self {
             service: settings.service,
-            pooled: client(&settings, 4, None)?,
-            fresh: client(&settings, 0, settings.stop.clone())?,
+            clients: HttpClients::new(trust)?,
+            blank: blank()
+                .map_err(|error| ConfigError::one(format!("{}: cannot set up HTTP: {}", settings.service.label(), chain(&error))))?,
             base: settings.base,
-            token_file: settings.token_file,
+            credentials: settings.credentials,
             turns: Semaphore::new(settings.max_in_flight),
             timeouts,
             observer,
@@ -170,22 +188,22 @@ impl Transport {
 
     /// A request that only reads; `path` is given in parts, which are escaped.
     pub(crate) fn read(&self, call: &'static str, method: Method, path: &[&str]) -> Request<'_> {
-        self.request(&self.pooled, call, method, self.url(path))
+        self.request(false, call, method, self.url(path))
     }
 
     /// A request that changes something.
     pub(crate) fn write(&self, call: &'static str, method: Method, path: &[&str]) -> Request<'_> {
-        self.request(&self.fresh, call, method, self.url(path))
+        self.request(true, call, method, self.url(path))
     }
 
     /// A request that only reads, with a ready URL.
     pub(crate) fn read_url(&self, call: &'static str, method: Method, url: Url) -> Request<'_> {
-        self.request(&self.pooled, call, method, url)
+        self.request(false, call, method, url)
     }
 
-    fn request<'a>(&'a self, client: &Client, call: &'static str, method: Method, url: Url) -> Request<'a> {
+    fn request(&self, changes: bool, call: &'static str, method: Method, url: Url) -> Request<'_> {
         let has_body = method != Method::HEAD;
-        Request { transport: self, call, builder: client.request(method, url), largest: SMALL, has_body }
+        Request { transport: self, call, builder: self.blank.request(method, url), changes, largest: SMALL, has_body }
     }
 
     fn url(&self, path: &[&str]) -> Url {
@@ -196,20 +214,43 @@ impl Transport {
         url
     }
 
-    async fn token(&self, call: &'static str) -> Result<Option<HeaderValue>, ServiceError> {
-        let Some(path) = &self.token_file else { return Ok(None) };
-        let fault = |why: String| {
-            ServiceError::new(self.service, call, Reached::No, ErrorKind::Credentials, format!("token file {}: {why}", path.display()))
-        };
-        let text = tokio::fs::read_to_string(path).await.map_err(|error| fault(error.to_string()))?;
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(fault("it is empty".to_owned()));
+    async fn shown(&self, call: &'static str) -> Result<Shown<'_>, ServiceError> {
+        let fault = |why: String| ServiceError::new(self.service, call, Reached::No, ErrorKind::Credentials, why);
+        match &self.credentials {
+            Credentials::None => Ok(Shown::Nothing),
+            Credentials::File(path) => token_in(path).await.map(Shown::File).map_err(fault),
+            Credentials::Source(source) => source.token().await.map(|token| Shown::Token(source, token)).map_err(fault),
         }
-        let mut value = HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| fault("it does not hold a token".to_owned()))?;
-        value.set_sensitive(true);
-        Ok(Some(value))
     }
+}
+
+/// What one request shows of who we are.
+enum Shown<'a> {
+    Nothing,
+    File(HeaderValue),
+    Token(&'a TokenSource, Token),
+}
+
+impl Shown<'_> {
+    fn header(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Nothing => None,
+            Self::File(header) => Some(header.clone()),
+            Self::Token(_, token) => Some(token.header.clone()),
+        }
+    }
+}
+
+async fn token_in(path: &Path) -> Result<HeaderValue, String> {
+    let fault = |why: String| format!("token file {}: {why}", path.display());
+    let text = tokio::fs::read_to_string(path).await.map_err(|error| fault(error.to_string()))?;
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(fault("it is empty".to_owned()));
+    }
+    let mut value = HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| fault("it does not hold a token".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 impl Request<'_> {
@@ -257,17 +298,51 @@ impl Request<'_> {
         self.answer(|answer| answer.parse(parse)).await
     }
 
+    /// Sends the request. A service that answers 401 has not carried it out: it was our token that is no longer good, so it is
+    /// sent once more with a new one, and never again.
     async fn send(self, id: &str) -> Result<Answer, ServiceError> {
-        let Self { transport, call, mut builder, largest, has_body } = self;
-        if let Some(token) = transport.token(call).await? {
-            builder = builder.header(AUTHORIZATION, token);
-        }
-        builder = builder.header(REQUEST_ID, id).timeout(transport.timeouts.get(transport.service));
+        let Self { transport, call, builder, changes, largest, has_body } = self;
         let network = |error: reqwest::Error| network_error(transport.service, call, error);
-        let response = builder.send().await.map_err(network)?;
+        let builder = builder.header(REQUEST_ID, id).timeout(transport.timeouts.get(transport.service));
+        let request = builder.build().map_err(network)?;
+        let sender = Sender { transport, call, changes, largest, has_body };
+        let shown = transport.shown(call).await?;
+        let again = if let Shown::Token(..) = shown { request.try_clone() } else { None };
+        let answer = sender.exchange(request, shown.header()).await?;
+        let (Shown::Token(source, token), Some(again), 401) = (shown, again, answer.status) else { return Ok(answer) };
+        source.refused(&token);
+        tracing::info!(service = transport.service.label(), call, request = id, "the token is refused; asking for another one");
+        let shown = transport.shown(call).await?;
+        let mut answer = sender.exchange(again, shown.header()).await?;
+        if answer.status == 401 {
+            answer.note = Some(format!("(a new token of {} is refused too)", source.from));
+        }
+        Ok(answer)
+    }
+}
+
+/// How one request is sent and its answer read.
+struct Sender<'a> {
+    transport: &'a Transport,
+    call: &'static str,
+    changes: bool,
+    largest: usize,
+    has_body: bool,
+}
+
+impl Sender<'_> {
+    async fn exchange(&self, mut request: reqwest::Request, token: Option<HeaderValue>) -> Result<Answer, ServiceError> {
+        let Self { transport, call, largest, .. } = *self;
+        let network = |error: reqwest::Error| network_error(transport.service, call, error);
+        if let Some(token) = token {
+            request.headers_mut().insert(AUTHORIZATION, token);
+        }
+        let clients = transport.clients.current().await;
+        let client = if self.changes { &clients.fresh } else { &clients.pooled };
+        let response = client.execute(request).await.map_err(network)?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        let body = if !has_body {
+        let body = if !self.has_body {
             Bytes::new()
         } else if status < 300 {
             read_body(response, largest).await.map_err(network)?.ok_or_else(|| {
@@ -276,7 +351,7 @@ impl Request<'_> {
         } else {
             read_start(response).await
         };
-        Ok(Answer { service: transport.service, call, status, headers, body })
+        Ok(Answer { service: transport.service, call, status, headers, body, note: None })
     }
 }
 
@@ -308,45 +383,13 @@ where
     read().await
 }
 
-fn client(settings: &Settings, idle: usize, stop: Option<StopSwitch>) -> Result<Client, ConfigError> {
-    let key = settings.service.label();
-    let mut builder = Client::builder()
-        .connect_timeout(Duration::from_secs(CONNECT_TIMEOUT_SECONDS))
-        // Shorter than any of the services keeps an idle connection.
-        .pool_idle_timeout(Duration::from_secs(1))
-        .pool_max_idle_per_host(idle)
-        // A redirect is a login page or a wrong address, never an answer; and a proxy meant for the outside world must not
-        // see calls inside the mesh.
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        // Nothing is ever sent twice without the engine knowing.
-        .retry(reqwest::retry::never())
-        .http1_only()
-        .user_agent(concat!("bos-operator/", env!("CARGO_PKG_VERSION")))
-        .tls_danger_accept_invalid_certs(settings.insecure);
-    if let Some(stop) = stop {
-        // Without kept connections every call makes one, and this is looked at between that and the first byte of the call.
-        builder = builder.connector_layer(MapResultLayer::new(move |made: Result<_, tower::BoxError>| {
-            made.and_then(|connection| if stop.is_set() { Err(Stopped.into()) } else { Ok(connection) })
-        }));
-    }
-    if let Some(path) = &settings.ca_file {
-        let fault = |why: String| ConfigError::one(format!("{key}.caFile {}: {why}", path.display()));
-        let pem = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
-        let authorities = Certificate::from_pem_bundle(&pem).map_err(|error| fault(chain(&error)))?;
-        if authorities.is_empty() {
-            return Err(fault("holds no certificate".to_owned()));
-        }
-        builder = builder.tls_certs_only(authorities);
-    } else if settings.base.scheme() == "http" {
-        // Plain HTTP needs no authorities; an image without any must still start.
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build().map_err(|error| ConfigError::one(format!("{key}: cannot set up HTTP: {}", chain(&error))))
+/// A client that only puts requests together.
+fn blank() -> Result<Client, reqwest::Error> {
+    Client::builder().tls_certs_only([]).build()
 }
 
 /// The whole body, or `None` if it is larger than allowed.
-async fn read_body(mut response: Response, largest: usize) -> Result<Option<Bytes>, reqwest::Error> {
+pub(crate) async fn read_body(mut response: Response, largest: usize) -> Result<Option<Bytes>, reqwest::Error> {
     let announced = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     if announced > largest {
         return Ok(None);
@@ -397,7 +440,7 @@ fn is_stopped(error: &reqwest::Error) -> bool {
 }
 
 /// An error with its causes; each cause once.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

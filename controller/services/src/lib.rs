@@ -16,6 +16,7 @@
 
 mod absent;
 mod answer;
+pub mod auth;
 pub mod bss;
 pub mod capmc;
 pub mod cfs;
@@ -29,6 +30,8 @@ pub mod http;
 pub mod ims;
 pub mod pcs;
 pub mod s3;
+mod token;
+mod trust;
 
 pub use bss::{BootParameters, BootParams, Token};
 pub use cfs::{ConfigPatch, ConfigReading, ConfigStatus, Configuration};
@@ -41,3 +44,4 @@ pub use http::{CallObserver, CallOutcome, NoObserver, StopSwitch, Timeouts};
 pub use ims::{Image, Images};
 pub use pcs::{Power, PowerOperation, PowerReadings, Reading, Requested, TaskFailure, TaskState, Transition, TransitionId};
 pub use s3::{Object, ObjectHead, ObjectStore, S3Error, S3ErrorKind};
+pub use trust::Document;

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use bos_services::auth::{AuthConfig, ServiceAuth};
 use bos_services::{Clients, ErrorKind, NoObserver, Reached};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -62,6 +63,49 @@ async fn only_a_known_authority_is_trusted() {
     config.hsm.insecure = true;
     let clients = Clients::new(&config, Arc::new(NoObserver)).unwrap();
     assert_eq!(clients.inventory.groups().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_file_of_authorities_that_changes_is_read_anew() {
+    let (_, other) = serve_tls();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), other).unwrap();
+    let (url, pem) = serve_tls();
+    let mut config = common::config("http://localhost:1");
+    config.hsm.base_url = Some(url);
+    config.hsm.ca_file = Some(file.path().to_owned());
+    let clients = Clients::new(&config, Arc::new(NoObserver)).unwrap();
+    assert_eq!(clients.inventory.groups().await.unwrap_err().kind, ErrorKind::Connect);
+    std::fs::write(file.path(), &pem).unwrap();
+    assert_eq!(clients.inventory.groups().await.unwrap(), []);
+    // One that is half written, or gone, changes nothing.
+    std::fs::write(file.path(), "hello").unwrap();
+    assert_eq!(clients.inventory.groups().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_token_endpoint_is_trusted_by_its_own_authority() {
+    let (url, pem) = serve_tls();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (_, other) = serve_tls();
+    for (name, text) in [("id", "bos"), ("secret", "s"), ("ca", pem.as_str()), ("other", other.as_str())] {
+        std::fs::write(path(name), text).unwrap();
+    }
+    let mut config = common::config("http://localhost:1");
+    config.hsm.auth = Some(ServiceAuth::Oauth);
+    let with_ca = |name: &str| AuthConfig {
+        token_url: Some(url.clone()),
+        client_id_file: Some(path("id")),
+        client_secret_file: Some(path("secret")),
+        ca_file: Some(path(name)),
+        ..AuthConfig::default()
+    };
+    for (name, says) in [("ca", "answered 200 but without an access_token"), ("other", "certificate")] {
+        config.auth = with_ca(name);
+        let error = Clients::new(&config, Arc::new(NoObserver)).unwrap().inventory.groups().await.unwrap_err();
+        assert!(error.kind == ErrorKind::Credentials && error.detail.contains(says), "{error}");
+    }
 }
 
 #[test]

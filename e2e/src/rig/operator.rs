@@ -82,6 +82,8 @@ impl Launch<'_> {
             .args(self.power())
             .args(self.agent_template.iter().map(|path| format!("--agent-template={}", path.display())))
             .args(self.config.operator_args.clone())
+            // The nodes of the site show tokens only where a test says so, by a flag, which wins.
+            .env("BOS_REPORT_AUTHENTICATION", "none")
             .env("S3_ACCESS_KEY", &urls.s3_access_key)
             .env("S3_SECRET_KEY", &urls.s3_secret_key)
             .env("KUBECONFIG", &self.kubeconfig)

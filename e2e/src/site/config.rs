@@ -312,6 +312,8 @@ pub struct Settings {
     pub operator_url: Option<String>,
     /// Accept any certificate of the report endpoint.
     pub operator_insecure: bool,
+    /// The bearer token that each node shows when it reports, by xname; one that is not named shows none.
+    pub report_tokens: BTreeMap<String, String>,
     /// Time from the power-on command until the node has power.
     #[serde(with = "seconds")]
     pub on_delay: Duration,
@@ -385,6 +387,7 @@ impl Default for Settings {
         Self {
             operator_url: None,
             operator_insecure: false,
+            report_tokens: BTreeMap::new(),
             on_delay: Duration::ZERO,
             off_delay: Duration::from_millis(200),
             force_off_delay: Duration::ZERO,

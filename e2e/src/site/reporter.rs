@@ -74,7 +74,11 @@ async fn report(core: &Core, clients: &Clients, job: &ReportJob) {
             lock(&core.world).note(core, job.node, PowerEvent::ReportSent { token: job.token.clone() });
             let url = format!("{}/apis/bos/v2/components/{}", base.trim_end_matches('/'), job.xname);
             let body = json!({"id": job.xname, "actual_state": {"bss_token": job.token}});
-            client.patch(url).json(&body).timeout(settings.report_timeout).send().await.ok()
+            let mut request = client.patch(url).json(&body).timeout(settings.report_timeout);
+            if let Some(token) = settings.report_tokens.get(&job.xname) {
+                request = request.bearer_auth(token);
+            }
+            request.send().await.ok()
         }
         _ => None,
     };

@@ -9,6 +9,7 @@
 mod bench;
 mod by_hand;
 mod evidence;
+mod identity;
 mod refused;
 mod scale;
 mod shown;
@@ -155,6 +156,19 @@ async fn a_boot_is_proved_as_the_site_chooses() -> Result {
     cases.run("without reports", evidence::without_reports(&bench, 0..4)).await;
     cases.run("Ready all along", evidence::ready_all_along(&bench, 4..6)).await;
     cases.run("images", evidence::images(&bench, 6..8)).await;
+    bench.rig.stop().await;
+    cases.verdict()
+}
+
+/// Nodes show tokens that their site's issuer signed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_reports_for_itself_only() -> Result {
+    let issuer = identity::Issuer::start().await?;
+    let mut config = RigConfig::with_nodes(4).boot_time(Duration::from_millis(300));
+    config.operator_args = issuer.operator_args();
+    let bench = Bench::start(config).await?;
+    let mut cases = Cases::default();
+    cases.run("reports with tokens", identity::reports_with_tokens(&bench, &issuer, 0..4)).await;
     bench.rig.stop().await;
     cases.verdict()
 }
