@@ -228,6 +228,12 @@ impl Rig {
         install::patch_options(&self.control_plane, spec).await
     }
 
+    /// Waits until a quota counts: until its controller has looked it refuses nothing, or everything.
+    pub async fn wait_quota(&self, name: &str) -> anyhow::Result<()> {
+        let counted = "--for=jsonpath={.status.hard}";
+        self.kubectl(&["wait", counted, &format!("resourcequota/{name}"), "--timeout=60s"]).await.map(drop)
+    }
+
     /// The emergency stop: while it is on, no power action leaves.
     pub async fn emergency_stop(&self, on: bool) -> anyhow::Result<()> {
         let name = bos_crds::labels::EMERGENCY_STOP;

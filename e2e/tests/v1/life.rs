@@ -3,14 +3,16 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use bos_crds::Session;
+use bos_crds::{BootComponent, Session};
 use bos_e2e::proxy::{Outage, Rule, When};
 use bos_e2e::rig::{NAMESPACE, template};
 use bos_e2e::site::{Faults, OutageKind, OutageSpec, Service};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::agents::{exit_code, failures, runs, said, session, session_with};
@@ -99,6 +101,59 @@ pub async fn job_deleted(bench: &Bench, range: Range<usize>) -> Result {
     bench.rig.restart_operator().await?;
     bench.no_job("job-gone").await?;
     let_boot(bench, &held);
+    bench.assert_commands(&mark, &nodes, Commands::ONE_ON);
+    Ok(())
+}
+
+/// The machine of the pod does not answer any more, so that Kubernetes ends the pod and never learns that it has ended; it runs on. The
+/// Session is taken back, and what the pod still does is refused.
+pub async fn machine_lost(bench: &Bench, range: Range<usize>) -> Result {
+    let nodes = bench.nodes(range);
+    let mark = bench.mark();
+    let held = under_way(bench, "lost", &nodes).await?;
+    let pod = bench.pod("lost", runs).await?;
+    bench.rig.node_agent().unwrap().lose(&pod)?;
+    // As the control plane does it some minutes after the machine has gone silent.
+    let pods: Api<Pod> = Api::namespaced(bench.rig.client(), NAMESPACE);
+    pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(1)).await?;
+    let ended = bench.ended_v1("lost").await?;
+    assert_eq!(outcome(&ended), "Failed/NodesFailed", "{}", said(&ended));
+    assert_eq!(failures(&ended), [format!("{} AgentLost", nodes.len())]);
+    let shown = bench.components(&nodes).await?;
+    let told = |component: &BootComponent| json!(component.status)["message"].as_str().unwrap_or_default().contains("does not answer");
+    assert!(shown.iter().all(told), "{shown:?}");
+    // A newer Session has the nodes, though the pod still runs.
+    let_boot(bench, &held);
+    bench.rig.apply(&template::session("after-lost", "lost", "Boot")).await?;
+    bench.ended("after-lost").await?;
+    bench.assert_commands(&mark, &nodes, Commands::ONE_ON);
+    bench.rig.node_agent().unwrap().kill(&pod, Signal::KILL)?;
+    Ok(())
+}
+
+/// A quota refuses the Job: the Session says so, its nodes are free for others, and it goes on when the quota is gone.
+pub async fn job_refused(bench: &Bench, range: Range<usize>) -> Result {
+    let nodes = bench.nodes(range);
+    bench.template("refused", &nodes, |_| {}).await?;
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-jobs", "namespace": NAMESPACE},
+        "spec": {"hard": {"count/jobs.batch": "0"}}});
+    bench.rig.apply(&quota.to_string()).await?;
+    bench.rig.wait_quota("no-jobs").await?;
+    let mark = bench.mark();
+    bench.rig.apply(&session("refused", "refused", "Boot")).await?;
+    let says = |session: &Session| {
+        let conditions = session.status.as_ref().map(|status| json!(status.conditions)).unwrap_or_default();
+        conditions.to_string().contains("exceeded quota")
+    };
+    bench.rig.wait_session("refused", says, LIMIT).await?;
+    bench.rig.apply(&session("refused-too", "refused", "Boot")).await?;
+    bench.rig.wait_session("refused-too", says, LIMIT).await?;
+    bench.rig.cancel("refused-too").await?;
+    bench.ended("refused-too").await?;
+    assert!(bench.changing_calls_to(&mark, &nodes).is_empty());
+    bench.rig.kubectl(&["delete", "resourcequota", "no-jobs"]).await?;
+    let ended = bench.run_v1("allowed", "refused", "Boot").await?;
+    assert_eq!(outcome(&ended), "Succeeded/Succeeded", "{}", said(&ended));
     bench.assert_commands(&mark, &nodes, Commands::ONE_ON);
     Ok(())
 }

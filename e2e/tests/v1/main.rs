@@ -93,6 +93,8 @@ async fn agents_come_and_go() -> Result {
         ])
         .await;
     cases.run("v1 the Job is deleted", life::job_deleted(&bench, 15..18)).await;
+    cases.run("v1 its machine is lost", life::machine_lost(&bench, 33..36)).await;
+    cases.run("v1 its Job is refused", life::job_refused(&bench, 36..39)).await;
     cases.run("v1 the operator is killed", life::operator_killed(&bench, 18..21)).await;
     cases.run("v1 killed at launch", life::killed_at_launch(&bench, 21..29)).await;
     cases.run("v1 the API server is away", life::api_server_away(&bench, 29..33)).await;
