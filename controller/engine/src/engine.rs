@@ -110,13 +110,21 @@ async fn lead(
         Err(error) => return Err(error.into()),
     };
     telemetry.set_waiting("the leadership: another operator holds the lease, or held it until it crashed");
-    let leadership = acquire(settings, clients, labels::LEASE, floor, cancel).await;
+    let leadership = acquire(settings, clients, labels::LEASE, floor, telemetry, cancel).await;
     pulse.abort();
     Ok(leadership)
 }
 
-async fn acquire(settings: &Settings, clients: &Clients, lease: &str, floor: i64, cancel: &CancellationToken) -> Option<Leadership> {
+async fn acquire(
+    settings: &Settings,
+    clients: &Clients,
+    lease: &str,
+    floor: i64,
+    telemetry: &Telemetry,
+    cancel: &CancellationToken,
+) -> Option<Leadership> {
     let elector = Elector::new(clients.lease.clone(), &settings.namespace, lease, &settings.identity, settings.lease);
+    let elector = elector.counted(telemetry.figures.lease.clone());
     elector.raise_floor(floor);
     elector.acquire(cancel).await
 }
@@ -177,7 +185,8 @@ async fn lead_on(
         pulse.abort();
         return if cancel.is_cancelled() { Ok(()) } else { Err(EngineError::Deposed) };
     };
-    let (writer, acks) = StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), lost.clone());
+    let (writer, acks) =
+        StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), telemetry.figures.writes.clone(), lost.clone());
     let events = SessionEvents::spawn(clients.writer.clone(), labels::MANAGER_OPERATOR, &settings.identity, lost.clone());
     let mut task = Task::new(settings, clients.writer.clone(), services, Arc::new(records), writer, events, Arc::clone(telemetry));
     task.launches(settings, &clients.journal, &lost);
@@ -212,7 +221,7 @@ pub async fn run_agent(
         Err(RecordError::Cancelled { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let Some(leadership) = acquire(&settings, &clients, &lease, floor, &cancel).await else { return Ok(None) };
+    let Some(leadership) = acquire(&settings, &clients, &lease, floor, &telemetry, &cancel).await else { return Ok(None) };
     let ended = carry_out(&settings, &charge, &clients, services, &telemetry, &cancel, &leadership).await;
     if ended.is_ok() {
         leadership.release().await;
@@ -246,7 +255,8 @@ async fn carry_out(
     let Some(lists) = load::first_lists(&mut news, &scope, &lost, cancel).await else {
         return if cancel.is_cancelled() { Ok(None) } else { Err(EngineError::Deposed) };
     };
-    let (writer, acks) = StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), lost.clone());
+    let (writer, acks) =
+        StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), telemetry.figures.writes.clone(), lost.clone());
     let events = SessionEvents::spawn(clients.writer.clone(), labels::MANAGER_AGENT, &settings.identity, lost.clone());
     let mut task = Task::new(settings, clients.writer.clone(), services, Arc::new(records), writer, events, Arc::clone(telemetry));
     // It may have to wait for the object store.

@@ -5,6 +5,7 @@ mod acks;
 mod agents;
 mod apply;
 mod charge;
+mod count;
 mod inputs;
 mod plans;
 mod settle;
@@ -57,9 +58,6 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Driven nodes are projected anew this often, whatever was touched.
 const REFRESH: Duration = Duration::from_secs(60);
-
-/// Figures for the metrics are counted this often.
-const COUNT: Duration = Duration::from_secs(5);
 
 /// Inputs that arrive together are folded together: this long after a pass the next one waits for company.
 const COALESCE: Duration = Duration::from_millis(3);
@@ -281,7 +279,7 @@ impl Task {
         self.notice_reports_put_off(now);
         let begun = Instant::now();
         let effects = pass::run(&mut self.world, now);
-        self.telemetry.passed(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
+        self.telemetry.passed(begun.elapsed());
         for effect in effects {
             self.perform(effect, now);
         }
@@ -315,7 +313,7 @@ impl Task {
         self.tell_progress(now);
         self.update_sessions(now);
         self.settle(now);
-        self.count();
+        self.count(now);
     }
 
     /// While reports are put off, silence proves nothing (rule 8): nodes get the time to come again.
@@ -324,23 +322,6 @@ impl Task {
         if put_off != std::mem::replace(&mut self.put_off, put_off) && self.world.reports.listening_since.is_some() {
             self.world.reports.listening_since = Some(now);
         }
-    }
-
-    /// Figures for the metrics.
-    fn count(&mut self) {
-        if self.counted.is_some_and(|counted| counted.elapsed() < COUNT) {
-            return;
-        }
-        self.counted = Some(Instant::now());
-        let (nodes, sessions) = self.views.counts();
-        let up = |service: &Service| (service.label(), self.world.services.down(*service).is_none());
-        let other = match self.world.power_service.service() {
-            Service::Capmc => Service::Pcs,
-            _ => Service::Capmc,
-        };
-        let ours = |service: &&Service| self.world.services.has(**service) && **service != other;
-        let services = Service::ALL.iter().filter(ours).map(up).collect();
-        self.telemetry.set_counts(nodes, sessions, services);
     }
 
     fn refresh(&mut self) {
@@ -461,7 +442,9 @@ impl Task {
             }
             Done::Progress(batch, asked, progress) => self.world.fold_progress(batch, asked, progress, now),
             Done::Journal(uid, Ok(())) => {
-                self.telemetry.journal_writes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if let Some(elapsed) = self.journals.underway(&uid) {
+                    self.telemetry.figures.journal_written(elapsed);
+                }
                 for batch in self.journals.written(&uid) {
                     self.release(batch, now);
                 }

@@ -170,6 +170,9 @@ impl Task {
         let nodes = dispatch.nodes.len();
         let sample = hostlist::fold(dispatch.nodes.iter().map(|(_, xname)| xname), SAMPLE);
         let call = self.in_words(&dispatch.order);
+        if let Some(batch) = self.world.batches.get(&dispatch.id) {
+            self.telemetry.figures.sending(batch.work, nodes);
+        }
         tracing::info!(session = %dispatch.title, batch = dispatch.id.0, call, nodes, sample, "sending");
     }
 
@@ -191,6 +194,7 @@ impl Task {
     /// What became of a call.
     pub(super) fn tell_outcome(&self, id: BatchId, outcome: &Outcome) {
         let Some(batch) = self.world.batches.get(&id) else { return };
+        self.telemetry.figures.sent(batch.work, outcome);
         let session = self.world.sessions.get(&batch.session).map(bos_core::session::Session::title).unwrap_or_default();
         let batch = id.0;
         match outcome {
