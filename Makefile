@@ -45,7 +45,7 @@ BENCH_ARGS = $(call option,--nodes,$(NODES)) $(call option,--operation,$(OPERATI
   $(call option,--mode,$(MODE)) $(call option,--json,$(JSON)) $(call option,--hardware-seconds,$(HARDWARE_SECONDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-help bench bench-admission test verify histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check control-plane build
+.PHONY: help demo demo-help bench bench-admission test verify histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check monitoring-check control-plane build
 
 help: ## List these targets
 	@echo "make TARGET [NAME=value ...]"
@@ -76,7 +76,7 @@ test: control-plane mutants-check ## Build everything, run all tests, and check 
 	@echo "== all tests passed; docs/conformance.md"
 	@hack/conformance.sh check docs/conformance.md "$(TEST_OUTPUT)" "$(BOS_CASES)"
 
-verify: fmt-check clippy crds-check manifests-check test histories ## Everything that must hold before a change goes in
+verify: fmt-check clippy crds-check manifests-check monitoring-check test histories ## Everything that must hold before a change goes in
 
 histories: ## Play many random histories of the decisions in virtual time: HISTORIES=100000 of each kind
 	@echo "== $(HISTORIES) random histories of each kind"
@@ -98,7 +98,7 @@ fmt-check:
 
 clippy: ## Lint; warnings are errors
 	@echo "== clippy"
-	@cargo clippy --workspace --all-targets -- -D warnings
+	@cargo clippy --workspace --all-targets --all-features -- -D warnings
 
 crds: ## Write manifests/crds from the API types
 	@cargo run -q -p bos-crds --bin crdgen
@@ -111,7 +111,11 @@ crds-check:
 manifests-check: control-plane
 	@echo "== manifests can be put together"
 	@set -e; PATH="$$KUBEBUILDER_ASSETS:$$(hack/control-plane/build.sh kubectl | tail -n 1):$$PATH"; \
-	  for part in crds base overlays/dev webhook overlays/webhook-cert-manager; do kubectl kustomize "manifests/$$part" > /dev/null; done
+	  for part in crds base overlays/dev webhook overlays/webhook-cert-manager monitoring; do kubectl kustomize "manifests/$$part" > /dev/null; done
+
+monitoring-check: ## Have promtool check the alerts, and see each fire and not fire
+	@echo "== alerts"
+	@hack/monitoring/check.sh
 
 control-plane: ## Build etcd, the API server and kubectl once (eight minutes the first time)
 	@hack/control-plane/build.sh > /dev/null

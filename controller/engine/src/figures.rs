@@ -108,7 +108,9 @@ impl Figures {
     }
 }
 
-const fn action(work: Work) -> &'static str {
+/// What an action is called in labels and spans.
+#[must_use]
+pub const fn action(work: Work) -> &'static str {
     match work {
         Work::BootParameters => "boot_parameters",
         Work::PrepareConfiguration => "prepare_configuration",

@@ -9,6 +9,7 @@ mod count;
 mod inputs;
 mod plans;
 mod settle;
+mod spans;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -35,6 +36,7 @@ use kube::ResourceExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::agents::{LaunchError, TakenBack};
 use crate::applications::Application;
@@ -47,6 +49,7 @@ use crate::records::{MAX_RECORD_BYTES, RecordError, Records, SessionKey};
 use crate::reports::{Report, ReportAnswer};
 use crate::task::agents::Agents;
 use crate::task::charge::Carried;
+use crate::task::spans::Spans;
 use crate::telemetry::Telemetry;
 use crate::views::Views;
 use crate::watches::{News, Seen};
@@ -132,6 +135,7 @@ pub struct Task {
     agents: Agents,
     /// The Session that this agent is for.
     charge: Option<Carried>,
+    spans: Spans,
 }
 
 impl Task {
@@ -181,6 +185,7 @@ impl Task {
             counted: None,
             agents: Agents::default(),
             charge: None,
+            spans: Spans::default(),
         }
     }
 
@@ -384,21 +389,28 @@ impl Task {
         }
     }
 
-    fn set_up(&self, uid: SessionUid, services: bos_services::Clients) {
+    fn set_up(&mut self, uid: SessionUid, services: bos_services::Clients) {
         let Some(session) = self.world.sessions.get(&uid) else { return };
         let key = (session.namespace.to_string(), session.spec.template_name.clone());
         let template = self.templates.get(&key).cloned();
         let operation = session.spec.operation;
         let rules = self.telemetry.look_rules.borrow().clone();
-        self.spawn(async move { Done::SetUp(uid, Box::new(setup::read(&services, template, operation, &rules).await)) });
+        let span = tracing::info_span!(parent: self.spans.of(session), "set-up", session = session.title());
+        let read = async move { Done::SetUp(uid, Box::new(setup::read(&services, template, operation, &rules).await)) };
+        self.spawn(read.instrument(span));
     }
 
-    fn follow(&self, id: BatchId, services: bos_services::Clients, now: Timestamp) {
+    fn follow(&mut self, id: BatchId, services: bos_services::Clients, now: Timestamp) {
         let Some(batch) = self.world.batches.get(&id) else { return };
         let BatchState::Following { transition, .. } = &batch.state else { return };
         let transition = transition.clone();
         let nodes = self.named(&batch.nodes.iter().map(|member| member.node).collect::<Vec<_>>());
-        self.spawn(async move { Done::Progress(id, now, dispatch::follow(&services, &transition, &nodes).await) });
+        let span = self.world.sessions.get(&batch.session).map_or_else(
+            tracing::Span::none,
+            |session| tracing::info_span!(parent: self.spans.of(session), "look", session = session.title(), batch = id.0, %transition),
+        );
+        let look = async move { Done::Progress(id, now, dispatch::follow(&services, &transition, &nodes).await) };
+        self.spawn(look.instrument(span));
     }
 
     fn write_journal(&mut self, uid: SessionUid) {
@@ -466,8 +478,18 @@ impl Task {
             bos_core::running::Order::BootParameters { artifacts } => self.world.artifacts.get(artifacts).cloned(),
             _ => None,
         };
+        let span = self.span_of(batch, order.nodes.len());
         let services = self.services.clone();
-        self.spawn(async move { Done::Outcome(batch, dispatch::carry_out(&services, &order, artifacts).await) });
+        let call = async move { Done::Outcome(batch, dispatch::carry_out(&services, &order, artifacts).await) };
+        self.spawn(call.instrument(span));
+    }
+
+    /// The span of a call that leaves.
+    fn span_of(&mut self, id: BatchId, nodes: usize) -> tracing::Span {
+        let Some(batch) = self.world.batches.get(&id) else { return tracing::Span::none() };
+        let Some(session) = self.world.sessions.get(&batch.session) else { return tracing::Span::none() };
+        let action = crate::figures::action(batch.work);
+        tracing::info_span!(parent: self.spans.of(session), "batch", session = session.title(), batch = id.0, action, nodes)
     }
 
     fn fold_report(&mut self, report: Report) {

@@ -115,6 +115,12 @@ impl Telemetry {
         self.beat.store(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
+    /// When it last did, in milliseconds since the start.
+    #[must_use]
+    pub fn last_beat(&self) -> u64 {
+        self.beat.load(Ordering::Relaxed)
+    }
+
     /// Milliseconds since the engine last went round its loop, or since the start.
     #[must_use]
     pub fn silent_for_millis(&self) -> u64 {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bos_core::by_hand::Wish;
-use bos_core::model::{NodeId, SessionUid, World};
+use bos_core::model::{Node, NodeId, SessionUid, World};
 use bos_core::session::Session;
 use bos_core::time::Timestamp;
 use bos_core::{project, project_session};
@@ -297,7 +297,7 @@ impl Views {
         let before = component.shown.wanted.status;
         component.shown.wanted = project::component(world, id, &component.shown.wanted, component.shown.generation, now);
         if component.shown.wanted.status != before {
-            log_transition(node.xname.as_str(), before, &component.shown.wanted);
+            log_transition(node, before, &component.shown.wanted);
         }
         let version = version + 1;
         self.last_version = version;
@@ -539,11 +539,12 @@ fn count_word(counts: &mut BTreeMap<String, u64>, word: &str) {
 }
 
 /// One line per change, so that a node's history can be read from the log alone.
-fn log_transition(xname: &str, before: Option<NodeStatus>, status: &BootComponentStatus) {
+fn log_transition(node: &Node, before: Option<NodeStatus>, status: &BootComponentStatus) {
+    let (xname, batch) = (node.xname.as_str(), node.batch.map(|batch| batch.0));
     let session = status.last_session.as_ref().map(|session| format!("{}/{}", session.namespace, session.name)).unwrap_or_default();
     let from = before.map_or("", NodeStatus::as_str);
     let to = status.status.map_or("", NodeStatus::as_str);
-    tracing::info!(xname, session, from, to, why = status.reason, text = status.message, "node");
+    tracing::info!(xname, session, batch, from, to, why = status.reason, text = status.message, "node");
 }
 
 #[cfg(test)]

@@ -11,9 +11,7 @@ use bos_crds::{FailureGroup, Outcome as Ending, SessionPhase};
 
 use super::*;
 use crate::change::SessionChange;
-
-/// A shorter outage is no Event: it is in the condition and in the log.
-const WORTH_AN_EVENT: Duration = Duration::from_secs(2);
+use crate::events::WORTH_AN_EVENT;
 
 /// Characters of a sample of names in the log.
 const SAMPLE: usize = 240;
@@ -95,6 +93,7 @@ impl Task {
                     "session ended"
                 );
                 self.telemetry.session_ended(ending);
+                self.spans.ended(uid, ending);
             }
             (_, SessionPhase::Suspended) => {
                 tracing::info!(session = title, "session suspended");
