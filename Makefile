@@ -48,7 +48,7 @@ BENCH_ARGS = $(call option,--nodes,$(NODES)) $(call option,--operation,$(OPERATI
 IMAGE_OUT ?= $(CACHE)/image
 
 .DEFAULT_GOAL := help
-.PHONY: help image image-check demo demo-help bench bench-admission test verify histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check gitops-check control-plane build
+.PHONY: help image image-check demo demo-help bench bench-admission test verify histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check gitops-check monitoring-check control-plane build
 
 help: ## List these targets
 	@echo "make TARGET [NAME=value ...]"
@@ -79,7 +79,7 @@ test: control-plane mutants-check gitops-check ## Build everything, run all test
 	@echo "== all tests passed; docs/conformance.md"
 	@hack/conformance.sh check docs/conformance.md "$(TEST_OUTPUT)" "$(BOS_CASES)"
 
-verify: fmt-check clippy crds-check manifests-check test histories ## Everything that must hold before a change goes in
+verify: fmt-check clippy crds-check manifests-check monitoring-check test histories ## Everything that must hold before a change goes in
 
 histories: ## Play many random histories of the decisions in virtual time: HISTORIES=100000 of each kind
 	@echo "== $(HISTORIES) random histories of each kind"
@@ -118,7 +118,7 @@ fmt-check:
 
 clippy: ## Lint; warnings are errors
 	@echo "== clippy"
-	@cargo clippy --workspace --all-targets -- -D warnings
+	@cargo clippy --workspace --all-targets --all-features -- -D warnings
 
 crds: ## Write manifests/crds from the API types
 	@cargo run -q -p bos-crds --bin crdgen
@@ -131,11 +131,15 @@ crds-check:
 manifests-check: control-plane
 	@echo "== manifests can be put together"
 	@set -e; PATH="$$KUBEBUILDER_ASSETS:$$(hack/control-plane/build.sh kubectl | tail -n 1):$$PATH"; \
-	  for part in manifests/crds manifests/base manifests/webhook manifests/overlays/*; do kubectl kustomize "$$part" > /dev/null; done
+	  for part in manifests/crds manifests/base manifests/webhook manifests/monitoring manifests/overlays/*; do kubectl kustomize "$$part" > /dev/null; done
 
 gitops-check: ## Test the health checks for Argo CD and Flux with their own libraries (a minute the first time)
 	@echo "== health checks of manifests/gitops"
 	@cd hack/gitops && CGO_ENABLED=0 GOWORK=off GOFLAGS=-mod=readonly go test ./...
+
+monitoring-check: ## Have promtool check the alerts, and see each fire and not fire
+	@echo "== alerts"
+	@hack/monitoring/check.sh
 
 control-plane: ## Build etcd, the API server and kubectl once (eight minutes the first time)
 	@hack/control-plane/build.sh > /dev/null

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod control_plane;
 pub mod demo;
+pub mod figures;
 pub mod node_agent;
 pub mod proxy;
 pub mod rig;

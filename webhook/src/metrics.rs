@@ -104,12 +104,14 @@ impl Collector for Certificate {
 
 #[cfg(test)]
 mod tests {
+    use bos_e2e::figures::{documented, written};
     use bos_services::{CallObserver, CallOutcome, Service};
 
     use super::*;
 
     #[test]
     fn every_figure_is_written() {
+        let listed = documented(include_str!("../../docs/metrics.md"), "bos-webhook");
         let served = Arc::new(Served::default());
         let metrics = Metrics::new(Arc::clone(&served));
         assert!(!metrics.text().unwrap().contains("certificate_expiry"), "there is none yet");
@@ -123,6 +125,7 @@ mod tests {
         metrics.judged(Duration::from_millis(30));
         metrics.calls.observed(Service::Hsm, "components", CallOutcome::Ok, Duration::from_millis(3));
         let text = metrics.text().unwrap();
+        assert_eq!(listed, written(&text));
         for line in [
             r#"bos_webhook_reviews_total{kind="Session",outcome="denied"} 1"#,
             r#"bos_webhook_reviews_total{kind="unknown",outcome="refused"} 1"#,

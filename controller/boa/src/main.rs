@@ -76,7 +76,7 @@ fn start_logging(config: &Config) -> anyhow::Result<Logging> {
     let start = tracing_subscriber::registry().with(filter);
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     match config.log_format {
-        LogFormat::Json => start.with(logs.json().flatten_event(true)).init(),
+        LogFormat::Json => start.with(logs.json().flatten_event(true).with_span_list(false)).init(),
         LogFormat::Text => start.with(logs.with_ansi(false)).init(),
     }
     Ok(handle)
@@ -95,6 +95,7 @@ async fn carry_out(config: Config, logging: Logging) -> anyhow::Result<Option<Se
     let says = "ending; what was recorded is taken up by the next pod. A second signal ends at once";
     process::end_on_signals(&cancel, says, exit::TRANSIENT).context("cannot listen for signals")?;
     let telemetry = Telemetry::shared();
+    process::end_when_hung(Arc::clone(&telemetry), exit::TRANSIENT).context("cannot start the thread that watches the engine")?;
     // Its log is the story of one Session.
     let silently = |_, _| ();
     tokio::spawn(process::follow_logging(config.log.clone(), logging, telemetry.logging.subscribe(), silently));

@@ -59,6 +59,16 @@ impl World {
         }
     }
 
+    /// A status from before this process tells of an outage: it lasts until the service answers.
+    pub fn take_up_outage(&mut self, service: Service, since: Timestamp) {
+        let switches_power = matches!(service, Service::Pcs | Service::Capmc);
+        let called = self.services.has(service) && (!switches_power || service == self.power_service.service());
+        // One that is never called here would be away for ever.
+        if called && self.services.down(service).is_none() {
+            self.services.failed(service, "it did not answer before this operator started", since);
+        }
+    }
+
     /// A service did not answer.
     pub fn fold_fault(&mut self, fault: &Fault, now: Timestamp) {
         self.services.failed(fault.service, &fault.detail, now);

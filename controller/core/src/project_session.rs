@@ -21,7 +21,7 @@ use crate::session_completion::left_off;
 use crate::time::{Timestamp, duration_text};
 use crate::xname::Xname;
 
-pub use services::{lasting, recovered, switches_power, unavailable, uses};
+pub use services::{lasting, recovered, switches_power, told_away, unavailable, uses};
 use waits::Waits;
 
 /// Characters of a sample of names.

@@ -114,14 +114,16 @@ async fn lead(
         Err(error) => return Err(error.into()),
     };
     telemetry.set_waiting("the leadership: another operator holds the lease, or held it until it crashed");
-    let elector = elector(settings, clients, labels::LEASE, floor).announcing(settings.reports_at.clone(), telemetry.leader.clone());
+    let elector =
+        elector(settings, clients, labels::LEASE, floor, telemetry).announcing(settings.reports_at.clone(), telemetry.leader.clone());
     let leadership = elector.acquire(cancel).await;
     pulse.abort();
     Ok(leadership)
 }
 
-fn elector(settings: &Settings, clients: &Clients, lease: &str, floor: i64) -> Elector {
+fn elector(settings: &Settings, clients: &Clients, lease: &str, floor: i64, telemetry: &Telemetry) -> Elector {
     let elector = Elector::new(clients.lease.clone(), &settings.namespace, lease, &settings.identity, settings.lease);
+    let elector = elector.counted(telemetry.figures.lease.clone());
     elector.raise_floor(floor);
     elector
 }
@@ -166,7 +168,7 @@ async fn lead_on(
 ) -> Result<(), EngineError> {
     let lost = leadership.lost.clone();
     tracing::info!(epoch = leadership.epoch, identity = settings.identity, "leading");
-    telemetry.set_waiting("its records and the first lists from the API server");
+    telemetry.set_waiting("its records: plans and journals");
     let pulse = pulse(telemetry);
     let records = Records::new(clients.journal.clone(), &settings.namespace, leadership.epoch, lost.clone());
     let stored = match records.load_all().await {
@@ -178,14 +180,16 @@ async fn lead_on(
     tokio::spawn(tenants::follow(clients.watch.clone(), news_tx.clone(), lost.clone()));
     let scope = Scope::Operator { agents: true };
     let watching = spawn_watches(&clients.watch, &settings.namespace, &scope, &news_tx, &lost);
-    let Some(lists) = load::first_lists(&mut news, &scope, &lost, cancel).await else {
+    let Some(lists) = load::first_lists(&mut news, &scope, (telemetry.as_ref(), &watching), &lost, cancel).await else {
         pulse.abort();
         return if cancel.is_cancelled() { Ok(()) } else { Err(EngineError::Deposed) };
     };
-    let (writer, acks) = StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), lost.clone());
+    let (writer, acks) =
+        StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), telemetry.figures.writes.clone(), lost.clone());
     let events = SessionEvents::spawn(clients.writer.clone(), labels::MANAGER_OPERATOR, &settings.identity, lost.clone());
     let mut task = Task::new(settings, clients.writer.clone(), services, Arc::new(records), writer, events, Arc::clone(telemetry));
     task.launches(settings, &clients.journal, &lost);
+    telemetry.set_waiting("Sessions to be taken up from their records");
     load::restore(&mut task, stored, lists).await?;
     pulse.abort();
     telemetry.set_waiting("");
@@ -211,14 +215,15 @@ pub async fn run_agent(
     telemetry: Arc<Telemetry>,
     cancel: CancellationToken,
 ) -> Result<Option<SessionOutcome>, EngineError> {
+    let pulse = pulse(&telemetry);
     let lease = labels::job_name(&charge.session.name, &charge.uid);
     let floor = match journal_epoch(clients.journal.clone(), &settings.namespace, &charge.uid, cancel.clone()).await {
         Ok(floor) => floor,
         Err(RecordError::Cancelled { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let Some(leadership) = elector(&settings, &clients, &lease, floor).acquire(&cancel).await else { return Ok(None) };
-    let ended = carry_out(&settings, &charge, &clients, services, &telemetry, &cancel, &leadership).await;
+    let Some(leadership) = elector(&settings, &clients, &lease, floor, &telemetry).acquire(&cancel).await else { return Ok(None) };
+    let ended = carry_out(&settings, &charge, &clients, services, (&telemetry, pulse), &cancel, &leadership).await;
     if ended.is_ok() {
         leadership.release().await;
     }
@@ -230,7 +235,7 @@ async fn carry_out(
     charge: &Charge,
     clients: &Clients,
     services: bos_services::Clients,
-    telemetry: &Arc<Telemetry>,
+    (telemetry, pulse): (&Arc<Telemetry>, tokio::task::JoinHandle<()>),
     cancel: &CancellationToken,
     leadership: &Leadership,
 ) -> Result<Option<SessionOutcome>, EngineError> {
@@ -248,13 +253,15 @@ async fn carry_out(
     let (news_tx, mut news) = mpsc::channel(4096);
     let scope = Scope::Agent { namespace: charge.session.namespace.clone(), name: charge.session.name.clone() };
     let watching = spawn_watches(&clients.watch, &settings.namespace, &scope, &news_tx, &lost);
-    let Some(lists) = load::first_lists(&mut news, &scope, &lost, cancel).await else {
+    let Some(lists) = load::first_lists(&mut news, &scope, (telemetry.as_ref(), &watching), &lost, cancel).await else {
         return if cancel.is_cancelled() { Ok(None) } else { Err(EngineError::Deposed) };
     };
-    let (writer, acks) = StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), lost.clone());
+    let (writer, acks) =
+        StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), telemetry.figures.writes.clone(), lost.clone());
     let events = SessionEvents::spawn(clients.writer.clone(), labels::MANAGER_AGENT, &settings.identity, lost.clone());
     let mut task = Task::new(settings, clients.writer.clone(), services, Arc::new(records), writer, events, Arc::clone(telemetry));
     load::restore_one(&mut task, charge, stored, lists)?;
+    pulse.abort();
     let looking = look_at_watches(telemetry, watching);
     let (_reports, reports) = mpsc::channel(1);
     let (_applications, applications) = mpsc::channel(1);

@@ -21,6 +21,8 @@ use crate::clients::{Backoff, CALL_TIMEOUT, Verdict, bounded};
 pub const PER_SESSION: usize = 10;
 /// Sessions whose Events are remembered; the longest remembered are forgotten first.
 const SESSIONS: usize = 1024;
+/// A shorter outage is no Event: it is in the condition and in the log.
+pub(crate) const WORTH_AN_EVENT: Duration = Duration::from_secs(2);
 /// Events that wait to be published.
 const QUEUE: usize = 256;
 /// How often one Event is tried before it is dropped.

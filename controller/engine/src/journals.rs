@@ -28,8 +28,8 @@ const CROWD: usize = 50;
 /// One session's journal.
 #[derive(Debug, Default)]
 struct State {
-    /// Changed since the last snapshot.
-    dirty: bool,
+    /// Changed since the last snapshot, first then.
+    dirty: Option<Instant>,
     /// Calls that wait for the next write.
     batches: Vec<BatchId>,
     /// Reports that wait for the next write.
@@ -49,6 +49,9 @@ pub struct Write {
     pub batches: Vec<BatchId>,
     reports: Vec<oneshot::Sender<ReportAnswer>>,
     as_of: Timestamp,
+    /// When the first change that it carries was made; None of one that carries none.
+    since: Option<Instant>,
+    begun: Option<Instant>,
 }
 
 /// All journals.
@@ -60,20 +63,20 @@ pub struct Journals {
 impl Journals {
     /// Something durable of the session changed.
     pub fn changed(&mut self, uid: &SessionUid) {
-        self.states.entry(uid.clone()).or_default().dirty = true;
+        self.states.entry(uid.clone()).or_default().touch();
     }
 
     /// A call waits for the next write.
     pub fn await_call(&mut self, uid: &SessionUid, batch: BatchId) {
         let state = self.states.entry(uid.clone()).or_default();
-        state.dirty = true;
+        state.touch();
         state.batches.push(batch);
     }
 
     /// A report waits for the next write.
     pub fn await_report(&mut self, uid: &SessionUid, answer: oneshot::Sender<ReportAnswer>) {
         let state = self.states.entry(uid.clone()).or_default();
-        state.dirty = true;
+        state.touch();
         state.reports.push(answer);
     }
 
@@ -81,7 +84,7 @@ impl Journals {
     pub fn repeat_report(&mut self, uid: Option<&SessionUid>, answer: oneshot::Sender<ReportAnswer>) {
         let state = uid.and_then(|uid| self.states.get_mut(uid));
         match state {
-            Some(state) if state.dirty => state.reports.push(answer),
+            Some(state) if state.dirty.is_some() => state.reports.push(answer),
             Some(State { underway: Some(write), .. }) => write.reports.push(answer),
             _ => {
                 let _ = answer.send(ReportAnswer::Stored);
@@ -100,12 +103,13 @@ impl Journals {
     /// A snapshot was taken of how things stand, and its write begins.
     pub fn begin(&mut self, uid: &SessionUid, as_of: Timestamp, now: Instant) {
         let Some(state) = self.states.get_mut(uid) else { return };
-        state.dirty = false;
+        let since = state.dirty.take();
         state.begun.push_back(now);
         while state.begun.len() > RATE {
             state.begun.pop_front();
         }
-        state.underway = Some(Write { batches: std::mem::take(&mut state.batches), reports: std::mem::take(&mut state.reports), as_of });
+        let (batches, reports) = (std::mem::take(&mut state.batches), std::mem::take(&mut state.reports));
+        state.underway = Some(Write { batches, reports, as_of, since, begun: Some(now) });
     }
 
     /// The write is durable: reports are answered, calls may leave.
@@ -128,7 +132,22 @@ impl Journals {
     /// Nothing waits and nothing is on its way.
     #[must_use]
     pub fn is_settled(&self, uid: &SessionUid) -> bool {
-        self.states.get(uid).is_none_or(|state| !state.dirty && state.underway.is_none())
+        self.states.get(uid).is_none_or(|state| state.dirty.is_none() && state.underway.is_none())
+    }
+
+    /// How long the write on its way has been.
+    #[must_use]
+    pub fn underway(&self, uid: &SessionUid) -> Option<Duration> {
+        self.states.get(uid)?.underway.as_ref()?.begun.map(|begun| begun.elapsed())
+    }
+
+    /// How many journals are not durable as they stand, and for how long the first of them has not been.
+    #[must_use]
+    pub fn waiting(&self, now: Instant) -> (u64, Duration) {
+        let underway = |state: &State| state.underway.as_ref().and_then(|write| write.since);
+        let since = self.states.values().filter_map(|state| underway(state).or(state.dirty));
+        let ages = since.map(|since| now.saturating_duration_since(since));
+        ages.fold((0, Duration::ZERO), |(count, oldest), age| (count + 1, oldest.max(age)))
     }
 
     /// The session's records are gone.
@@ -138,13 +157,17 @@ impl Journals {
 }
 
 impl State {
+    fn touch(&mut self) {
+        self.dirty.get_or_insert_with(Instant::now);
+    }
+
     fn is_due(&self, now: Instant) -> bool {
         if self.underway.is_some() {
             return false;
         }
         let last = self.begun.back();
-        let awaited = self.dirty && (!self.batches.is_empty() || !self.reports.is_empty());
-        let gathered = self.dirty && last.is_none_or(|last| now.duration_since(*last) >= GATHERED);
+        let awaited = self.dirty.is_some() && (!self.batches.is_empty() || !self.reports.is_empty());
+        let gathered = self.dirty.is_some() && last.is_none_or(|last| now.duration_since(*last) >= GATHERED);
         let second = Duration::from_secs(1);
         let allowed = self.begun.len() < RATE || self.begun.front().is_none_or(|first| now.duration_since(*first) >= second);
         allowed && (awaited || gathered)
@@ -170,6 +193,26 @@ mod tests {
         assert!(journals.due(now, |_| true).is_empty(), "one write at a time");
         assert_eq!(journals.written(&uid), vec![BatchId(1)]);
         assert_eq!(journals.due(now, |_| true), vec![uid.clone()]);
+    }
+
+    #[test]
+    fn a_change_waits_until_the_write_that_carries_it_is_durable() {
+        let uid = SessionUid::from("u");
+        let mut journals = Journals::default();
+        assert_eq!(journals.waiting(Instant::now()), (0, Duration::ZERO));
+        journals.changed(&uid);
+        let later = Instant::now() + Duration::from_secs(3);
+        assert!(journals.waiting(later).1 >= Duration::from_secs(3));
+        journals.begin(&uid, Timestamp::default(), later);
+        journals.changed(&uid);
+        let (count, oldest) = journals.waiting(later);
+        assert!(count == 1 && oldest >= Duration::from_secs(3), "what is on its way is not durable: {oldest:?}");
+        journals.written(&uid);
+        assert_eq!(journals.waiting(later).0, 1, "the second change waits still");
+        journals.begin(&uid, Timestamp::default(), later);
+        journals.written(&uid);
+        journals.begin(&uid, Timestamp::default(), later);
+        assert_eq!(journals.waiting(later), (0, Duration::ZERO), "a write of nothing new keeps nobody waiting");
     }
 
     #[test]

@@ -34,6 +34,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clients::{CallError, Verdict, bounded};
+use crate::figures::LeaseFigures;
 
 /// The times of the election. The defaults are those of Kubernetes' own components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +126,7 @@ pub struct Elector {
     floor: AtomicI64,
     reports: Option<String>,
     leader: watch::Sender<Option<Leader>>,
+    figures: LeaseFigures,
 }
 
 /// A holding of the lease. Dropping it stops the renewal and cancels `lost`, but does not release.
@@ -143,6 +145,7 @@ struct Held {
     config: LeaseConfig,
     state: Mutex<LeaseRecord>,
     until: std::sync::Mutex<Instant>,
+    figures: LeaseFigures,
 }
 
 impl Elector {
@@ -158,7 +161,22 @@ impl Elector {
     pub fn with_store(store: Arc<dyn LeaseStore>, identity: &str, config: LeaseConfig) -> Self {
         debug_assert!(config.is_sound(), "the renew deadline must be shorter than the lease");
         let leader = watch::Sender::new(None);
-        Self { store, identity: identity.to_owned(), config, floor: AtomicI64::new(0), reports: None, leader }
+        Self {
+            store,
+            identity: identity.to_owned(),
+            config,
+            floor: AtomicI64::new(0),
+            reports: None,
+            leader,
+            figures: LeaseFigures::default(),
+        }
+    }
+
+    /// Renewals are counted there.
+    #[must_use]
+    pub fn counted(mut self, figures: LeaseFigures) -> Self {
+        self.figures = figures;
+        self
     }
 
     /// Says in the Lease where this process takes reports, once it leads; and tells `leader` who leads while another does.
@@ -282,7 +300,9 @@ impl Elector {
             config: self.config,
             state: Mutex::new(record),
             until: std::sync::Mutex::new(sent + self.config.renew_deadline),
+            figures: self.figures.clone(),
         });
+        self.figures.held(Some(sent));
         let lost = CancellationToken::new();
         let renewal = tokio::spawn(renew(Arc::clone(&held), lost.clone()));
         Leadership { epoch, lost, held, renewal }
@@ -306,10 +326,13 @@ impl Held {
             Ok(record) => {
                 *state = record;
                 *self.until.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = sent + self.config.renew_deadline;
+                self.figures.held(Some(sent));
+                self.figures.count(true);
                 true
             }
             Err(error) => {
                 tracing::warn!(%error, "could not renew the leader lease");
+                self.figures.count(false);
                 self.look_again(&mut state).await
             }
         }
@@ -359,6 +382,7 @@ async fn renew(held: Arc<Held>, lost: CancellationToken) {
             break;
         }
     }
+    held.figures.held(None);
     drop(cancel_on_exit);
 }
 

@@ -11,6 +11,7 @@ pub mod convert;
 mod dispatch;
 pub mod engine;
 pub mod events;
+pub mod figures;
 mod journals;
 pub mod lease;
 mod load;

@@ -3,24 +3,30 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bos_core::artifacts::ArtifactSet;
 use bos_core::journal::Journal;
 use bos_core::model::{Digest, SessionUid};
 use bos_core::plan::Plan;
+use bos_core::project_session;
 use bos_core::resume::{Stored, StoredJournal};
 use bos_core::tenants::Tenant;
 use bos_core::time::Timestamp;
-use bos_crds::{BootComponent, BootOptions, Outcome, Session, SessionPhase, SessionStatus, SessionTemplate, reasons};
+use bos_crds::{
+    BootComponent, BootOptions, ConditionStatus, Mode, Outcome, Session, SessionPhase, SessionStatus, SessionTemplate, conditions, reasons,
+};
 use kube::ResourceExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::convert;
 use crate::engine::{Charge, EngineError};
+use crate::events::WORTH_AN_EVENT;
 use crate::records::{JournalBytes, Loaded, RecordError, SessionKey, StoredSession};
 use crate::task::Task;
-use crate::watches::{News, Scope, Seen};
+use crate::telemetry::Telemetry;
+use crate::watches::{News, Scope, Seen, WatchHealth, Watched};
 
 /// The first full list of every kind.
 #[derive(Debug, Default)]
@@ -38,13 +44,17 @@ pub struct Lists {
 }
 
 impl Lists {
-    fn is_complete(&self) -> bool {
-        self.templates.is_some()
-            && self.sessions.is_some()
-            && self.components.is_some()
-            && self.options.is_some()
-            && self.emergency_stop.is_some()
-            && self.tenants.is_some()
+    /// What has not been listed yet.
+    fn missing(&self) -> Vec<&'static str> {
+        let lists = [
+            (Watched::Templates.as_str(), self.templates.is_some()),
+            (Watched::Sessions.as_str(), self.sessions.is_some()),
+            (Watched::Components.as_str(), self.components.is_some()),
+            (Watched::Options.as_str(), self.options.is_some()),
+            (Watched::EmergencyStop.as_str(), self.emergency_stop.is_some()),
+            ("tenants", self.tenants.is_some()),
+        ];
+        lists.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect()
     }
 
     /// What is not in the scope has no list that could come.
@@ -71,22 +81,38 @@ impl Lists {
     }
 }
 
-/// Waits for the first list of every kind; None when stopped first.
+/// Waits for the first list of every kind, and says meanwhile which are missing; None when stopped first.
 pub async fn first_lists(
     news: &mut mpsc::Receiver<News>,
     scope: &Scope,
+    (telemetry, watches): (&Telemetry, &WatchHealth),
     lost: &CancellationToken,
     cancel: &CancellationToken,
 ) -> Option<Lists> {
     let mut lists = Lists::of(scope);
-    while !lists.is_complete() {
+    loop {
+        let missing = lists.missing();
+        if missing.is_empty() {
+            return Some(lists);
+        }
+        telemetry.set_waiting(awaited(&missing, &watches.stale(PATIENCE)));
         tokio::select! {
             () = lost.cancelled() => return None,
             () = cancel.cancelled() => return None,
             next = news.recv() => lists.take(next?),
+            // Why a list does not come is known only later.
+            () = tokio::time::sleep(PATIENCE) => {}
         }
     }
-    Some(lists)
+}
+
+/// A list that has not come for so long has a reason.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn awaited(missing: &[&str], failing: &[(Watched, String)]) -> String {
+    let why = failing.iter().map(|(watch, error)| format!("{}: {error}", watch.as_str())).collect::<Vec<_>>().join("; ");
+    let lists = missing.join(", ");
+    if why.is_empty() { format!("the first list of {lists}") } else { format!("the first list of {lists} ({why})") }
 }
 
 /// Builds the World from what was stored.
@@ -113,11 +139,26 @@ pub async fn restore(task: &mut Task, stored: Loaded, lists: Lists) -> Result<()
         tracing::error!(session_uid = uid, "a journal has no plan any more: somebody removed it; its Session is not continued");
         task.records.remove_session(&uid).await?;
     }
+    outages(task, lists.sessions.iter().flatten(), now);
     sessions(task, stored.sessions, lists.sessions.unwrap_or_default(), &lists.unreadable, now).await?;
     for later in lists.later {
         task.fold_news(later);
     }
     Ok(())
+}
+
+/// Outages that statuses tell of last until the service answers: who was told of one is told of its end.
+fn outages<'a>(task: &mut Task, sessions: impl Iterator<Item = &'a Session>, now: Timestamp) {
+    // Of a Session with an agent that agent tells.
+    let open = |status: &&SessionStatus| status.phase != Some(SessionPhase::Complete);
+    let statuses = sessions.filter(|session| session.spec.mode != Mode::V1).filter_map(|session| session.status.as_ref()).filter(open);
+    for condition in statuses.flat_map(|status| &status.conditions).filter(|condition| condition.type_ == conditions::SERVICES_AVAILABLE) {
+        // What people were told of is worth the Event that it is over.
+        let since = Timestamp::from(condition.last_transition_time.0).min(now - WORTH_AN_EVENT);
+        for service in project_session::told_away(&condition.message).filter(|_| condition.status == ConditionStatus::False.as_str()) {
+            task.world.take_up_outage(service, since);
+        }
+    }
 }
 
 fn artifacts(task: &mut Task, stored: Vec<(String, Vec<u8>)>) {
@@ -207,7 +248,8 @@ async fn sessions(
             let nodes: Vec<_> = run.slots.iter().map(|slot| slot.node).collect();
             task.world.touched.extend(nodes);
         }
-        tracing::info!(session_uid = %uid, "session taken up again from its plan and journal");
+        let session = task.world.sessions.get(uid).map(bos_core::session::Session::title).unwrap_or_default();
+        tracing::info!(session, session_uid = %uid, "session taken up again from its plan and journal");
     }
     task.touch_shown_as_driven();
     for uid in leftover.iter().filter(|uid| !up.contains(uid)) {
@@ -274,5 +316,22 @@ async fn remember(task: &mut Task, stored: &StoredSession, created: Timestamp) -
             Ok(false)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_names_every_list_that_is_missing() {
+        let mut lists = Lists::of(&Scope::Operator { agents: true });
+        assert_eq!(lists.missing(), ["sessiontemplates", "sessions", "bootcomponents", "bootoptions", "emergencystop", "tenants"]);
+        lists.take(News::EmergencyStop(false));
+        lists.take(News::Session(Seen::Reset { items: Vec::new(), invalid: Vec::new() }));
+        assert_eq!(lists.missing(), ["sessiontemplates", "bootcomponents", "bootoptions", "tenants"]);
+        assert_eq!(awaited(&["bootoptions", "tenants"], &[]), "the first list of bootoptions, tenants");
+        let failing = [(Watched::Options, "forbidden".to_owned())];
+        assert_eq!(awaited(&["bootoptions"], &failing), "the first list of bootoptions (bootoptions: forbidden)");
     }
 }

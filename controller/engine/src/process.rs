@@ -1,11 +1,14 @@
 //! What the programs around the engine have in common: how they log, and how they end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bos_crds::LoggingLevel;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, Registry, reload};
+
+use crate::telemetry::Telemetry;
 
 /// What Rust programs end with after a panic.
 const EXIT_PANIC: i32 = 101;
@@ -42,6 +45,42 @@ pub async fn follow_logging(
             .and_then(|filter| logging.reload(filter).map_err(|error| error.to_string()));
         told(level, changed);
     }
+}
+
+/// Looks at the beat of the engine, from a thread of its own.
+#[derive(Debug, Default)]
+struct Watchdog {
+    beat: u64,
+    silent: u32,
+}
+
+impl Watchdog {
+    /// True when the engine has been silent for too many looks in a row. Looks, not time: a process that was frozen, and its engine
+    /// with it, is not hung.
+    fn look(&mut self, beat: u64) -> bool {
+        self.silent = if beat == self.beat { self.silent + 1 } else { 0 };
+        self.beat = beat;
+        self.silent > LONGEST_SILENCE
+    }
+}
+
+/// Looks, one a second, before an engine that does not go round its loop is taken for dead.
+const LONGEST_SILENCE: u32 = 60;
+
+/// Ends a process whose engine hangs, with this code, where no kubelet asks whether it lives.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn end_when_hung(telemetry: Arc<Telemetry>, code: u8) -> std::io::Result<()> {
+    let watch = move || {
+        let mut watchdog = Watchdog::default();
+        while !watchdog.look(telemetry.last_beat()) {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        tracing::error!("the engine has been silent for {LONGEST_SILENCE} s; ending");
+        std::process::exit(i32::from(code));
+    };
+    std::thread::Builder::new().name("watchdog".to_owned()).spawn(watch).map(drop)
 }
 
 /// A part that panicked would leave the rest working with half of the truth. Whoever started the process starts it again.
@@ -81,4 +120,19 @@ pub fn end_on_signals(cancel: &CancellationToken, says: &'static str, late: u8) 
         }
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_engine_that_is_silent_look_after_look_is_dead() {
+        let mut watchdog = Watchdog::default();
+        assert!((1..=1000).all(|beat| !watchdog.look(beat)));
+        assert!((0..LONGEST_SILENCE).all(|_| !watchdog.look(1000)));
+        assert!(!watchdog.look(1001), "it went round its loop at the last moment");
+        assert!((0..LONGEST_SILENCE).all(|_| !watchdog.look(1001)));
+        assert!(watchdog.look(1001));
+    }
 }

@@ -5,9 +5,11 @@ mod acks;
 mod agents;
 mod apply;
 mod charge;
+mod count;
 mod inputs;
 mod plans;
 mod settle;
+mod spans;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -34,6 +36,7 @@ use kube::ResourceExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::agents::{LaunchError, TakenBack};
 use crate::applications::Application;
@@ -46,6 +49,7 @@ use crate::records::{MAX_RECORD_BYTES, RecordError, Records, SessionKey};
 use crate::reports::{Report, ReportAnswer};
 use crate::task::agents::Agents;
 use crate::task::charge::Carried;
+use crate::task::spans::Spans;
 use crate::telemetry::Telemetry;
 use crate::views::Views;
 use crate::watches::{News, Seen};
@@ -57,9 +61,6 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Driven nodes are projected anew this often, whatever was touched.
 const REFRESH: Duration = Duration::from_secs(60);
-
-/// Figures for the metrics are counted this often.
-const COUNT: Duration = Duration::from_secs(5);
 
 /// Inputs that arrive together are folded together: this long after a pass the next one waits for company.
 const COALESCE: Duration = Duration::from_millis(3);
@@ -136,6 +137,7 @@ pub struct Task {
     agents: Agents,
     /// The Session that this agent is for.
     charge: Option<Carried>,
+    spans: Spans,
 }
 
 impl Task {
@@ -185,6 +187,7 @@ impl Task {
             counted: None,
             agents: Agents::default(),
             charge: None,
+            spans: Spans::default(),
         }
     }
 
@@ -283,7 +286,7 @@ impl Task {
         self.notice_reports_put_off(now);
         let begun = Instant::now();
         let effects = pass::run(&mut self.world, now);
-        self.telemetry.passed(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
+        self.telemetry.passed(begun.elapsed());
         for effect in effects {
             self.perform(effect, now);
         }
@@ -317,7 +320,7 @@ impl Task {
         self.tell_progress(now);
         self.update_sessions(now);
         self.settle(now);
-        self.count();
+        self.count(now);
     }
 
     /// While reports are put off, silence proves nothing (rule 8): nodes get the time to come again.
@@ -326,23 +329,6 @@ impl Task {
         if put_off != std::mem::replace(&mut self.put_off, put_off) && self.world.reports.listening_since.is_some() {
             self.world.reports.listening_since = Some(now);
         }
-    }
-
-    /// Figures for the metrics.
-    fn count(&mut self) {
-        if self.counted.is_some_and(|counted| counted.elapsed() < COUNT) {
-            return;
-        }
-        self.counted = Some(Instant::now());
-        let (nodes, sessions) = self.views.counts();
-        let up = |service: &Service| (service.label(), self.world.services.down(*service).is_none());
-        let other = match self.world.power_service.service() {
-            Service::Capmc => Service::Pcs,
-            _ => Service::Capmc,
-        };
-        let ours = |service: &&Service| self.world.services.has(**service) && **service != other;
-        let services = Service::ALL.iter().filter(ours).map(up).collect();
-        self.telemetry.set_counts(nodes, sessions, services);
     }
 
     fn refresh(&mut self) {
@@ -405,21 +391,28 @@ impl Task {
         }
     }
 
-    fn set_up(&self, uid: SessionUid, services: bos_services::Clients) {
+    fn set_up(&mut self, uid: SessionUid, services: bos_services::Clients) {
         let Some(session) = self.world.sessions.get(&uid) else { return };
         let key = (session.namespace.to_string(), session.spec.template_name.clone());
         let template = self.templates.get(&key).cloned();
         let operation = session.spec.operation;
         let rules = self.telemetry.look_rules.borrow().clone();
-        self.spawn(async move { Done::SetUp(uid, Box::new(setup::read(&services, template, operation, &rules).await)) });
+        let span = tracing::info_span!(parent: self.spans.of(session), "set-up", session = session.title());
+        let read = async move { Done::SetUp(uid, Box::new(setup::read(&services, template, operation, &rules).await)) };
+        self.spawn(read.instrument(span));
     }
 
-    fn follow(&self, id: BatchId, services: bos_services::Clients, now: Timestamp) {
+    fn follow(&mut self, id: BatchId, services: bos_services::Clients, now: Timestamp) {
         let Some(batch) = self.world.batches.get(&id) else { return };
         let BatchState::Following { transition, .. } = &batch.state else { return };
         let transition = transition.clone();
         let nodes = self.named(&batch.nodes.iter().map(|member| member.node).collect::<Vec<_>>());
-        self.spawn(async move { Done::Progress(id, now, dispatch::follow(&services, &transition, &nodes).await) });
+        let span = self.world.sessions.get(&batch.session).map_or_else(
+            tracing::Span::none,
+            |session| tracing::info_span!(parent: self.spans.of(session), "look", session = session.title(), batch = id.0, %transition),
+        );
+        let look = async move { Done::Progress(id, now, dispatch::follow(&services, &transition, &nodes).await) };
+        self.spawn(look.instrument(span));
     }
 
     fn write_journal(&mut self, uid: SessionUid) {
@@ -463,7 +456,9 @@ impl Task {
             }
             Done::Progress(batch, asked, progress) => self.world.fold_progress(batch, asked, progress, now),
             Done::Journal(uid, Ok(())) => {
-                self.telemetry.journal_writes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if let Some(elapsed) = self.journals.underway(&uid) {
+                    self.telemetry.figures.journal_written(elapsed);
+                }
                 for batch in self.journals.written(&uid) {
                     self.release(batch, now);
                 }
@@ -487,8 +482,18 @@ impl Task {
             bos_core::running::Order::BootParameters { artifacts } => self.world.artifacts.get(artifacts).cloned(),
             _ => None,
         };
+        let span = self.span_of(batch, order.nodes.len());
         let services = self.services.clone();
-        self.spawn(async move { Done::Outcome(batch, dispatch::carry_out(&services, &order, artifacts).await) });
+        let call = async move { Done::Outcome(batch, dispatch::carry_out(&services, &order, artifacts).await) };
+        self.spawn(call.instrument(span));
+    }
+
+    /// The span of a call that leaves.
+    fn span_of(&mut self, id: BatchId, nodes: usize) -> tracing::Span {
+        let Some(batch) = self.world.batches.get(&id) else { return tracing::Span::none() };
+        let Some(session) = self.world.sessions.get(&batch.session) else { return tracing::Span::none() };
+        let action = crate::figures::action(batch.work);
+        tracing::info_span!(parent: self.spans.of(session), "batch", session = session.title(), batch = id.0, action, nodes)
     }
 
     fn fold_report(&mut self, report: Report) {

@@ -1,14 +1,56 @@
-//! What the engine tells health checks and metrics: plain atomics and one small map, read by the operator's HTTP endpoints.
+//! What the engine tells health checks and metrics: plain atomics and one small record, read by the operator's HTTP endpoints.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bos_crds::LoggingLevel;
 
 use crate::boot_set::LookRules;
+use crate::figures::Figures;
 use crate::lease::Leader;
+
+/// How things stand, counted every few seconds while the engine goes round its loop. Times are seconds since 1970 on its clock.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Counts {
+    /// Nodes by displayed status.
+    pub statuses: BTreeMap<&'static str, u64>,
+    /// Nodes by displayed phase; "None" where nothing is done to them.
+    pub phases: BTreeMap<&'static str, u64>,
+    /// Failed nodes by reason.
+    pub failed: BTreeMap<String, u64>,
+    /// Held nodes by reason.
+    pub on_hold: BTreeMap<String, u64>,
+    /// Driven nodes that are past a deadline and were neither acted on again nor given up, by deadline.
+    pub overdue: BTreeMap<&'static str, u64>,
+    /// Sessions by phase.
+    pub sessions: BTreeMap<&'static str, u64>,
+    /// When the oldest Session that waits for its set-up was first seen.
+    pub oldest_pending: Option<f64>,
+    /// When the oldest Session that drives nodes began to.
+    pub oldest_driving: Option<f64>,
+    /// Sessions in which many nodes fell silent together.
+    pub mass_timeouts: u64,
+    /// Sessions of mode v1 under way, by whether their agent is at work.
+    pub agents: BTreeMap<&'static str, u64>,
+    /// Which services answered their last call; those not called yet are taken to.
+    pub services: BTreeMap<&'static str, bool>,
+    /// Calls that are not over, by state.
+    pub calls: BTreeMap<&'static str, u64>,
+    /// When the inventory began that was accepted last.
+    pub inventory: Option<f64>,
+    /// Writes of specs and statuses that wait or are on their way.
+    pub status_queue: u64,
+    /// How long the oldest of those that may leave has waited.
+    pub status_queue_age: Duration,
+    /// Journals that are to be written, or are being.
+    pub journal_queue: u64,
+    /// How long the oldest change of one has waited to become durable.
+    pub journal_queue_age: Duration,
+    /// Events that the API server did not take.
+    pub events_dropped: u64,
+}
 
 /// Shared figures of one engine.
 #[derive(Debug)]
@@ -19,14 +61,10 @@ pub struct Telemetry {
     pub leading: AtomicBool,
     /// Epoch of the leadership; 0 before the first.
     pub epoch: AtomicU64,
-    /// Passes of all operators.
-    pub passes: AtomicU64,
-    /// Microseconds spent in them.
-    pub pass_micros: AtomicU64,
-    /// Longest of them in microseconds.
-    pub longest_pass_micros: AtomicU64,
-    /// Journal writes acknowledged.
-    pub journal_writes: AtomicU64,
+    /// Longest pass of all operators in microseconds.
+    longest_pass_micros: AtomicU64,
+    /// What is counted where it happens.
+    pub figures: Figures,
     /// Reports taken.
     pub reports: AtomicU64,
     /// Reports that were told to come again: a node that nobody heard may have been one of them.
@@ -43,12 +81,8 @@ pub struct Telemetry {
     passing_on: Mutex<String>,
     /// What is missing before the engine is ready, for people.
     waiting: Mutex<String>,
-    /// Nodes by displayed status.
-    nodes: Mutex<BTreeMap<&'static str, u64>>,
-    /// Sessions by phase.
-    sessions: Mutex<BTreeMap<&'static str, u64>>,
-    /// Which services answer.
-    services: Mutex<BTreeMap<&'static str, bool>>,
+    /// How things stood lately.
+    counts: Mutex<Arc<Counts>>,
     /// Sessions that ended, by outcome.
     ended: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -60,10 +94,8 @@ impl Default for Telemetry {
             beat: AtomicU64::new(0),
             leading: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
-            passes: AtomicU64::new(0),
-            pass_micros: AtomicU64::new(0),
             longest_pass_micros: AtomicU64::new(0),
-            journal_writes: AtomicU64::new(0),
+            figures: Figures::default(),
             reports: AtomicU64::new(0),
             reports_put_off: AtomicU64::new(0),
             emergency_stop: AtomicBool::new(false),
@@ -72,9 +104,7 @@ impl Default for Telemetry {
             leader: tokio::sync::watch::Sender::new(None),
             passing_on: Mutex::default(),
             waiting: Mutex::new("starting".to_owned()),
-            nodes: Mutex::default(),
-            sessions: Mutex::default(),
-            services: Mutex::default(),
+            counts: Mutex::default(),
             ended: Mutex::default(),
         }
     }
@@ -90,6 +120,12 @@ impl Telemetry {
     /// The engine went round its loop.
     pub fn beat(&self) {
         self.beat.store(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// When it last did, in milliseconds since the start.
+    #[must_use]
+    pub fn last_beat(&self) -> u64 {
+        self.beat.load(Ordering::Relaxed)
     }
 
     /// Milliseconds since the engine last went round its loop, or since the start.
@@ -121,22 +157,15 @@ impl Telemetry {
         *self.passing_on.lock().unwrap_or_else(PoisonError::into_inner) = why.into();
     }
 
-    /// Nodes by displayed status.
+    /// How things stood lately.
     #[must_use]
-    pub fn nodes(&self) -> BTreeMap<&'static str, u64> {
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Sessions by phase.
-    #[must_use]
-    pub fn sessions(&self) -> BTreeMap<&'static str, u64> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Which services answered their last call; those not called yet are taken to.
-    #[must_use]
-    pub fn services(&self) -> BTreeMap<&'static str, bool> {
-        self.services.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// How things stand now.
+    pub fn set_counts(&self, counts: Counts) {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(counts);
     }
 
     /// Sessions that ended while this process led, by outcome.
@@ -145,27 +174,20 @@ impl Telemetry {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces the counts.
-    pub fn set_counts(
-        &self,
-        nodes: BTreeMap<&'static str, u64>,
-        sessions: BTreeMap<&'static str, u64>,
-        services: BTreeMap<&'static str, bool>,
-    ) {
-        *self.nodes.lock().unwrap_or_else(PoisonError::into_inner) = nodes;
-        *self.sessions.lock().unwrap_or_else(PoisonError::into_inner) = sessions;
-        *self.services.lock().unwrap_or_else(PoisonError::into_inner) = services;
-    }
-
     /// A Session ended.
     pub fn session_ended(&self, outcome: &'static str) {
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner).entry(outcome).or_insert(0) += 1;
     }
 
     /// Adds one pass.
-    pub fn passed(&self, micros: u64) {
-        self.passes.fetch_add(1, Ordering::Relaxed);
-        self.pass_micros.fetch_add(micros, Ordering::Relaxed);
-        self.longest_pass_micros.fetch_max(micros, Ordering::Relaxed);
+    pub fn passed(&self, elapsed: Duration) {
+        self.figures.passed(elapsed);
+        self.longest_pass_micros.fetch_max(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The longest pass since the start.
+    #[must_use]
+    pub fn longest_pass(&self) -> Duration {
+        Duration::from_micros(self.longest_pass_micros.load(Ordering::Relaxed))
     }
 }

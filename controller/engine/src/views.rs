@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bos_core::by_hand::Wish;
-use bos_core::model::{NodeId, SessionUid, World};
+use bos_core::model::{Node, NodeId, SessionUid, World};
 use bos_core::session::Session;
 use bos_core::time::Timestamp;
 use bos_core::{project, project_session};
 use bos_crds::{
-    BootComponent, BootComponentSpec, BootComponentStatus, BootOptions, BootOptionsStatus, ConditionStatus, NewCondition, NodeStatus,
-    SessionPhase, SessionStatus, bounded, conditions, labels, merge_diff, reasons, schema::TEXT_MAX, set_condition,
+    BootComponent, BootComponentSpec, BootComponentStatus, BootOptions, BootOptionsStatus, ConditionStatus, NewCondition, NodePhase,
+    NodeStatus, SessionPhase, SessionStatus, bounded, conditions, labels, merge_diff, reasons, schema::TEXT_MAX, set_condition,
 };
 use kube::ResourceExt;
 use serde::Serialize;
@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use crate::change::SessionChange;
 use crate::convert;
 use crate::reports::ReportAnswer;
+use crate::telemetry::Counts;
 use crate::views::spec::{SpecShown, digests};
 use crate::writer::{Kind, ObjectKey, StatusWriter, Target, Urgency, WriteJob, WriteOutcome};
 
@@ -296,7 +297,7 @@ impl Views {
         let before = component.shown.wanted.status;
         component.shown.wanted = project::component(world, id, &component.shown.wanted, component.shown.generation, now);
         if component.shown.wanted.status != before {
-            log_transition(node.xname.as_str(), before, &component.shown.wanted);
+            log_transition(node, before, &component.shown.wanted);
         }
         let version = version + 1;
         self.last_version = version;
@@ -499,19 +500,26 @@ impl Views {
         self.sessions.get(uid).is_none_or(|(shown, _)| shown.is_current())
     }
 
-    /// Nodes by displayed status and Sessions by phase, for metrics.
+    /// Nodes and Sessions as they are shown, and the writes that wait, for metrics.
     #[must_use]
-    pub fn counts(&self) -> (BTreeMap<&'static str, u64>, BTreeMap<&'static str, u64>) {
-        let (mut nodes, mut sessions) = (BTreeMap::new(), BTreeMap::new());
-        for component in self.components.values() {
-            let status = component.shown.wanted.status.map_or("Unknown", NodeStatus::as_str);
-            *nodes.entry(status).or_insert(0) += 1;
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for status in self.components.values().map(|component| &component.shown.wanted) {
+            *counts.statuses.entry(status.status.map_or("Unknown", NodeStatus::as_str)).or_default() += 1;
+            *counts.phases.entry(status.phase.map_or("None", NodePhase::as_str)).or_default() += 1;
+            match status.status {
+                Some(NodeStatus::Failed) => count_word(&mut counts.failed, &status.reason),
+                Some(NodeStatus::OnHold) => count_word(&mut counts.on_hold, &status.reason),
+                _ => {}
+            }
         }
         for (shown, _) in self.sessions.values() {
             let phase = shown.wanted.phase.map_or("Pending", SessionPhase::as_str);
-            *sessions.entry(phase).or_insert(0) += 1;
+            *counts.sessions.entry(phase).or_default() += 1;
         }
-        (nodes, sessions)
+        counts.status_queue = u64::try_from(self.writer.queue_len()).unwrap_or(u64::MAX);
+        counts.status_queue_age = self.writer.oldest_age();
+        counts
     }
 
     /// Artifact sets that BootComponents refer to.
@@ -523,12 +531,20 @@ impl Views {
     }
 }
 
+fn count_word(counts: &mut BTreeMap<String, u64>, word: &str) {
+    match counts.get_mut(word) {
+        Some(count) => *count += 1,
+        None => drop(counts.insert(word.to_owned(), 1)),
+    }
+}
+
 /// One line per change, so that a node's history can be read from the log alone.
-fn log_transition(xname: &str, before: Option<NodeStatus>, status: &BootComponentStatus) {
+fn log_transition(node: &Node, before: Option<NodeStatus>, status: &BootComponentStatus) {
+    let (xname, batch) = (node.xname.as_str(), node.batch.map(|batch| batch.0));
     let session = status.last_session.as_ref().map(|session| format!("{}/{}", session.namespace, session.name)).unwrap_or_default();
     let from = before.map_or("", NodeStatus::as_str);
     let to = status.status.map_or("", NodeStatus::as_str);
-    tracing::info!(xname, session, from, to, why = status.reason, text = status.message, "node");
+    tracing::info!(xname, session, batch, from, to, why = status.reason, text = status.message, "node");
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ mod send;
 mod task;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +21,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use queue::Queue;
+
+use crate::figures::{Write, WriteFigures};
 
 /// The kinds that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -179,29 +180,6 @@ impl Default for WriterConfig {
     }
 }
 
-/// Counts since the start.
-#[derive(Debug, Default)]
-pub struct WriterCounts {
-    /// Writes acknowledged by the API server.
-    pub written: AtomicU64,
-    /// Calls that failed for the moment and were queued again.
-    pub retried: AtomicU64,
-    /// Writes that met another version.
-    pub conflicts: AtomicU64,
-    /// Writes to objects that are gone.
-    pub gone: AtomicU64,
-    /// Writes refused for good.
-    pub refused: AtomicU64,
-    /// Writes replaced by a newer one before they left.
-    pub coalesced: AtomicU64,
-}
-
-impl WriterCounts {
-    fn add(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 /// Takes writes and sends them in the background. Cheap to clone.
 #[derive(Clone)]
 pub struct StatusWriter {
@@ -211,7 +189,7 @@ pub struct StatusWriter {
 struct Shared {
     queue: Mutex<Queue>,
     changed: Notify,
-    counts: WriterCounts,
+    figures: WriteFigures,
 }
 
 impl Shared {
@@ -224,9 +202,14 @@ impl StatusWriter {
     /// Starts the writer. Answers come through the receiver, which must be read: writing pauses when
     /// a thousand answers wait. When `cancel` is cancelled nothing more is sent.
     #[must_use]
-    pub fn spawn(client: Client, config: WriterConfig, cancel: CancellationToken) -> (Self, mpsc::Receiver<WriteAck>) {
+    pub fn spawn(
+        client: Client,
+        config: WriterConfig,
+        figures: WriteFigures,
+        cancel: CancellationToken,
+    ) -> (Self, mpsc::Receiver<WriteAck>) {
         let (tx, rx) = mpsc::channel(1024);
-        let shared = Arc::new(Shared { queue: Mutex::default(), changed: Notify::new(), counts: WriterCounts::default() });
+        let shared = Arc::new(Shared { queue: Mutex::default(), changed: Notify::new(), figures });
         tokio::spawn(task::run(client, config, Arc::clone(&shared), tx, cancel));
         (Self { shared }, rx)
     }
@@ -242,18 +225,13 @@ impl StatusWriter {
         {
             let mut queue = self.shared.queue();
             for job in jobs {
+                let kind = job.key.kind.as_str();
                 if queue.submit(job, now) {
-                    WriterCounts::add(&self.shared.counts.coalesced);
+                    self.shared.figures.count(kind, Write::Coalesced);
                 }
             }
         }
         self.shared.changed.notify_one();
-    }
-
-    /// Counts since the start.
-    #[must_use]
-    pub fn counts(&self) -> &WriterCounts {
-        &self.shared.counts
     }
 
     /// Writes that wait or are in flight.

@@ -9,6 +9,7 @@ use bos_crds::{BootComponent, Session};
 use bos_e2e::control_plane::ControlPlane;
 use bos_engine::clients::Clients;
 use bos_engine::events::{SessionEvents, SessionSubject, Severity};
+use bos_engine::figures::WriteFigures;
 use bos_engine::lease::{Elector, LeaseConfig};
 use bos_engine::records::{RecordError, Records, SessionKey, highest_epoch};
 use bos_engine::watches::{News, Scope, Seen, spawn_watches};
@@ -132,7 +133,8 @@ fn status(object: &impl ResourceExt, key: ObjectKey, body: Value) -> WriteJob {
 #[tokio::test]
 async fn writes_are_guarded_by_uid_and_version() {
     let (clients, client) = rig("writes").await;
-    let (writer, acks) = StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), CancellationToken::new());
+    let (writer, acks) =
+        StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), WriteFigures::default(), CancellationToken::new());
     let mut writing = Writing { writer, acks };
     let nodes: Api<BootComponent> = Api::all(client.clone());
     let name = "x9000c0s0b0n0";

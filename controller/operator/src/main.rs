@@ -12,6 +12,7 @@ mod preflight;
 mod reports;
 mod template;
 mod template_check;
+mod traces;
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
@@ -47,13 +48,19 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return wrong_settings(&error),
     };
-    let logging = match start_logging(&config) {
+    let traces = match traces::start() {
+        Ok(traces) => traces,
+        Err(error) => return wrong_settings(&error),
+    };
+    let logging = match start_logging(&config, &traces) {
         Ok(logging) => logging,
         Err(error) => return wrong_settings(&error),
     };
     process::end_with_any_panic("operator");
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = config.shown(), "starting");
-    match run(config, logging) {
+    let ended = run(config, logging);
+    traces.end();
+    match ended {
         Ok(()) => {
             tracing::info!("ended");
             ExitCode::SUCCESS
@@ -74,13 +81,13 @@ fn wrong_settings(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(EXIT_SETTINGS)
 }
 
-fn start_logging(config: &Config) -> anyhow::Result<Logging> {
+fn start_logging(config: &Config, traces: &traces::Sender) -> anyhow::Result<Logging> {
     let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log: {:?} is not a filter", config.log))?;
     let (filter, handle) = reload::Layer::new(filter);
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let start = tracing_subscriber::registry().with(filter);
+    let start = tracing_subscriber::registry().with(filter).with(traces.layer());
     match config.log_format {
-        LogFormat::Json => start.with(logs.json().flatten_event(true)).init(),
+        LogFormat::Json => start.with(logs.json().flatten_event(true).with_span_list(false)).init(),
         LogFormat::Text => start.with(logs).init(),
     }
     Ok(handle)
@@ -115,7 +122,7 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
     let agent = format!("bos-operator/{} ({})", env!("CARGO_PKG_VERSION"), config.identity);
     kube_config.headers.push((header::USER_AGENT, HeaderValue::from_str(&agent).context("identity: cannot be sent in a header")?));
     let clients = bos_engine::clients::Clients::new(&kube_config).context("cannot make clients of the API server")?;
-    let services = bos_services::Clients::new(&config.services, Arc::new(metrics.calls.clone()))?;
+    let services = bos_services::Clients::new(&config.services, traces::observed(metrics.calls.clone()))?;
     let (queue, reports) = mpsc::channel(reports::QUEUE);
     let (requests, applications) = mpsc::channel(apply::QUEUE);
     let router = reports::router(queue, Arc::clone(&telemetry), Arc::clone(&metrics));

@@ -7,7 +7,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -90,6 +90,7 @@ pub(crate) fn router(queue: mpsc::Sender<Report>, telemetry: Arc<Telemetry>, met
 }
 
 async fn component(State(endpoint): State<Endpoint>, Path(xname): Path<String>, body: Result<Bytes, BytesRejection>) -> Response {
+    let begun = Instant::now();
     let (outcome, response) = match endpoint.answer(&xname, body).await {
         Ok(response) => (ReportOutcome::Stored, response),
         Err(refusal) => (refusal.outcome(), refusal.into_response()),
@@ -97,7 +98,7 @@ async fn component(State(endpoint): State<Endpoint>, Path(xname): Path<String>, 
     if outcome == ReportOutcome::TryLater {
         endpoint.telemetry.reports_put_off.fetch_add(1, Ordering::Relaxed);
     }
-    endpoint.metrics.report(outcome);
+    endpoint.metrics.report(outcome, begun.elapsed());
     response
 }
 

@@ -12,6 +12,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde::Serialize;
 use tokio::sync::Semaphore;
+use tracing::{Instrument as _, Span};
 use url::Url;
 
 use crate::answer::{Answer, Malformed};
@@ -56,6 +57,9 @@ impl CallOutcome {
 pub trait CallObserver: Send + Sync {
     /// A request ended after `elapsed` (the time it waited for its turn not counted).
     fn observed(&self, service: Service, call: &'static str, outcome: CallOutcome, elapsed: Duration);
+
+    /// Adds headers that tell the service to which trace a request belongs; called within its span.
+    fn trace(&self, _headers: &mut HeaderMap) {}
 }
 
 /// An observer that does nothing.
@@ -278,7 +282,11 @@ impl Request<'_> {
         let _turn = transport.turns.acquire().await;
         let id = uuid::Uuid::new_v4().to_string();
         let started = Instant::now();
-        let result = self.send(&id).await.map_err(E::from).and_then(read);
+        let span = span_of(transport.service, call, &id);
+        let result = self.send(&id).instrument(span.clone()).await.map_err(E::from).and_then(read);
+        if result.is_err() {
+            span.record("otel.status_code", "ERROR");
+        }
         let elapsed = started.elapsed();
         let outcome = match &result {
             Ok(_) => CallOutcome::Ok,
@@ -303,7 +311,9 @@ impl Request<'_> {
     async fn send(self, id: &str) -> Result<Answer, ServiceError> {
         let Self { transport, call, builder, changes, largest, has_body } = self;
         let network = |error: reqwest::Error| network_error(transport.service, call, error);
-        let builder = builder.header(REQUEST_ID, id).timeout(transport.timeouts.get(transport.service));
+        let mut context = HeaderMap::new();
+        transport.observer.trace(&mut context);
+        let builder = builder.headers(context).header(REQUEST_ID, id).timeout(transport.timeouts.get(transport.service));
         let request = builder.build().map_err(network)?;
         let sender = Sender { transport, call, changes, largest, has_body };
         let shown = transport.shown(call).await?;
@@ -353,6 +363,15 @@ impl Sender<'_> {
         };
         Ok(Answer { service: transport.service, call, status, headers, body, note: None })
     }
+}
+
+/// A request that is made for a Session has a span of its own. Regular reads, for all Sessions together, have none: there are too many.
+fn span_of(service: Service, call: &'static str, id: &str) -> Span {
+    if Span::current().is_none() {
+        return Span::none();
+    }
+    let (service, failed) = (service.label(), tracing::field::Empty);
+    tracing::info_span!("request", service, call, request = id, otel.kind = "client", otel.status_code = failed)
 }
 
 /// An error that a call can end with.

@@ -9,6 +9,7 @@
 mod bench;
 mod by_hand;
 mod evidence;
+mod followed;
 mod identity;
 mod refused;
 mod scale;
@@ -40,6 +41,9 @@ async fn a_site_is_booted_and_nothing_is_started_again() -> Result {
     let mut cases = Cases::default();
     cases.run("two boot sets are booted", story::two_boot_sets(&bench)).await;
     cases.run("what kubectl shows", shown::everything(&bench)).await;
+    cases.run("a node followed through the log", followed::one_node(&bench)).await;
+    cases.run("a Session followed through the log", followed::one_session(&bench)).await;
+    cases.run("the figures of a boot", followed::figures(&bench)).await;
     cases.run("the same image again", story::same_image(&bench)).await;
     cases.run("another image", story::another_image(&bench)).await;
     cases.run("reboot, configure, shutdown", story::other_operations(&bench)).await;

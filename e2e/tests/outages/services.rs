@@ -122,3 +122,26 @@ async fn lasting(bench: &Bench, trial: &Trial, name: &str, nodes: &[String]) -> 
     }
     Ok(())
 }
+
+/// The operator is restarted while PCS is away: who was told of the outage is told of its end.
+pub async fn over_a_restart(bench: &Bench, nodes: &[String]) -> Result {
+    let trial = Trial { service: Service::Pcs, kind: OutageKind::Unavailable, moment: Moment::Beginning };
+    bench.template("restarted", nodes, |_| {}).await?;
+    bench.site.add_outage(OutageSpec::new(trial.service, trial.kind));
+    bench.rig.apply(&template::session("restarted", "restarted", "Boot")).await?;
+    let result = lasting(bench, &trial, "restarted", nodes).await;
+    let pid = bench.rig.operator().pid().ok_or_else(|| anyhow::anyhow!("the operator does not run"))?;
+    bench.rig.operator().kill();
+    bench.rig.operator().wait_restarted(pid).await;
+    // Before the next process asks PCS for the first time, so that all it knows of the outage is what the status says.
+    bench.site.clear_outages();
+    result?;
+    let ended = bench.ended("restarted").await?;
+    assert_eq!(outcome(&ended), "Succeeded/Succeeded", "{:?}", ended.status);
+    let said =
+        bench.rig.kubectl(&["get", "events", "-o", "json", "--field-selector=reason=ServiceBack,involvedObject.name=restarted"]).await?;
+    let said: serde_json::Value = serde_json::from_str(&said)?;
+    let notes: Vec<&str> = said["items"].as_array().unwrap().iter().filter_map(|event| event["message"].as_str()).collect();
+    assert!(notes.iter().any(|note| note.starts_with("PCS is available again")), "{notes:?}");
+    Ok(())
+}

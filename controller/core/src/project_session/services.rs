@@ -94,10 +94,22 @@ pub(super) fn condition_at_end(world: &World, session: &Session, end: &SessionEn
     }
 }
 
+/// The services that the message of a condition says are away.
+pub fn told_away(message: &str) -> impl Iterator<Item = Service> {
+    let says = |service: &Service| {
+        let begin = format!("{service}{AWAY}");
+        message.split("; ").any(|part| part.starts_with(&begin))
+    };
+    Service::ALL.into_iter().filter(says)
+}
+
+/// What is said of a service while it is away; what follows is since when.
+const AWAY: &str = " is not available since ";
+
 fn outage_text(service: Service, outage: &Outage) -> String {
     let (from, words) = (outage.since.clock(), outage.words());
     match outage.until {
-        None => format!("{service} is not available since {from}: {words}; {TRIED_AGAIN}, no attempt is used"),
+        None => format!("{service}{AWAY}{from}: {words}; {TRIED_AGAIN}, no attempt is used"),
         Some(until) => {
             let span = span_text(until.since(outage.since));
             format!("{service} was not available for {span} from {from} on: {words}; no attempt was used")
@@ -116,5 +128,26 @@ pub const fn unavailable(service: Service) -> &'static str {
         Service::Cfs => reasons::CFS_UNAVAILABLE,
         Service::Ims => reasons::IMS_UNAVAILABLE,
         Service::S3 => reasons::S3_UNAVAILABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_condition_says_is_read_back() {
+        let outage = |until| Outage {
+            since: Timestamp::from_millis(0),
+            until,
+            detail: "post: 503: HSM is not available since noon; try later".into(),
+            failures: 1,
+            next_try: Timestamp::from_millis(0),
+        };
+        let over = outage(Some(Timestamp::from_millis(60_000)));
+        let message =
+            [outage_text(Service::Bss, &over), outage_text(Service::Pcs, &outage(None)), outage_text(Service::Cfs, &outage(None))];
+        assert_eq!(told_away(&message.join("; ")).collect::<Vec<_>>(), [Service::Pcs, Service::Cfs], "{message:?}");
+        assert_eq!(told_away("").count(), 0);
     }
 }

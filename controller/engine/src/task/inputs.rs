@@ -172,6 +172,7 @@ impl Task {
         self.world.fold_session_gone(uid);
         self.views.session_gone(uid);
         self.events.forget(&uid.0);
+        self.spans.over(uid);
     }
 
     /// A BootComponent at start: its status counts.

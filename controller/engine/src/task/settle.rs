@@ -35,6 +35,10 @@ impl Task {
                 self.publish_end(&uid, &ended.end);
             }
             self.tell(&uid, &change, now);
+            if ended {
+                // It never ran.
+                self.spans.over(&uid);
+            }
         }
     }
 
@@ -112,9 +116,11 @@ impl Task {
         self.removing.remove(uid);
         self.journals.forget(uid);
         self.agents.over(uid);
+        self.spans.over(uid);
+        let session = self.world.sessions.get(uid).map(bos_core::session::Session::title).unwrap_or_default();
         self.world.settle(uid);
         self.drop_unreferenced_artifacts();
-        tracing::info!(session_uid = %uid, "session over, its records are removed");
+        tracing::info!(session, session_uid = %uid, "session over, its records are removed");
     }
 
     /// Removes artifact sets that no session and no node refers to.

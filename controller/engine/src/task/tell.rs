@@ -11,9 +11,7 @@ use bos_crds::{FailureGroup, Outcome as Ending, SessionPhase};
 
 use super::*;
 use crate::change::SessionChange;
-
-/// A shorter outage is no Event: it is in the condition and in the log.
-const WORTH_AN_EVENT: Duration = Duration::from_secs(2);
+use crate::events::WORTH_AN_EVENT;
 
 /// Characters of a sample of names in the log.
 const SAMPLE: usize = 240;
@@ -95,6 +93,7 @@ impl Task {
                     "session ended"
                 );
                 self.telemetry.session_ended(ending);
+                self.spans.ended(uid, ending);
             }
             (_, SessionPhase::Suspended) => {
                 tracing::info!(session = title, "session suspended");
@@ -170,6 +169,9 @@ impl Task {
         let nodes = dispatch.nodes.len();
         let sample = hostlist::fold(dispatch.nodes.iter().map(|(_, xname)| xname), SAMPLE);
         let call = self.in_words(&dispatch.order);
+        if let Some(batch) = self.world.batches.get(&dispatch.id) {
+            self.telemetry.figures.sending(batch.work, nodes);
+        }
         tracing::info!(session = %dispatch.title, batch = dispatch.id.0, call, nodes, sample, "sending");
     }
 
@@ -191,6 +193,7 @@ impl Task {
     /// What became of a call.
     pub(super) fn tell_outcome(&self, id: BatchId, outcome: &Outcome) {
         let Some(batch) = self.world.batches.get(&id) else { return };
+        self.telemetry.figures.sent(batch.work, outcome);
         let session = self.world.sessions.get(&batch.session).map(bos_core::session::Session::title).unwrap_or_default();
         let batch = id.0;
         match outcome {

@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::queue::Taken;
 use super::send::{Sent, send};
-use super::{Shared, WriteAck, WriteOutcome, WriterConfig, WriterCounts};
+use super::{Shared, WriteAck, WriteOutcome, WriterConfig};
 use crate::clients::Backoff;
+use crate::figures::Write;
 
 /// Holds everything back while the server is away or busy, and lets one write at a time find out
 /// when it is back.
@@ -100,9 +101,11 @@ fn fill(
     let mut queue = shared.queue();
     while flying.len() < limit {
         let Some(taken) = queue.take(now) else { return queue.next_due() };
-        let client = client.clone();
+        let (client, figures) = (client.clone(), shared.figures.clone());
         flying.spawn(async move {
+            let begun = Instant::now();
             let sent = send(&client, config.call_timeout, &taken.job, &taken.uncertain).await;
+            figures.took(begun.elapsed());
             (taken, sent)
         });
     }
@@ -112,15 +115,16 @@ fn fill(
 /// Books the end of a write; the answer for the caller, where there is one.
 fn land(shared: &Shared, throttle: &mut Throttle, taken: Taken, sent: Sent) -> Option<WriteAck> {
     let now = Instant::now();
-    let counts = &shared.counts;
+    let kind = taken.job.key.kind.as_str();
+    let count = |outcome| shared.figures.count(kind, outcome);
     let outcome = match sent {
         Sent::Again { retry_after, server, uncertain } => {
-            WriterCounts::add(&counts.retried);
+            count(Write::Retried);
             if server {
                 throttle.failed(now, retry_after);
             }
             if shared.queue().retry(taken, uncertain, retry_after, now) {
-                WriterCounts::add(&counts.coalesced);
+                count(Write::Coalesced);
             }
             return None;
         }
@@ -130,19 +134,19 @@ fn land(shared: &Shared, throttle: &mut Throttle, taken: Taken, sent: Sent) -> O
     let job = taken.job;
     let reached = match &outcome {
         WriteOutcome::Written { resource_version, .. } => {
-            WriterCounts::add(&counts.written);
+            count(Write::Written);
             Some(resource_version.as_str())
         }
         WriteOutcome::Conflict { .. } => {
-            WriterCounts::add(&counts.conflicts);
+            count(Write::Conflict);
             None
         }
         WriteOutcome::Gone => {
-            WriterCounts::add(&counts.gone);
+            count(Write::Gone);
             None
         }
         WriteOutcome::Refused { message } => {
-            WriterCounts::add(&counts.refused);
+            count(Write::Refused);
             tracing::error!(object = %job.key, target = ?job.target, text = message, "write refused");
             None
         }

@@ -1,10 +1,10 @@
 //! The status writer.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bos_engine::figures::{Write, WriteFigures};
 use bos_engine::writer::{Kind, ObjectKey, StatusWriter, Target, Urgency, WriteAck, WriteJob, WriteOutcome, WriterConfig};
 use http::Method;
 use serde_json::{Value, json};
@@ -26,6 +26,7 @@ fn key(node: usize) -> ObjectKey {
 struct Rig {
     api: FakeApi,
     writer: StatusWriter,
+    figures: WriteFigures,
     acks: mpsc::Receiver<WriteAck>,
     ids: Vec<(String, String)>,
     cancel: CancellationToken,
@@ -36,8 +37,9 @@ impl Rig {
         let api = FakeApi::default();
         let ids = (0..nodes).map(|node| api.create(&path(node), json!({"spec": {}}))).collect();
         let cancel = CancellationToken::new();
-        let (writer, acks) = StatusWriter::spawn(api.client(), WriterConfig::default(), cancel.clone());
-        Self { api, writer, acks, ids, cancel }
+        let figures = WriteFigures::default();
+        let (writer, acks) = StatusWriter::spawn(api.client(), WriterConfig::default(), figures.clone(), cancel.clone());
+        Self { api, writer, figures, acks, ids, cancel }
     }
 
     /// A status write with the version the node had at first.
@@ -105,8 +107,8 @@ async fn ten_thousand_writes_to_a_slow_server_coalesce_and_stay_in_order() {
     // 1.1 s at 16 in flight of 40 ms is some 450 writes; the rest was never sent.
     let sent = rig.patches().len();
     assert!(sent < 700, "{sent}");
-    let counts = rig.writer.counts();
-    let settled = counts.written.load(Ordering::Relaxed) + counts.coalesced.load(Ordering::Relaxed);
+    let count = |outcome| rig.figures.of("BootComponent", outcome);
+    let settled = count(Write::Written) + count(Write::Coalesced);
     assert_eq!(settled, NODES as u64 * ROUNDS, "every write was sent or replaced");
     assert_eq!((rig.writer.queue_len(), rig.writer.oldest_age()), (0, Duration::ZERO));
 }
