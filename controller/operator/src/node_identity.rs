@@ -225,9 +225,11 @@ fn behind(router: Router, verifier: Verifier, patterns: Vec<Pattern>, telemetry:
 async fn check(State(gate): State<Arc<Gate>>, Path(path): Path<String>, request: Request, next: Next) -> Response {
     // What names no node is refused by the endpoint itself, in words of its own.
     let Ok(xname) = Xname::parse(&path) else { return next.run(request).await };
+    let begun = Instant::now();
     match gate.identified(&xname, request.headers()).await {
         Ok(()) => next.run(request).await,
         Err(refusal) => {
+            gate.metrics.report(refusal.outcome(), begun.elapsed());
             gate.tell(&xname, &refusal);
             refusal.into_response()
         }
@@ -245,7 +247,6 @@ impl Gate {
     }
 
     fn tell(&self, xname: &Xname, refusal: &Refusal) {
-        self.metrics.report(refusal.outcome());
         // While reports cannot be judged, silence proves nothing (rule 8). Neither does it while no node was ever known by its
         // token: then it may be a setting that is wrong, and every node that is up seems silent.
         if matches!(refusal, Refusal::Unknown(_)) || !self.proven.load(Ordering::Relaxed) {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -121,13 +121,13 @@ pub(crate) async fn or_answer(State(to): State<PassOn>, request: Request, next: 
     let Some(url) = leader.filter(|_| !leading && !request.headers().contains_key(PASSED_ON)) else {
         return next.run(request).await;
     };
-    let is_report = request.method() == Method::PATCH;
+    let (is_report, begun) = (request.method() == Method::PATCH, Instant::now());
     let (outcome, response) = match to.pass_on(&url, request).await {
         Ok(response) => (ReportOutcome::PassedOn, response),
         Err(why) => (ReportOutcome::TryLater, try_later(why)),
     };
     if is_report {
-        to.metrics.report(outcome);
+        to.metrics.report(outcome, begun.elapsed());
     }
     response
 }
