@@ -55,8 +55,25 @@ async fn applying_the_crds_again_changes_and_warns_of_nothing() -> Result {
     Ok(())
 }
 
+/// The API server describes a new kind some moments after it has taken it.
+async fn described() -> Result {
+    let control_plane = with_crds().await?;
+    let kinds = ["sessiontemplates", "sessions", "bootcomponents", "bootoptions"];
+    let all = async {
+        loop {
+            let told = control_plane.kubectl(&["get", "--raw", "/openapi/v3/apis/bos.hpe.com/v1alpha1"]).await?.stdout;
+            if kinds.iter().all(|kind| told.contains(&format!("/{kind}\""))) {
+                return Ok(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), all).await?
+}
+
 #[tokio::test]
 async fn explain_says_what_a_field_is_for() -> Result {
+    described().await?;
     for (field, words) in [
         ("sessiontemplates.spec.bootSets.path", "manifest"),
         ("sessions.spec.limit", "separated by commas"),
