@@ -119,10 +119,7 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
     let (requests, applications) = mpsc::channel(apply::QUEUE);
     let router = reports::router(queue, Arc::clone(&telemetry), Arc::clone(&metrics));
     let router = router.merge(apply::router(requests, Arc::clone(&telemetry), clients.review.clone()));
-    let to_leader = PassOn::new(Arc::clone(&telemetry), Arc::clone(&metrics)).context("cannot make the client of the leader")?;
-    let router = router.layer(axum::middleware::from_fn_with_state(to_leader.clone(), pass_on::or_answer));
-    tokio::spawn(to_leader.watch_leader(cancel.clone()));
-    serve_nodes(&config, router, &cancel, failed.0.clone())?;
+    serve_nodes(&config, router, (&telemetry, &metrics), &cancel, failed.0.clone())?;
 
     let work = async {
         if !preflight::wait_for_cluster(&clients.writer, &telemetry, &cancel).await? {
@@ -186,6 +183,7 @@ fn serve_health(
 fn serve_nodes(
     config: &Config,
     router: axum::Router,
+    (telemetry, metrics): (&Arc<Telemetry>, &Arc<Metrics>),
     cancel: &CancellationToken,
     failed: mpsc::Sender<anyhow::Error>,
 ) -> anyhow::Result<()> {
@@ -196,6 +194,9 @@ fn serve_nodes(
     let listener = listen("reportListen", address)?;
     tracing::info!(address = %listener.local_addr()?, "reports listen");
     tracing::warn!("THE REPORT ENDPOINT IS OPEN: plain HTTP, no authentication; whoever reaches it can report for any node");
+    let to_leader = PassOn::new(Arc::clone(telemetry), Arc::clone(metrics)).context("cannot make the client of the leader")?;
+    let router = router.layer(axum::middleware::from_fn_with_state(to_leader.clone(), pass_on::or_answer));
+    tokio::spawn(to_leader.watch_leader(cancel.clone()));
     let serve = reports::serve(listener, router, cancel.clone());
     let cancel = cancel.clone();
     tokio::spawn(async move {
