@@ -52,20 +52,19 @@ impl World {
     /// The agent of a session may be at work from now on.
     pub fn hand_over(&mut self, uid: &SessionUid) {
         let open: Vec<NodeId> = self.sessions.get(uid).and_then(Session::with_agent).map(|run| run.open().collect()).unwrap_or_default();
-        for id in open {
-            if let Some(node) = self.nodes.get_mut(id.0 as usize) {
-                node.agent = Some(uid.clone());
-            }
-        }
-        self.touched_sessions.insert(uid.clone());
+        self.lend(uid, &open);
     }
 
     /// An earlier operator has given the session to an agent, of which nothing is known yet: any of its nodes may be in its hands, also
     /// one that a newer session has taken since.
     pub fn may_be_with_agent(&mut self, uid: &SessionUid) {
-        let slots =
-            self.sessions.get(uid).and_then(Session::with_agent).map(|run| run.slots.iter().map(|slot| slot.node).collect::<Vec<_>>());
-        for id in slots.unwrap_or_default() {
+        let run = self.sessions.get(uid).and_then(Session::with_agent);
+        let all: Vec<NodeId> = run.map(|run| run.slots.iter().map(|slot| slot.node).collect()).unwrap_or_default();
+        self.lend(uid, &all);
+    }
+
+    fn lend(&mut self, uid: &SessionUid, nodes: &[NodeId]) {
+        for id in nodes {
             if let Some(node) = self.nodes.get_mut(id.0 as usize) {
                 node.agent = Some(uid.clone());
             }

@@ -128,10 +128,7 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
     let router = reports::router(queue, Arc::clone(&telemetry), Arc::clone(&metrics));
     let router = node_identity::guard(router, &config.node_identity, clients.review.clone(), &telemetry, &metrics)?;
     let router = router.merge(apply::router(requests, Arc::clone(&telemetry), clients.review.clone()));
-    let to_leader = PassOn::new(Arc::clone(&telemetry), Arc::clone(&metrics)).context("cannot make the client of the leader")?;
-    let router = router.layer(axum::middleware::from_fn_with_state(to_leader.clone(), pass_on::or_answer));
-    tokio::spawn(to_leader.watch_leader(cancel.clone()));
-    serve_nodes(&config, router, &cancel, failed.0.clone())?;
+    serve_nodes(&config, router, (&telemetry, &metrics), &cancel, failed.0.clone())?;
 
     let work = async {
         if !preflight::wait_for_cluster(&clients.writer, &telemetry, &cancel).await? {
@@ -195,6 +192,7 @@ fn serve_health(
 fn serve_nodes(
     config: &Config,
     router: axum::Router,
+    (telemetry, metrics): (&Arc<Telemetry>, &Arc<Metrics>),
     cancel: &CancellationToken,
     failed: mpsc::Sender<anyhow::Error>,
 ) -> anyhow::Result<()> {
@@ -204,6 +202,9 @@ fn serve_nodes(
     };
     let listener = listen("reportListen", address)?;
     tracing::info!(address = %listener.local_addr()?, "reports listen");
+    let to_leader = PassOn::new(Arc::clone(telemetry), Arc::clone(metrics)).context("cannot make the client of the leader")?;
+    let router = router.layer(axum::middleware::from_fn_with_state(to_leader.clone(), pass_on::or_answer));
+    tokio::spawn(to_leader.watch_leader(cancel.clone()));
     let serve = reports::serve(listener, router, cancel.clone());
     let cancel = cancel.clone();
     tokio::spawn(async move {

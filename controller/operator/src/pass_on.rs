@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use bos_engine::lease::Leader;
@@ -105,8 +105,7 @@ impl PassOn {
         })?;
         let mut back = Response::builder().status(answer.status());
         for name in BACK {
-            let value: Option<&HeaderValue> = answer.headers().get(&name);
-            if let Some(value) = value {
+            if let Some(value) = answer.headers().get(&name) {
                 back = back.header(name, value);
             }
         }
@@ -138,7 +137,7 @@ mod tests {
 
     use axum::Router;
     use axum::body::to_bytes;
-    use axum::http::StatusCode;
+    use axum::http::{HeaderValue, StatusCode};
     use axum::middleware::from_fn_with_state;
     use axum::routing::any;
     use tower::ServiceExt;

@@ -32,7 +32,7 @@ mod webhook;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bos_crds::{Session, SessionPhase};
@@ -261,23 +261,7 @@ impl Rig {
 
     /// Waits until the operator says that it leads. An error shows the end of its log.
     pub async fn wait_ready(&self, limit: Duration) -> anyhow::Result<()> {
-        let deadline = Instant::now() + limit;
-        let url = format!("{}/readyz", self.health);
-        loop {
-            let answer = match self.http.get(&url).send().await {
-                Ok(answer) => answer.text().await.unwrap_or_default(),
-                Err(error) => format!("{error:#}"),
-            };
-            if answer.starts_with("ok: leading") {
-                return Ok(());
-            }
-            let log = || format!("\nThe end of {}:\n{}", self.operator.log().display(), self.operator.log_tail(30));
-            if self.operator.has_given_up() {
-                anyhow::bail!("the operator ended with {:?}{}", self.operator.exits().last(), log());
-            }
-            anyhow::ensure!(Instant::now() < deadline, "the operator is not ready after {} s: {answer}{}", limit.as_secs(), log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        standby::wait_until_ready(&self.operator, &self.http, &self.health, "ok: leading", limit).await
     }
 
     /// The operator's metrics.

@@ -10,7 +10,8 @@ use crate::proxy::Proxy;
 /// The second operator. Dropping it ends the process.
 pub struct Standby {
     operator: Operator,
-    proxy: Option<Proxy>,
+    // Its way to the API server.
+    _proxy: Option<Proxy>,
     ports: Ports,
 }
 
@@ -21,21 +22,13 @@ impl Standby {
         let via = proxy.as_ref().map(Proxy::addr);
         first.kubeconfig = control_plane.kubeconfig_for_service_account(NAMESPACE, install::SERVICE_ACCOUNT, via).await?;
         (first.identity, first.ports) = (SECOND, ports);
-        Ok(Self { operator: Operator::new(first.spec(), first.config.supervise), proxy, ports })
+        Ok(Self { operator: Operator::new(first.spec(), first.config.supervise), _proxy: proxy, ports })
     }
 
     /// Starts it and waits until it can take what nodes report.
     pub(super) async fn start(&self, http: &reqwest::Client) -> anyhow::Result<()> {
         self.operator.start()?;
-        let deadline = Instant::now() + START_LIMIT;
-        loop {
-            let said = self.readiness(http).await;
-            if said.starts_with("ok: standing by") {
-                return Ok(());
-            }
-            anyhow::ensure!(Instant::now() < deadline, "the second operator does not stand by: {said}\n{}", self.operator.log_tail(30));
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        wait_until_ready(&self.operator, http, &self.ports.health_url(), "ok: standing by", START_LIMIT).await
     }
 
     /// Its process.
@@ -43,24 +36,35 @@ impl Standby {
         &self.operator
     }
 
-    /// The proxy between it and the API server, if one was asked for.
-    pub fn proxy(&self) -> Option<&Proxy> {
-        self.proxy.as_ref()
-    }
-
     /// What it says of its readiness.
     pub async fn readiness(&self, http: &reqwest::Client) -> String {
         readiness(http, &self.ports.health_url()).await
     }
 
-    /// Base URL of its listener for nodes.
-    pub fn report_url(&self) -> String {
-        self.ports.reports_url()
-    }
-
     /// Its metrics.
     pub async fn metrics(&self, http: &reqwest::Client) -> anyhow::Result<String> {
         Ok(http.get(format!("{}/metrics", self.ports.health_url())).send().await?.text().await?)
+    }
+}
+
+/// Waits until an operator says that it is ready in this way. An error shows the end of its log.
+pub(super) async fn wait_until_ready(
+    operator: &Operator,
+    http: &reqwest::Client,
+    health: &str,
+    wanted: &str,
+    limit: Duration,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let answer = readiness(http, health).await;
+        if answer.starts_with(wanted) {
+            return Ok(());
+        }
+        let log = || format!("\nThe end of {}:\n{}", operator.log().display(), operator.log_tail(30));
+        anyhow::ensure!(!operator.has_given_up(), "the operator ended with {:?}{}", operator.exits().last(), log());
+        anyhow::ensure!(Instant::now() < deadline, "the operator is not ready after {} s: {answer}{}", limit.as_secs(), log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

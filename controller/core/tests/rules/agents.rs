@@ -6,7 +6,7 @@ use bos_core::health::{Service, Services};
 use bos_core::journal::{Journal, snapshot};
 use bos_core::model::{EndKind, NodeId, Power, PowerAction, SessionUid, World};
 use bos_core::plan::{Evidence, Plan, PlannedOperation, RunningPolicy};
-use bos_core::running::Order;
+use bos_core::running::{Dispatch, Order};
 use bos_core::session::{SessionOutcome, Stage};
 use bos_core::time::Timestamp;
 use bos_core::want::Effect;
@@ -351,32 +351,42 @@ fn an_outage_that_the_agent_meets_is_said_by_the_session() {
     assert_eq!(condition(&pair.operator).0, "True");
 }
 
-/// What an operator does that finds this Session given back to it (an empty record), as `Task::load_agent` does.
-fn restarted_after_taking_back(desk: &mut Desk, uid: &SessionUid) {
-    desk.crash_with(SECOND, true, |stored| {
-        let taken = stored.iter_mut().find(|stored| stored.uid == *uid).unwrap();
-        taken.taken_back = true;
-    });
-    desk.world.give_up_agent(uid, "Its agent ended before the Session was over.", desk.now);
+impl Pair {
+    /// PCS powers the node on for an agent that is gone, and the operator has taken the Session back. `restart`: it was restarted then.
+    fn taken_back(cancelled: bool, restart: bool) -> Self {
+        let mut pair = Self::new(PlannedOperation::Boot, 1);
+        pair.powering_on();
+        let (uid, journal, operator) = (pair.operator.uid.clone(), pair.journal(), &mut pair.operator);
+        operator.world.sessions.get_mut(&uid).unwrap().spec.cancel = cancelled;
+        operator.world.take_back(&uid, Some(journal), "The agent ended.", operator.now).unwrap();
+        let _ = operator.pass();
+        if restart {
+            operator.crash_with(SECOND, true, |stored| {
+                let taken = stored.iter_mut().find(|stored| stored.uid == uid).unwrap();
+                taken.taken_back = true;
+            });
+            // As `Task::load_agent` does.
+            operator.world.give_up_agent(&uid, "Its agent ended before the Session was over.", operator.now);
+        }
+        pair
+    }
+
+    /// What the operator sends when it sees the power of the node.
+    fn operator_sends(&mut self, seen: Power) -> Vec<Dispatch> {
+        self.wait(SECOND);
+        let _ = self.operator.pass();
+        self.operator.power(0, seen);
+        self.operator.leaves()
+    }
 }
 
 /// The agent is gone, PCS still works on the node for it, and the operator that had taken the Session back is restarted.
 #[test]
 fn what_was_accepted_is_followed_by_the_next_operator_too() {
     for restart in [false, true] {
-        let mut pair = Pair::new(PlannedOperation::Boot, 1);
-        pair.powering_on();
-        let (uid, journal, now) = (pair.operator.uid.clone(), pair.journal(), pair.operator.now);
-        pair.operator.world.take_back(&uid, Some(journal), "The agent ended.", now).unwrap();
-        let _ = pair.operator.pass();
-        if restart {
-            restarted_after_taking_back(&mut pair.operator, &uid);
-        }
+        let mut pair = Pair::taken_back(false, restart);
         let newer = pair.newer();
-        pair.wait(SECOND);
-        let _ = pair.operator.pass();
-        pair.operator.power(0, Power::On);
-        let calls = pair.operator.leaves();
+        let calls = pair.operator_sends(Power::On);
         assert!(calls.is_empty(), "restart {restart}: PCS still powers the node on, and {newer} sends {calls:?}");
     }
 }
@@ -385,15 +395,7 @@ fn what_was_accepted_is_followed_by_the_next_operator_too() {
 #[test]
 fn a_cancelled_session_waits_for_what_was_accepted_over_a_restart_too() {
     for restart in [false, true] {
-        let mut pair = Pair::new(PlannedOperation::Boot, 1);
-        pair.powering_on();
-        let (uid, journal, now) = (pair.operator.uid.clone(), pair.journal(), pair.operator.now);
-        pair.operator.world.sessions.get_mut(&uid).unwrap().spec.cancel = true;
-        pair.operator.world.take_back(&uid, Some(journal), "The agent ended.", now).unwrap();
-        let _ = pair.operator.pass();
-        if restart {
-            restarted_after_taking_back(&mut pair.operator, &uid);
-        }
+        let mut pair = Pair::taken_back(true, restart);
         pair.wait(SECOND);
         pair.operator.power(0, Power::Off);
         let _ = pair.operator.pass();
@@ -417,10 +419,7 @@ fn an_agent_that_has_written_nothing_yet_keeps_a_newer_session_waiting_over_a_re
             // As `Task::load_agent` does: there is no journal to mirror.
             pair.operator.world.may_be_with_agent(&uid);
         }
-        pair.wait(SECOND);
-        let _ = pair.operator.pass();
-        pair.operator.power(0, Power::On);
-        let calls = pair.operator.leaves();
+        let calls = pair.operator_sends(Power::On);
         assert!(calls.is_empty(), "restart {restart}: the agent does not know of {newer}, which sends {calls:?}");
     }
 }
@@ -438,10 +437,7 @@ fn a_newer_session_waits_for_boot_parameters_that_the_agent_is_storing() {
     let newer = run_plan(&mut pair.operator.world, "second", plan(PlannedOperation::Boot, 1, "other", ""), pair.operator.now);
     pair.agent.world.taken_from_agent(NodeId(0), "bos/second", pair.agent.now);
     pair.mirror();
-    pair.wait(SECOND);
-    let _ = pair.operator.pass();
-    pair.operator.power(0, Power::Off);
-    let calls = pair.operator.leaves();
+    let calls = pair.operator_sends(Power::Off);
     assert!(calls.is_empty(), "BSS may take the agent's parameters after those of {newer}: {calls:?}");
 }
 
