@@ -82,7 +82,9 @@ impl<'a> Leaders<'a> {
 
     /// When this one took the lease last.
     fn newest_lease_of(&self, holder: &str) -> String {
-        let taken = self.audit().unwrap_or_default().into_iter().filter(|entry| entry["objectRef"]["resource"] == "leases");
+        // The API server renews leases of its own.
+        let is_ours = |entry: &Value| entry["objectRef"]["resource"] == "leases" && entry["objectRef"]["name"] == labels::LEASE;
+        let taken = self.audit().unwrap_or_default().into_iter().filter(is_ours);
         let mut holders = taken.filter(|entry| entry["verb"] == "update" && entry["responseStatus"]["code"] == 200).map(|entry| {
             let by = if agent(&entry).contains(holder) { holder.to_owned() } else { String::new() };
             (by, time(&entry))
