@@ -59,11 +59,21 @@ use crate::{convert, setup};
 /// With something to do, the operators look at the World at least this often.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Without, this often: the next inventory, and what has become too old, can wait that long.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
 /// Driven nodes are projected anew this often, whatever was touched.
 const REFRESH: Duration = Duration::from_secs(60);
 
 /// Inputs that arrive together are folded together: this long after a pass the next one waits for company.
 const COALESCE: Duration = Duration::from_millis(3);
+
+/// A pass looks at the whole World, however little has changed: it waits for this many times what the last one took, so that
+/// answers to ten thousand writes do not become ten thousand passes over ten thousand nodes.
+const PASSES_APART: u32 = 10;
+
+/// But no longer than this, as every action waits for it.
+const LONGEST_WAIT: Duration = Duration::from_millis(200);
 
 /// What a background task brings back.
 enum Done {
@@ -210,9 +220,9 @@ impl Task {
         lost: &CancellationToken,
         cancel: &CancellationToken,
     ) -> Result<(), EngineError> {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut company = COALESCE;
         loop {
+            let tick = if self.is_idle() { IDLE_TICK } else { TICK };
             tokio::select! {
                 biased;
                 () = lost.cancelled() => return Err(EngineError::Deposed),
@@ -222,9 +232,9 @@ impl Task {
                 Some(application) = applications.recv() => self.fold_application(application),
                 Some(next) = news.recv() => self.fold_news(next),
                 Some(ack) = acks.recv() => self.fold_ack(ack),
-                _ = tick.tick() => {}
+                () = tokio::time::sleep(tick) => {}
             }
-            tokio::time::sleep(COALESCE).await;
+            tokio::time::sleep(company).await;
             while let Ok(done) = self.done.try_recv() {
                 self.fold_done(done)?;
             }
@@ -240,12 +250,19 @@ impl Task {
             while let Ok(ack) = acks.try_recv() {
                 self.fold_ack(ack);
             }
+            let begun = Instant::now();
             self.pass();
+            company = begun.elapsed().saturating_mul(PASSES_APART).clamp(COALESCE, LONGEST_WAIT);
             self.telemetry.beat();
             if self.outcome().is_some() {
                 return Ok(());
             }
         }
+    }
+
+    /// No Session is open, and of those that ended nothing is left to be done.
+    fn is_idle(&self) -> bool {
+        self.world.sessions.values().all(|session| matches!(&session.stage, Stage::Ended(ended) if ended.run.is_none()))
     }
 
     /// Waits a little for journal writes on their way, so that reports are answered and nothing is left in doubt.

@@ -3,6 +3,7 @@
 //! A write that changes nothing is not made. While one is on its way the next is a difference against everything the server
 //! may hold by then, so that whichever arrives last leaves the newest status.
 
+mod shown;
 mod spec;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,11 +17,10 @@ use bos_core::time::Timestamp;
 use bos_core::{project, project_session};
 use bos_crds::{
     BootComponent, BootComponentSpec, BootComponentStatus, BootOptions, BootOptionsStatus, ConditionStatus, NewCondition, NodePhase,
-    NodeStatus, SessionPhase, SessionStatus, bounded, conditions, labels, merge_diff, reasons, schema::TEXT_MAX, set_condition,
+    NodeStatus, SessionPhase, SessionStatus, bounded, conditions, labels, reasons, schema::TEXT_MAX, set_condition,
 };
 use kube::ResourceExt;
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -28,6 +28,7 @@ use crate::change::SessionChange;
 use crate::convert;
 use crate::reports::ReportAnswer;
 use crate::telemetry::Counts;
+use crate::views::shown::Shown;
 use crate::views::spec::{SpecShown, digests};
 use crate::writer::{Kind, ObjectKey, StatusWriter, Target, Urgency, WriteJob, WriteOutcome};
 
@@ -43,78 +44,6 @@ const REQUESTED_BY_MAX: usize = 253;
 
 /// Session statuses are written at most this often.
 const SESSION_PACE: Duration = Duration::from_secs(1);
-
-/// One object's status, as it is and as it should be.
-#[derive(Debug)]
-struct Shown<S> {
-    uid: String,
-    resource_version: Option<String>,
-    generation: i64,
-    /// What the server acknowledged.
-    written: S,
-    /// What it should hold.
-    wanted: S,
-    /// Submitted and not acknowledged, oldest first.
-    underway: Vec<(u64, S)>,
-}
-
-impl<S: Clone + PartialEq + Serialize> Shown<S> {
-    fn new(uid: String, resource_version: Option<String>, generation: i64, status: S) -> Self {
-        Self { uid, resource_version, generation, written: status.clone(), wanted: status, underway: Vec::new() }
-    }
-
-    /// A watch may be behind our own writes: only a later version replaces the known one.
-    fn advance(&mut self, seen: Option<String>) {
-        let number = |version: &Option<String>| version.as_deref().and_then(|text| text.parse::<u64>().ok());
-        if number(&seen) > number(&self.resource_version) {
-            self.resource_version = seen;
-        }
-    }
-
-    fn is_current(&self) -> bool {
-        self.underway.is_empty() && self.written == self.wanted
-    }
-
-    /// The merge patch that makes the wanted status out of whatever the server may hold; None when nothing is to be written.
-    fn patch(&mut self, version: u64) -> Option<Value> {
-        let newest = self.underway.last().map_or(&self.written, |(_, status)| status);
-        if *newest == self.wanted {
-            return None;
-        }
-        let wanted = serde_json::to_value(&self.wanted).ok()?;
-        let mut patch = Value::Null;
-        for held in std::iter::once(&self.written).chain(self.underway.iter().map(|(_, status)| status)) {
-            if let Some(difference) = merge_diff(&serde_json::to_value(held).ok()?, &wanted) {
-                overlay(&mut patch, difference);
-            }
-        }
-        self.underway.push((version, self.wanted.clone()));
-        (!patch.is_null()).then(|| json!({ "status": patch }))
-    }
-
-    fn acknowledged(&mut self, version: u64, resource_version: &str, generation: i64) {
-        if let Some(position) = self.underway.iter().position(|(submitted, _)| *submitted == version) {
-            let done = self.underway.drain(..=position).last();
-            if let Some((_, status)) = done {
-                self.written = status;
-            }
-        }
-        self.resource_version = Some(resource_version.to_owned());
-        self.generation = self.generation.max(generation);
-    }
-}
-
-/// Adds the fields of one difference to another; both give every field the same value.
-fn overlay(base: &mut Value, more: Value) {
-    match (base, more) {
-        (Value::Object(base), Value::Object(more)) => {
-            for (key, value) in more {
-                overlay(base.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (base, more) => *base = more,
-    }
-}
 
 /// A BootComponent.
 #[derive(Debug)]
@@ -180,8 +109,7 @@ impl Views {
             known.shown.generation = known.shown.generation.max(generation);
             if adopt {
                 known.shown.resource_version = object.resource_version();
-                known.shown.written = object.status.clone().unwrap_or_default();
-                known.shown.underway.clear();
+                known.shown.adopt(object.status.clone().unwrap_or_default());
                 known.see_spec(&object.spec);
                 known.submitted = None;
                 known.unheard = None;
@@ -212,9 +140,9 @@ impl Views {
             return;
         };
         known.shown.advance(object.resource_version());
-        known.shown.written = object.status.clone().unwrap_or_default();
-        known.shown.wanted = known.shown.written.clone();
-        known.shown.underway.clear();
+        let status = object.status.clone().unwrap_or_default();
+        known.shown.adopt(status.clone());
+        known.shown.want(status);
     }
 
     /// Whether this very object is known.
@@ -242,7 +170,7 @@ impl Views {
             uid: String::new(),
             resource_version: None,
             target: Target::Create,
-            body: json!({ "spec": {} }),
+            body: json!({ "spec": {} }).into(),
             version,
             urgency: Urgency::Normal,
             not_before: None,
@@ -284,7 +212,7 @@ impl Views {
                 uid: component.shown.uid.clone(),
                 resource_version: component.shown.resource_version.clone(),
                 target: Target::Spec,
-                body,
+                body: body.into(),
                 version,
                 urgency: Urgency::Normal,
                 not_before: None,
@@ -294,21 +222,21 @@ impl Views {
             // Its agent writes that.
             return;
         }
-        let before = component.shown.wanted.status;
-        component.shown.wanted = project::component(world, id, &component.shown.wanted, component.shown.generation, now);
-        if component.shown.wanted.status != before {
-            log_transition(node, before, &component.shown.wanted);
+        let wanted = project::component(world, id, component.shown.wanted(), component.shown.generation, now);
+        if wanted.status != component.shown.wanted().status {
+            log_transition(node, component.shown.wanted().status, &wanted);
         }
+        component.shown.want(wanted);
         let version = version + 1;
         self.last_version = version;
-        let urgent = component.shown.wanted.status == Some(NodeStatus::Failed);
+        let wanted = component.shown.wanted();
+        let urgent = wanted.status == Some(NodeStatus::Failed);
         // What will change soon may wait, and be skipped; what lasts is written at once.
-        let passing =
-            component.shown.wanted.enabled && component.shown.wanted.status != Some(NodeStatus::OnHold) && component.reports.is_empty();
-        let first = component.shown.wanted.enabled && !component.shown.written.enabled;
+        let passing = wanted.enabled && wanted.status != Some(NodeStatus::OnHold) && component.reports.is_empty();
+        let first = wanted.enabled && !component.shown.written().enabled;
         let queued = u32::try_from(self.writer.backlog().max(crowd)).unwrap_or(u32::MAX);
         if let Some(body) = component.shown.patch(version) {
-            self.writer.submit(WriteJob {
+            let submitted = self.writer.submit(WriteJob {
                 key,
                 uid: component.shown.uid.clone(),
                 resource_version: component.shown.resource_version.clone(),
@@ -318,6 +246,7 @@ impl Views {
                 urgency: if urgent { Urgency::Urgent } else { Urgency::Normal },
                 not_before: (passing || first).then(|| Instant::now() + LASTING + PER_QUEUED_WRITE.saturating_mul(queued)),
             });
+            component.shown.submitted(submitted);
         }
     }
 
@@ -390,8 +319,7 @@ impl Views {
         match self.sessions.get_mut(&key) {
             Some((shown, _)) if adopt => {
                 shown.resource_version = object.resource_version();
-                shown.written = status;
-                shown.underway.clear();
+                shown.adopt(status);
             }
             Some((shown, _)) => {
                 shown.advance(object.resource_version());
@@ -402,7 +330,8 @@ impl Views {
                 let mut shown = Shown::new(uid, object.resource_version(), generation, status);
                 // Who created it is told once: admission wrote it down then, and nobody changes it later.
                 let requested_by = object.annotations().get(labels::REQUESTED_BY).map(|who| bounded(who, REQUESTED_BY_MAX));
-                shown.wanted.requested_by = shown.wanted.requested_by.take().or(requested_by);
+                let requested_by = shown.wanted().requested_by.clone().or(requested_by);
+                shown.want(SessionStatus { requested_by, ..shown.wanted().clone() });
                 self.sessions.insert(key, (shown, begun));
             }
         }
@@ -423,11 +352,13 @@ impl Views {
         let message = std::iter::once(first).chain(doubts.iter().map(|doubt| format!("{doubt}."))).collect::<Vec<_>>().join(" ");
         let message = bounded(&message, TEXT_MAX);
         let ready = NewCondition { type_: conditions::READY, status, reason, message, observed_generation: Some(generation) };
-        set_condition(&mut shown.wanted.conditions, &ready, now.wall());
-        shown.wanted.observed_generation = generation;
-        shown.wanted.problems = problems;
+        let mut status = shown.wanted().clone();
+        set_condition(&mut status.conditions, &ready, now.wall());
+        status.observed_generation = generation;
+        status.problems = problems;
+        shown.want(status);
         if let Some(body) = shown.patch(version) {
-            self.writer.submit(WriteJob {
+            let submitted = self.writer.submit(WriteJob {
                 key: ObjectKey::cluster(Kind::BootOptions, object.name_any()),
                 uid: shown.uid.clone(),
                 resource_version: shown.resource_version.clone(),
@@ -437,6 +368,7 @@ impl Views {
                 urgency: Urgency::Normal,
                 not_before: None,
             });
+            shown.submitted(submitted);
         }
     }
 
@@ -453,7 +385,7 @@ impl Views {
 
     /// Nodes that are shown as driven.
     pub fn driven(&self) -> impl Iterator<Item = NodeId> {
-        self.components.iter().filter(|(_, component)| component.shown.wanted.enabled).map(|(id, _)| *id)
+        self.components.iter().filter(|(_, component)| component.shown.wanted().enabled).map(|(id, _)| *id)
     }
 
     /// A Session is gone.
@@ -468,12 +400,12 @@ impl Views {
         if !last && submitted.elapsed() < SESSION_PACE {
             return None;
         }
-        let wanted = project_session::session(world, session, &shown.wanted, now);
-        let change = SessionChange::between(&shown.wanted, &wanted);
-        shown.wanted = wanted;
+        let wanted = project_session::session(world, session, shown.wanted(), now);
+        let change = SessionChange::between(shown.wanted(), &wanted);
+        shown.want(wanted);
         if let Some(body) = shown.patch(version) {
             *submitted = Instant::now();
-            self.writer.submit(WriteJob {
+            let submitted = self.writer.submit(WriteJob {
                 key: ObjectKey::namespaced(Kind::Session, &*session.namespace, &*session.name),
                 uid: shown.uid.clone(),
                 resource_version: shown.resource_version.clone(),
@@ -483,6 +415,7 @@ impl Views {
                 urgency: Urgency::Urgent,
                 not_before: None,
             });
+            shown.submitted(submitted);
         }
         Some(change)
     }
@@ -504,7 +437,7 @@ impl Views {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        for status in self.components.values().map(|component| &component.shown.wanted) {
+        for status in self.components.values().map(|component| component.shown.wanted()) {
             *counts.statuses.entry(status.status.map_or("Unknown", NodeStatus::as_str)).or_default() += 1;
             *counts.phases.entry(status.phase.map_or("None", NodePhase::as_str)).or_default() += 1;
             match status.status {
@@ -514,7 +447,7 @@ impl Views {
             }
         }
         for (shown, _) in self.sessions.values() {
-            let phase = shown.wanted.phase.map_or("Pending", SessionPhase::as_str);
+            let phase = shown.wanted().phase.map_or("Pending", SessionPhase::as_str);
             *counts.sessions.entry(phase).or_default() += 1;
         }
         counts.status_queue = u64::try_from(self.writer.queue_len()).unwrap_or(u64::MAX);
@@ -525,7 +458,7 @@ impl Views {
     /// Artifact sets that BootComponents refer to.
     pub fn referred(&self) -> impl Iterator<Item = &str> {
         self.components.values().flat_map(|component| {
-            let runs = component.shown.wanted.actual_state.as_ref().and_then(|actual| actual.artifacts.as_deref());
+            let runs = component.shown.wanted().actual_state.as_ref().and_then(|actual| actual.artifacts.as_deref());
             runs.into_iter().chain(component.digests.iter().map(String::as_str))
         })
     }
@@ -545,23 +478,4 @@ fn log_transition(node: &Node, before: Option<NodeStatus>, status: &BootComponen
     let from = before.map_or("", NodeStatus::as_str);
     let to = status.status.map_or("", NodeStatus::as_str);
     tracing::info!(xname, session, batch, from, to, why = status.reason, text = status.message, "node");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_patch_undoes_what_is_still_on_its_way() {
-        let mut shown = Shown::new("u".to_owned(), None, 1, json!({"a": 1, "b": {"x": 1}}));
-        shown.wanted = json!({"a": 2, "b": {"x": 1}});
-        assert_eq!(shown.patch(1), Some(json!({"status": {"a": 2}})));
-        shown.wanted = json!({"a": 1, "b": {"x": 2}});
-        assert_eq!(shown.patch(2), Some(json!({"status": {"a": 1, "b": {"x": 2}}})));
-        assert_eq!(shown.patch(3), None);
-        shown.acknowledged(1, "5", 1);
-        assert!(!shown.is_current());
-        shown.acknowledged(2, "6", 1);
-        assert!(shown.is_current());
-    }
 }

@@ -6,6 +6,7 @@
 //! API server stays queued for as long as the leadership lasts; while the server is away only one
 //! write at a time tries it.
 
+mod body;
 mod queue;
 mod send;
 mod task;
@@ -20,6 +21,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use body::Body;
 use queue::Queue;
 
 use crate::figures::{Write, WriteFigures};
@@ -115,7 +117,7 @@ pub struct WriteJob {
     /// What is written.
     pub target: Target,
     /// The merge patch or new object, without uid and resourceVersion.
-    pub body: Value,
+    pub body: Body,
     /// The caller's number for this decision, given back with the answer.
     pub version: u64,
     /// Which write goes first.
@@ -123,6 +125,17 @@ pub struct WriteJob {
     /// The write may wait until then, so that a state that does not last is never written. A newer
     /// write for the same object and target takes the earlier of the two times.
     pub not_before: Option<Instant>,
+}
+
+/// What became of a write that was submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitted {
+    /// None of the object and target was waiting.
+    New,
+    /// One was waiting that had been sent before, without an answer that settles it.
+    InPlace,
+    /// One was waiting that has never left.
+    InPlaceOfUnsent,
 }
 
 /// How a write ended.
@@ -215,23 +228,14 @@ impl StatusWriter {
     }
 
     /// Queues a write, in place of an earlier one for the same object and target. Never waits.
-    pub fn submit(&self, job: WriteJob) {
-        self.submit_all([job]);
-    }
-
-    /// Queues several writes at once.
-    pub fn submit_all(&self, jobs: impl IntoIterator<Item = WriteJob>) {
-        let now = Instant::now();
-        {
-            let mut queue = self.shared.queue();
-            for job in jobs {
-                let kind = job.key.kind.as_str();
-                if queue.submit(job, now) {
-                    self.shared.figures.count(kind, Write::Coalesced);
-                }
-            }
+    pub fn submit(&self, job: WriteJob) -> Submitted {
+        let kind = job.key.kind.as_str();
+        let submitted = self.shared.queue().submit(job, Instant::now());
+        if submitted != Submitted::New {
+            self.shared.figures.count(kind, Write::Coalesced);
         }
         self.shared.changed.notify_one();
+        submitted
     }
 
     /// Writes that wait or are in flight.

@@ -123,7 +123,7 @@ fn status(object: &impl ResourceExt, key: ObjectKey, body: Value) -> WriteJob {
         uid: object.uid().unwrap(),
         resource_version: object.resource_version(),
         target: Target::Status,
-        body,
+        body: body.into(),
         version: 1,
         urgency: Urgency::Normal,
         not_before: None,
@@ -144,7 +144,7 @@ async fn writes_are_guarded_by_uid_and_version() {
         uid: String::new(),
         resource_version: None,
         target: Target::Create,
-        body: json!({"spec": {}}),
+        body: json!({"spec": {}}).into(),
         version: 1,
         urgency: Urgency::Normal,
         not_before: None,
@@ -157,7 +157,7 @@ async fn writes_are_guarded_by_uid_and_version() {
 
     let body = json!({"status": {"message": "hello"}});
     let job = status(&node, key.clone(), body.clone());
-    let spec = WriteJob { target: Target::Spec, body: json!({"spec": {"run": "r-1"}}), ..job.clone() };
+    let spec = WriteJob { target: Target::Spec, body: json!({"spec": {"run": "r-1"}}).into(), ..job.clone() };
     assert!(matches!(writing.write(spec).await, WriteOutcome::Written { generation: 2, .. }));
     assert!(matches!(writing.write(job.clone()).await, WriteOutcome::Written { generation: 2, .. }), "our own version moved on");
     let now = nodes.get(name).await.unwrap();

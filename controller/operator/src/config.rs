@@ -245,12 +245,13 @@ mod tests {
 
     #[test]
     fn others_are_told_where_reports_are_taken() {
-        let at = |flags: &[&str]| load("", flags, keys).unwrap().reports_at();
+        let file = "reportAuthentication: none";
+        let at = |flags: &[&str]| load(file, flags, keys).unwrap().reports_at();
         assert_eq!(at(&["--report-listen=0.0.0.0:8080"]), None);
         assert_eq!(at(&["--pod-ip=10.1.2.3"]), None);
         assert_eq!(at(&["--report-listen=0.0.0.0:8080", "--pod-ip=10.1.2.3"]).unwrap(), "http://10.1.2.3:8080");
         assert_eq!(at(&["--report-listen=[::]:8080", "--pod-ip=fd00::7"]).unwrap(), "http://[fd00::7]:8080");
-        let error = load("", &["--report-listen=0.0.0.0:0", "--pod-ip=10.1.2.3"], keys).unwrap_err();
+        let error = load(file, &["--report-listen=0.0.0.0:0", "--pod-ip=10.1.2.3"], keys).unwrap_err();
         assert!(format!("{error:#}").starts_with("podIp:"), "{error:#}");
     }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bos_crds::{BootComponent, Session};
 use bos_e2e::proxy::{Outage, Rule, When};
 use bos_e2e::rig::{NAMESPACE, template};
@@ -12,7 +13,6 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
-use rustix::process::Signal;
 use serde_json::json;
 
 use crate::agents::{exit_code, failures, runs, said, session, session_with};
@@ -127,8 +127,13 @@ pub async fn machine_lost(bench: &Bench, range: Range<usize>) -> Result {
     bench.rig.apply(&template::session("after-lost", "lost", "Boot")).await?;
     bench.ended("after-lost").await?;
     bench.assert_commands(&mark, &nodes, Commands::ONE_ON);
-    bench.rig.node_agent().unwrap().kill(&pod, Signal::KILL)?;
-    Ok(())
+    // The agent has found out meanwhile that its Session is not its own any more, or does so now.
+    let ends = async {
+        while bench.rig.node_agent().unwrap().pid(&pod).is_some() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, ends).await.context("the agent on the lost machine runs on")
 }
 
 /// A quota refuses the Job: the Session says so, its nodes are free for others, and it goes on when the quota is gone.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{ObjectKey, Target, Urgency, WriteJob};
+use super::{ObjectKey, Submitted, Target, Urgency, WriteJob};
 use crate::clients::Backoff;
 
 /// Our own writes whose versions are kept per object, so that a caller that has not seen the latest
@@ -84,35 +84,36 @@ impl Queue {
         self.ready.len()
     }
 
-    /// Adds a write; true when it replaced one.
-    pub(super) fn submit(&mut self, mut job: WriteJob, now: Instant) -> bool {
+    /// Adds a write, in the place of one that waits.
+    pub(super) fn submit(&mut self, mut job: WriteJob, now: Instant) -> Submitted {
         self.advance(&mut job);
-        let replaced = self.add(job, now);
-        if !replaced {
+        let submitted = self.add(job, now);
+        if submitted == Submitted::New {
             self.jobs += 1;
         }
-        replaced
+        submitted
     }
 
-    fn add(&mut self, mut job: WriteJob, since: Instant) -> bool {
+    fn add(&mut self, mut job: WriteJob, since: Instant) -> Submitted {
         self.numbers += 1;
         let number = self.numbers;
         let key = job.key.clone();
         let pending = self.objects.entry(key.clone()).or_insert_with(|| Pending::new(number));
-        let replaced = match pending.jobs.iter_mut().find(|queued| queued.job.target == job.target) {
+        let before = if pending.uncertain.is_empty() { Submitted::InPlaceOfUnsent } else { Submitted::InPlace };
+        let submitted = match pending.jobs.iter_mut().find(|queued| queued.job.target == job.target) {
             Some(queued) => {
                 // The object has been out of date since the first of them.
                 job.not_before = earlier(queued.job.not_before, job.not_before);
                 queued.job = job;
-                true
+                before
             }
             None => {
                 pending.jobs.push(Queued { job, since });
-                false
+                Submitted::New
             }
         };
         self.place(&key);
-        replaced
+        submitted
     }
 
     /// Uses the version that our own writes have reached since the caller last heard.
@@ -231,11 +232,8 @@ impl Queue {
         pending.in_flight = false;
         let pause = pending.backoff.next_pause().max(asked.unwrap_or_default());
         pending.retry_at = Some(now + pause);
-        if uncertain && !pending.uncertain.contains(&job.body) {
-            if pending.uncertain.len() >= UNCERTAIN_KEPT {
-                pending.uncertain.remove(0);
-            }
-            pending.uncertain.push(job.body.clone());
+        if uncertain {
+            pending.sent_in_doubt(job.body.value());
         }
         let newer = pending.jobs.iter_mut().find(|queued| queued.job.target == job.target);
         let replaced = match newer {
@@ -287,6 +285,17 @@ impl Pending {
             }
         };
         Some(lazy.max(self.retry_at))
+    }
+
+    /// Keeps what the server may hold by now.
+    fn sent_in_doubt(&mut self, body: Value) {
+        if self.uncertain.contains(&body) {
+            return;
+        }
+        if self.uncertain.len() >= UNCERTAIN_KEPT {
+            self.uncertain.remove(0);
+        }
+        self.uncertain.push(body);
     }
 
     /// Forgets times that have come.

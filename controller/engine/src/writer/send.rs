@@ -57,6 +57,7 @@ impl From<Answer> for WriteOutcome {
 /// there the resourceVersion alone tells an object from its successor of the same name. A status
 /// write that names no version therefore reads it first.
 pub(super) async fn send(client: &Client, timeout: Duration, job: &WriteJob, uncertain: &[Value]) -> Sent {
+    let body = job.body.value();
     let mut version = job.resource_version.clone();
     let any_version = version.is_none() && job.target == Target::Status && !job.uid.is_empty();
     // Twice: once more when the version turned out to be that of our own lost write.
@@ -67,13 +68,13 @@ pub(super) async fn send(client: &Client, timeout: Duration, job: &WriteJob, unc
                 Err(sent) => return sent,
             };
         }
-        let error = match call::<Answer>(client, timeout, request(job, version.as_deref())).await {
+        let error = match call::<Answer>(client, timeout, request(job, &body, version.as_deref())).await {
             Ok(answer) => return Sent::Settled(answer.into()),
             Err(error) => error,
         };
         match error.verdict() {
             Verdict::Conflict if any_version => {}
-            Verdict::Conflict | Verdict::AlreadyExists => match look(client, timeout, job, uncertain).await {
+            Verdict::Conflict | Verdict::AlreadyExists => match look(client, timeout, job, &body, uncertain).await {
                 Look::Settled(sent) => return sent,
                 Look::OurOwn(newer) => version = Some(newer),
             },
@@ -122,7 +123,7 @@ enum Look {
     OurOwn(String),
 }
 
-async fn look(client: &Client, timeout: Duration, job: &WriteJob, uncertain: &[Value]) -> Look {
+async fn look(client: &Client, timeout: Duration, job: &WriteJob, body: &Value, uncertain: &[Value]) -> Look {
     let mut current: Value = match call(client, timeout, get(&job.key)).await {
         Ok(current) => current,
         Err(error) if error.verdict() == Verdict::NotFound && job.target == Target::Create => {
@@ -135,7 +136,7 @@ async fn look(client: &Client, timeout: Duration, job: &WriteJob, uncertain: &[V
         return Look::Settled(Sent::Settled(WriteOutcome::Gone));
     }
     let lost = uncertain.iter().any(|body| contains(&current, body));
-    if lost && contains(&current, &job.body) {
+    if lost && contains(&current, body) {
         return Look::Settled(match serde_json::from_value::<Answer>(current) {
             Ok(answer) => Sent::Settled(answer.into()),
             Err(error) => Sent::Settled(WriteOutcome::Refused { message: format!("unreadable answer: {error}") }),
@@ -174,17 +175,17 @@ fn get(key: &ObjectKey) -> Built {
     Request::new(collection(key)).get(&key.name, &kube::api::GetParams::default())
 }
 
-fn request(job: &WriteJob, version: Option<&str>) -> Built {
+fn request(job: &WriteJob, body: &Value, version: Option<&str>) -> Built {
     let requests = Request::new(collection(&job.key));
     let name = job.key.name.as_str();
     match job.target {
         Target::Create => {
             let params = PostParams { field_manager: Some(manager(job.target).to_owned()), ..PostParams::default() };
-            let body = serde_json::to_vec(&whole(job)).map_err(kube::core::request::Error::SerializeBody)?;
+            let body = serde_json::to_vec(&whole(job, body)).map_err(kube::core::request::Error::SerializeBody)?;
             requests.create(&params, body)
         }
-        Target::Spec => requests.patch(name, &patch_params(job.target), &Patch::Merge(guarded(job, version))),
-        Target::Status => requests.patch_subresource("status", name, &patch_params(job.target), &Patch::Merge(guarded(job, version))),
+        Target::Spec => requests.patch(name, &patch_params(job.target), &Patch::Merge(guarded(job, body, version))),
+        Target::Status => requests.patch_subresource("status", name, &patch_params(job.target), &Patch::Merge(guarded(job, body, version))),
     }
 }
 
@@ -200,8 +201,8 @@ fn patch_params(target: Target) -> PatchParams {
 }
 
 /// The whole object of a create.
-fn whole(job: &WriteJob) -> Value {
-    let mut object = job.body.clone();
+fn whole(job: &WriteJob, body: &Value) -> Value {
+    let mut object = body.clone();
     object["apiVersion"] = json!(bos_crds::API_VERSION);
     object["kind"] = json!(job.key.kind.as_str());
     object["metadata"]["name"] = json!(job.key.name);
@@ -212,8 +213,8 @@ fn whole(job: &WriteJob) -> Value {
 }
 
 /// The patch with the uid and version that the object must have.
-fn guarded(job: &WriteJob, version: Option<&str>) -> Value {
-    let mut patch = job.body.clone();
+fn guarded(job: &WriteJob, body: &Value, version: Option<&str>) -> Value {
+    let mut patch = body.clone();
     if !job.uid.is_empty() {
         patch["metadata"]["uid"] = json!(job.uid);
     }
@@ -266,17 +267,18 @@ mod tests {
             uid: "u-1".to_owned(),
             resource_version: Some("7".to_owned()),
             target: Target::Status,
-            body: json!({"status": {"phase": "Running"}}),
+            body: json!({"status": {"phase": "Running"}}).into(),
             version: 1,
             urgency: super::super::Urgency::Normal,
             not_before: None,
         };
-        let sent = request(&job, job.resource_version.as_deref()).unwrap();
+        let sent = request(&job, &job.body.value(), job.resource_version.as_deref()).unwrap();
         assert_eq!(sent.uri().path(), "/apis/bos.hpe.com/v1alpha1/namespaces/bos/sessions/boot-1/status");
         let body: Value = serde_json::from_slice(sent.body()).unwrap();
         assert_eq!(body, json!({"status": {"phase": "Running"}, "metadata": {"uid": "u-1", "resourceVersion": "7"}}));
-        let node = WriteJob { key: ObjectKey::cluster(Kind::BootComponent, "x1c0s0b0n0"), target: Target::Create, body: json!({}), ..job };
-        let sent = request(&node, None).unwrap();
+        let node =
+            WriteJob { key: ObjectKey::cluster(Kind::BootComponent, "x1c0s0b0n0"), target: Target::Create, body: json!({}).into(), ..job };
+        let sent = request(&node, &node.body.value(), None).unwrap();
         assert_eq!(sent.uri().path(), "/apis/bos.hpe.com/v1alpha1/bootcomponents");
         let body: Value = serde_json::from_slice(sent.body()).unwrap();
         assert_eq!(body, json!({"apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "metadata": {"name": "x1c0s0b0n0"}}));

@@ -50,7 +50,7 @@ impl Rig {
             uid,
             resource_version: Some(resource_version),
             target: Target::Status,
-            body: json!({"status": {"message": version}}),
+            body: json!({"status": {"message": version}}).into(),
             version,
             urgency: Urgency::Normal,
             not_before: None,
@@ -136,10 +136,14 @@ async fn a_server_that_is_away_loses_nothing_and_is_not_hammered() {
         *kind += 1;
         (Instant::now() < away_until).then_some([Fault::LostBefore, Fault::Code(503), Fault::Code(429)][*kind % 3])
     });
-    rig.writer.submit_all((0..50).map(|node| rig.status(node, 1)));
+    for node in 0..50 {
+        rig.writer.submit(rig.status(node, 1));
+    }
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(rig.writer.queue_len(), 50);
-    rig.writer.submit_all((0..50).map(|node| rig.status(node, 2)));
+    for node in 0..50 {
+        rig.writer.submit(rig.status(node, 2));
+    }
     tokio::time::sleep_until(away_until).await;
     let tried = rig.patches().len();
     assert!(tried < 60, "{tried} calls in a minute of absence");
@@ -154,7 +158,9 @@ async fn a_server_that_is_away_loses_nothing_and_is_not_hammered() {
 async fn one_object_that_always_fails_does_not_hold_up_the_rest() {
     let mut rig = Rig::new(20);
     rig.api.faults(|call| call.path.contains("/x0c0").then_some(Fault::Code(500)));
-    rig.writer.submit_all((0..20).map(|node| rig.status(node, 1)));
+    for node in 0..20 {
+        rig.writer.submit(rig.status(node, 1));
+    }
     for _ in 1..20 {
         assert!(is_written(&rig.outcome().await));
     }
@@ -188,8 +194,9 @@ async fn a_lost_answer_is_no_conflict() {
 #[tokio::test(start_paused = true)]
 async fn the_writers_own_versions_are_no_conflict() {
     let mut rig = Rig::new(1);
-    let spec = WriteJob { target: Target::Spec, body: json!({"spec": {"run": "r-1"}}), ..rig.status(0, 1) };
-    rig.writer.submit_all([spec, rig.status(0, 2)]);
+    let spec = WriteJob { target: Target::Spec, body: json!({"spec": {"run": "r-1"}}).into(), ..rig.status(0, 1) };
+    rig.writer.submit(spec);
+    rig.writer.submit(rig.status(0, 2));
     let first = rig.ack().await;
     assert!(matches!(first.outcome, WriteOutcome::Written { generation: 2, .. }), "{first:?}");
     assert!(is_written(&rig.outcome().await));
@@ -227,7 +234,8 @@ async fn what_is_gone_and_what_has_another_uid_is_gone() {
         rig.api.create(&path(node), json!({"spec": {}}));
         rig.writer.submit(WriteJob { resource_version: version, ..rig.status(node, 1) });
         assert_eq!(rig.outcome().await, WriteOutcome::Gone, "node {node}");
-        let spec = WriteJob { target: Target::Spec, body: json!({"spec": {"run": "r"}}), resource_version: None, ..rig.status(node, 2) };
+        let spec =
+            WriteJob { target: Target::Spec, body: json!({"spec": {"run": "r"}}).into(), resource_version: None, ..rig.status(node, 2) };
         rig.writer.submit(spec);
         assert_eq!(rig.outcome().await, WriteOutcome::Gone, "node {node}");
         assert_eq!(rig.message(node), Value::Null);
@@ -264,7 +272,7 @@ async fn a_create_is_done_once_though_its_answer_is_lost() {
         uid: String::new(),
         resource_version: None,
         target: Target::Create,
-        body: json!({"spec": {"retryPolicy": 3}}),
+        body: json!({"spec": {"retryPolicy": 3}}).into(),
         ..any.clone()
     };
     let mut first = true;
@@ -284,7 +292,7 @@ async fn a_state_that_does_not_last_is_not_written() {
     let any = rig.status(0, 0);
     let lazy = |version| WriteJob {
         not_before: Some(Instant::now() + Duration::from_secs(2)),
-        body: json!({"status": {"message": version}}),
+        body: json!({"status": {"message": version}}).into(),
         version,
         ..any.clone()
     };
@@ -333,7 +341,9 @@ async fn failures_go_first_and_then_the_longest_waiting() {
 async fn nothing_is_sent_after_the_leadership_ended() {
     let rig = Rig::new(40);
     rig.api.faults(|call| call.is_write().then_some(Fault::Slow(Duration::from_millis(40))));
-    rig.writer.submit_all((0..40).map(|node| rig.status(node, 1)));
+    for node in 0..40 {
+        rig.writer.submit(rig.status(node, 1));
+    }
     tokio::time::sleep(Duration::from_millis(20)).await;
     rig.cancel.cancel();
     tokio::time::sleep(Duration::from_secs(60)).await;

@@ -1,0 +1,144 @@
+//! One object's status, as the server holds it and as it should be.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::writer::{Body, Submitted};
+
+/// One object's status, as it is and as it should be. What is equal is mostly the same in memory too.
+#[derive(Debug)]
+pub(super) struct Shown<S> {
+    pub(super) uid: String,
+    pub(super) resource_version: Option<String>,
+    pub(super) generation: i64,
+    /// What the server acknowledged.
+    written: Arc<S>,
+    /// What it should hold.
+    wanted: Arc<S>,
+    /// Submitted and not acknowledged, oldest first.
+    underway: Vec<(u64, Arc<S>)>,
+}
+
+impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
+    pub(super) fn new(uid: String, resource_version: Option<String>, generation: i64, status: S) -> Self {
+        let status = Arc::new(status);
+        Self { uid, resource_version, generation, written: Arc::clone(&status), wanted: status, underway: Vec::new() }
+    }
+
+    pub(super) fn written(&self) -> &S {
+        &self.written
+    }
+
+    pub(super) fn wanted(&self) -> &S {
+        &self.wanted
+    }
+
+    pub(super) fn want(&mut self, status: S) {
+        if *self.wanted != status {
+            self.wanted = Arc::new(status);
+        }
+    }
+
+    /// Somebody else wrote this.
+    pub(super) fn adopt(&mut self, status: S) {
+        self.written = Arc::new(status);
+        self.underway.clear();
+    }
+
+    /// A watch may be behind our own writes: only a later version replaces the known one.
+    pub(super) fn advance(&mut self, seen: Option<String>) {
+        let number = |version: &Option<String>| version.as_deref().and_then(|text| text.parse::<u64>().ok());
+        if number(&seen) > number(&self.resource_version) {
+            self.resource_version = seen;
+        }
+    }
+
+    pub(super) fn is_current(&self) -> bool {
+        self.underway.is_empty() && same(&self.written, &self.wanted)
+    }
+
+    /// The merge patch that makes the wanted status out of whatever the server may hold; None when nothing is to be written.
+    pub(super) fn patch(&mut self, version: u64) -> Option<Body> {
+        let newest = self.underway.last().map_or(&self.written, |(_, status)| status);
+        if same(newest, &self.wanted) {
+            return None;
+        }
+        let held = std::iter::once(&self.written).chain(self.underway.iter().map(|(_, status)| status)).cloned().collect();
+        self.underway.push((version, Arc::clone(&self.wanted)));
+        Some(Body::status(held, Arc::clone(&self.wanted)))
+    }
+
+    /// What the writer said of the newest.
+    pub(super) fn submitted(&mut self, submitted: Submitted) {
+        // The server will never hold the one before, if that is still minded here.
+        if submitted == Submitted::InPlaceOfUnsent
+            && let Some(before) = self.underway.len().checked_sub(2)
+        {
+            self.underway.remove(before);
+        }
+    }
+
+    pub(super) fn acknowledged(&mut self, version: u64, resource_version: &str, generation: i64) {
+        if let Some(position) = self.underway.iter().position(|(submitted, _)| *submitted == version) {
+            let done = self.underway.drain(..=position).next_back();
+            if let Some((_, status)) = done {
+                self.written = status;
+            }
+        }
+        self.resource_version = Some(resource_version.to_owned());
+        self.generation = self.generation.max(generation);
+    }
+}
+
+fn same<S: PartialEq>(a: &Arc<S>, b: &Arc<S>) -> bool {
+    Arc::ptr_eq(a, b) || **a == **b
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn shown(status: Value) -> Shown<Value> {
+        Shown::new("u".to_owned(), None, 1, status)
+    }
+
+    fn patch(shown: &mut Shown<Value>, version: u64, wanted: Value) -> Option<Value> {
+        shown.want(wanted);
+        shown.patch(version).map(|body| body.value())
+    }
+
+    #[test]
+    fn a_patch_undoes_what_is_still_on_its_way() {
+        let mut shown = shown(json!({"a": 1, "b": {"x": 1}}));
+        assert_eq!(patch(&mut shown, 1, json!({"a": 2, "b": {"x": 1}})), Some(json!({"status": {"a": 2}})));
+        shown.submitted(Submitted::New);
+        let back = json!({"a": 1, "b": {"x": 2}});
+        assert_eq!(patch(&mut shown, 2, back.clone()), Some(json!({"status": {"a": 1, "b": {"x": 2}}})));
+        shown.submitted(Submitted::New);
+        assert_eq!(patch(&mut shown, 3, back), None);
+        shown.acknowledged(1, "5", 1);
+        assert!(!shown.is_current());
+        shown.acknowledged(2, "6", 1);
+        assert!(shown.is_current());
+    }
+
+    #[test]
+    fn what_never_left_need_not_be_undone() {
+        let mut shown = shown(json!({"a": 1}));
+        patch(&mut shown, 1, json!({"a": 2}));
+        shown.submitted(Submitted::New);
+        patch(&mut shown, 2, json!({"a": 3, "b": 1}));
+        shown.submitted(Submitted::New);
+        patch(&mut shown, 3, json!({"a": 4}));
+        shown.submitted(Submitted::InPlaceOfUnsent);
+        assert_eq!(patch(&mut shown, 4, json!({"a": 1})), Some(json!({"status": {"a": 1}})), "b was only in the second");
+        shown.submitted(Submitted::InPlaceOfUnsent);
+        shown.acknowledged(1, "5", 1);
+        assert!(!shown.is_current());
+        shown.acknowledged(4, "6", 1);
+        assert!(shown.is_current());
+    }
+}
