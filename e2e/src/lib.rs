@@ -9,3 +9,4 @@ pub mod proxy;
 pub mod rig;
 pub mod signals;
 pub mod site;
+pub mod tables;

@@ -127,9 +127,14 @@ impl WebhookSettings {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use std::collections::BTreeSet;
+
+    use bos_e2e::tables::{differences, known_keys, settings};
+    use clap::{Command, CommandFactory};
 
     use super::*;
+
+    const PAGE: &str = include_str!("../../docs/configure.md");
 
     #[test]
     fn the_command_line_is_consistent_and_names_every_default() {
@@ -138,5 +143,16 @@ mod tests {
             let text = arg.get_help().map(ToString::to_string).unwrap_or_default();
             assert!(text.contains("Default"), "--{} does not say its default: {text}", arg.get_id());
         }
+    }
+
+    #[test]
+    fn docs_configure_lists_every_setting_and_no_other() {
+        let listed = settings(PAGE, "## Settings of the webhook");
+        let keys: BTreeSet<String> = listed.iter().map(|setting| setting.key.clone()).collect();
+        let mut known = known_keys(&serde_json::from_str::<WebhookSettings>(r#"{"?": 1}"#).unwrap_err().to_string());
+        assert!(known.remove("services"));
+        assert_eq!(keys, known);
+        let own = WebhookSettings::augment_args(Command::new("bos-webhook"));
+        assert_eq!(differences(&listed, &own), Vec::<String>::new());
     }
 }

@@ -202,6 +202,9 @@ fn own_identity() -> String {
 }
 
 #[cfg(test)]
+mod documented;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use clap::Parser;
