@@ -27,6 +27,7 @@ WEBHOOK ?=
 # Further options of `make bench`.
 JSON ?=
 HARDWARE_SECONDS ?=
+IDLE_SECONDS ?=
 
 # How many random histories of each kind `make verify` plays; `make test` plays some thousand.
 HISTORIES ?= 100000
@@ -42,7 +43,8 @@ DEMO_ARGS = $(call option,--nodes,$(NODES)) $(call switch,--once,$(ONCE)) $(call
   $(call option,--faults,$(FAULTS)) $(call option,--operation,$(OPERATION)) $(call option,--power,$(POWER)) \
   $(call option,--mode,$(MODE)) $(call switch,--webhook,$(WEBHOOK))
 BENCH_ARGS = $(call option,--nodes,$(NODES)) $(call option,--operation,$(OPERATION)) $(call option,--power,$(POWER)) \
-  $(call option,--mode,$(MODE)) $(call option,--json,$(JSON)) $(call option,--hardware-seconds,$(HARDWARE_SECONDS))
+  $(call option,--mode,$(MODE)) $(call option,--json,$(JSON)) $(call option,--hardware-seconds,$(HARDWARE_SECONDS)) \
+  $(call option,--idle-seconds,$(IDLE_SECONDS))
 
 # Where images are made: IMAGE_OUT/release and IMAGE_OUT/test.
 IMAGE_OUT ?= $(CACHE)/image

@@ -48,8 +48,6 @@ reasons! {
     SERVICE_UNAVAILABLE = "ServiceUnavailable";
     /// What is wanted was not looked at yet.
     NOT_OBSERVED = "NotObserved";
-    /// The staged state waits to be applied.
-    STAGED = "Staged";
 
     // Nodes that ended.
 
@@ -60,10 +58,6 @@ reasons! {
     /// Somebody deleted the record of what was done, so the node is left as it is. Look at it, then use a new Session.
     RECORDS_LOST = "RecordsLost";
 
-    /// The node has what is wanted.
-    REACHED = "Reached";
-    /// Nothing is wanted of the node.
-    IDLE = "Idle";
     /// Many nodes of the Session timed out together. None is power-cycled; a person decides.
     MASS_BOOT_TIMEOUT = "MassBootTimeout";
     /// No report within the boot wait time of the last attempt. The node was left on: see its console.
@@ -82,8 +76,6 @@ reasons! {
     CONFIGURATION_TIMEOUT = "ConfigurationTimeout";
     /// CFS does not know the node.
     NOT_IN_CONFIGURATION_SERVICE = "NotInConfigurationService";
-    /// The power service does not know the node.
-    NOT_IN_POWER_SERVICE = "NotInPowerService";
     /// The node is on and runs something nobody knows. Boot leaves it, unless runningNodes is Restart.
     UNKNOWN_IMAGE_RUNNING = "UnknownImageRunning";
     /// The node was on and was left so, as runningNodes says.
@@ -94,10 +86,6 @@ reasons! {
     SUPERSEDED = "Superseded";
     /// The Session was cancelled.
     CANCELLED = "Cancelled";
-    /// The retry policy allows no attempt.
-    NO_ATTEMPTS_LEFT = "NoAttemptsLeft";
-    /// The Session that owned the node was deleted while the node was driven.
-    SESSION_DELETED = "SessionDeleted";
 
     // Nodes that a Session leaves out.
 
@@ -113,23 +101,15 @@ reasons! {
     EMPTY_IN_HSM = "EmptyInHSM";
     /// The node has the role Management; the option includeManagement takes it in.
     MANAGEMENT_ROLE = "ManagementRole";
-    /// HSM names the node, but there is no BootComponent for it yet.
-    NO_BOOT_COMPONENT = "NoBootComponent";
     /// The node belongs to another tenant.
     NOT_OWNED_BY_TENANT = "NotOwnedByTenant";
-    /// The node is not known to have failed in the Session that retryOf names.
-    NOT_FAILED_BEFORE = "NotFailedBefore";
 
     // Sessions that wait or run.
 
-    /// Nodes are being resolved and the plan is written.
-    SETTING_UP = "SettingUp";
     /// Nodes are being driven.
     RUNNING = "Running";
     /// Not seen by the operator yet.
     PENDING = "Pending";
-    /// The template does not exist yet and is waited for.
-    AWAITING_TEMPLATE = "AwaitingTemplate";
     /// HSM gave an empty, partial or suddenly shrunken inventory. It is taken for a fault of HSM; nothing is changed.
     HSM_FAULT = "HSMFault";
     /// Every service that is needed answers.
@@ -189,8 +169,6 @@ reasons! {
     UNSUPPORTED_PROVIDER = "UnsupportedProvider";
     /// CFS has no configuration of this name.
     CONFIGURATION_UNKNOWN = "ConfigurationUnknown";
-    /// retryOf names a Session that nobody remembers or that has not ended.
-    RETRY_SESSION_UNKNOWN = "RetrySessionUnknown";
     /// Set-up failed for the reason in the message.
     SETUP_FAILED = "SetupFailed";
     /// The mode is not served by this installation.
@@ -225,10 +203,6 @@ reasons! {
 
     // Inventory.
 
-    /// HSM lists the node.
-    LISTED = "Listed";
-    /// HSM does not list the node any more.
-    NOT_LISTED = "NotListed";
 
     // Events of Sessions that are not conditions.
 

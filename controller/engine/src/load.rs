@@ -232,7 +232,7 @@ async fn sessions(
             usable.push(found);
         }
     }
-    remember_what_is_over(task, &objects).await?;
+    remember_what_began(task, &objects).await?;
     let unreadable: Vec<SessionUid> = unreadable.iter().map(|uid| SessionUid::from(uid.as_str())).collect();
     let up = task.world.take_up(seen, &unreadable, usable, now).map_err(|error| {
         let of = stored.iter().find(|stored| *stored.uid == *error.uid.0);
@@ -258,12 +258,14 @@ async fn sessions(
     Ok(())
 }
 
-/// Names of Sessions that are over and still there: somebody may have deleted the ledger (rule 5).
-async fn remember_what_is_over(task: &mut Task, objects: &[Session]) -> Result<(), EngineError> {
+/// Names of Sessions that began, by what they say of themselves: somebody may have deleted the ledger, or restored no more than these
+/// objects (rule 5).
+async fn remember_what_began(task: &mut Task, objects: &[Session]) -> Result<(), EngineError> {
     // Of one that was refused for its name another ran.
     let refused = |status: &SessionStatus| status.conditions.iter().any(|condition| condition.reason == reasons::ALREADY_RAN);
     let ran = |status: &SessionStatus| {
-        status.phase == Some(SessionPhase::Complete) && (status.outcome != Some(Outcome::NotStarted) || refused(status))
+        let over = status.phase == Some(SessionPhase::Complete);
+        status.start_time.is_some() || (over && (status.outcome != Some(Outcome::NotStarted) || refused(status)))
     };
     for object in objects.iter().filter(|object| object.status.as_ref().is_some_and(ran)) {
         let (Some(namespace), Some(uid), Some(created)) = (object.namespace(), object.uid(), object.creation_timestamp()) else { continue };
@@ -301,10 +303,9 @@ fn readable(stored: &StoredSession, uid: SessionUid) -> Result<Stored, EngineErr
     Ok(Stored { uid, plan: Arc::new(plan), journal, taken_back: stored.agent.as_deref() == Some("") })
 }
 
-/// A record that cannot be read is never guessed at: the operator does nothing until a person has looked.
 fn unusable(uid: &str, key: Option<&SessionKey>, why: &str) -> EngineError {
-    let name = format!("plan or journal of Session {} (uid {uid})", key.map(ToString::to_string).unwrap_or_default());
-    EngineError::Records(RecordError::Refused { name, message: format!("{why}. Delete the Session's two ConfigMaps to give it up") })
+    let session = key.map(ToString::to_string).unwrap_or_default();
+    EngineError::Records(RecordError::Unreadable { session, uid: uid.to_owned(), why: why.to_owned() })
 }
 
 /// False when the name belongs to another Session.

@@ -130,6 +130,19 @@ pub enum RecordError {
         /// The server's words.
         message: String,
     },
+    /// A plan or journal that this operator cannot read. It is never guessed at: nothing is done until a person has looked.
+    #[error(
+        "plan or journal of Session {session} (uid {uid}) cannot be read: {why}. Nothing is done. To give the Session up, look at its nodes, \
+         then delete its records in the namespace of the operator: kubectl delete configmap -l bos.hpe.com/session-uid={uid}"
+    )]
+    Unreadable {
+        /// The Session, where it is known.
+        session: String,
+        /// Its uid.
+        uid: String,
+        /// What is wrong with them.
+        why: String,
+    },
 }
 
 /// The durable records under one leadership.

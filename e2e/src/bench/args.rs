@@ -14,6 +14,9 @@ WHAT IS MEASURED
   costs         CPU time from then until no more statuses are written; the peak of resident memory since the start.
   API writes    of everybody, by the API server's own metrics, over the same time.
   calls         of the operator, by service.
+  event         for each node, from what tells the operator of it to the call that follows, as the site sees both: from the
+  to action     answer of one call to the next call, from the first answer of the power service after the node went off, from
+                the node's report; and from a report to its answer.
   raw limit     in the same run, how long the same API server takes alone, with the operator stopped, for two status merge
                 patches a node on the same objects, 16 in flight; the median of some runs.
 
@@ -22,7 +25,7 @@ BUDGETS
   API writes    of BootComponents, per node: Boot 4, Reboot 5, Shutdown 3
 
 MAKE
-  make bench [NODES=1000] [OPERATION=Boot] [POWER=pcs] [MODE=v2] [JSON=out.json] [HARDWARE_SECONDS=3]
+  make bench [NODES=1000] [OPERATION=Boot] [POWER=pcs] [MODE=v2] [JSON=out.json] [HARDWARE_SECONDS=3] [IDLE_SECONDS=0]
 
 EXIT CODE
   0 if every node came to what was asked for; with --check only if the budgets were kept too.";
@@ -55,6 +58,9 @@ pub struct Args {
     /// How often the raw limit is measured; the median counts.
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(super) raw_limit_runs: usize,
+    /// Afterwards, watch for so long what an operator costs that has nothing to do.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    idle_seconds: f64,
     /// How long a Session may take, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 900.0)]
     limit: f64,
@@ -81,6 +87,10 @@ impl Args {
 
     pub(super) fn hardware(&self) -> anyhow::Result<Duration> {
         seconds("hardware-seconds", self.hardware_seconds)
+    }
+
+    pub(super) fn idle(&self) -> anyhow::Result<Duration> {
+        seconds("idle-seconds", self.idle_seconds)
     }
 
     pub(super) fn limit(&self) -> anyhow::Result<Duration> {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::figures::Histogram;
 use crate::control_plane::{ControlPlane, ProcStat, RequestTotals, procstat};
 use crate::rig::Rig;
 
@@ -20,18 +21,23 @@ pub(super) struct Costs {
     pub(super) etcd: ProcStat,
     pub(super) site: ProcStat,
     pub(super) writes: RequestTotals,
+    pub(super) passes: Histogram,
+    pub(super) journals: Histogram,
 }
 
 impl Costs {
     pub(super) async fn of(rig: &Rig) -> anyhow::Result<Self> {
         let control_plane = rig.control_plane();
         let writes = control_plane.request_totals().await?.writes();
+        let metrics = rig.operator_metrics().await?;
         Ok(Self {
             operator: rig.operator().stats().context("the operator has ended; it is not started again while it is measured")?,
             api_server: procstat(control_plane.api_server_pid())?,
             etcd: procstat(control_plane.etcd_pid().context("no etcd of our own")?)?,
             site: procstat(rig.site_pid())?,
             writes,
+            passes: Histogram::read(&metrics, "bos_pass_duration_seconds"),
+            journals: Histogram::read(&metrics, "bos_journal_write_duration_seconds"),
         })
     }
 
@@ -44,6 +50,8 @@ impl Costs {
             etcd: cpu(self.etcd, earlier.etcd),
             site: cpu(self.site, earlier.site),
             writes: self.writes.since(&earlier.writes),
+            passes: self.passes.since(&earlier.passes),
+            journals: self.journals.since(&earlier.journals),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 mod args;
 mod costs;
+mod figures;
 mod raw_limit;
+mod reaction;
 mod report;
 
 use std::time::{Duration, Instant};
@@ -12,7 +14,10 @@ use bos_crds::Outcome;
 
 pub use args::Args;
 use costs::Costs;
-pub use report::{Cost, Report};
+pub use figures::Work;
+pub use reaction::Times;
+pub use report::{Cost, Idle, Report};
+use report::Measured;
 
 use crate::demo::{ModeArg, Operation};
 use crate::rig::{Rig, RigConfig, Truth, Wanted, template};
@@ -55,12 +60,28 @@ async fn measure(args: &Args) -> anyhow::Result<Report> {
     costs::wait_quiet(rig.control_plane(), SETTLE_LIMIT).await?;
     let costs = Costs::of(&rig).await?.since(&before);
     let calls = rig.site().call_counts().await?.services;
+    let event_to_action = reaction::times(&rig.site().calls("").await?, &rig.site().power_history().await?);
     check(&rig, args.operation, args.mode == ModeArg::V2).await?;
+    let idle = idle(&rig, args.idle()?).await?;
     say("the raw limit: the same API server alone");
     rig.operator().stop().await;
     let raw_limit = raw_limit::median(&rig, args.raw_limit_runs).await?;
     rig.stop().await;
-    Ok(Report::new(args, wall, raw_limit, costs, calls))
+    Ok(Report::new(args, Measured { wall, raw_limit, costs, calls, event_to_action, idle }))
+}
+
+/// What an operator costs that has nothing to do.
+async fn idle(rig: &Rig, watched: Duration) -> anyhow::Result<Option<Idle>> {
+    if watched.is_zero() {
+        return Ok(None);
+    }
+    eprintln!("== idle for {} s", watched.as_secs());
+    rig.site().clear_calls().await?;
+    let before = Costs::of(rig).await?;
+    tokio::time::sleep(watched).await;
+    let costs = Costs::of(rig).await?.since(&before);
+    let calls = rig.site().call_counts().await?.services.values().sum();
+    Ok(Some(Idle::new(watched, &costs, calls)))
 }
 
 fn rig_config(args: &Args) -> anyhow::Result<RigConfig> {

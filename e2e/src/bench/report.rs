@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use super::args::Args;
 use super::costs::Costs;
+use super::figures::Work;
+use super::reaction::Times;
 use crate::control_plane::ProcStat;
 use crate::demo::Operation;
 
@@ -55,10 +57,55 @@ pub struct Report {
     pub api_writes: BTreeMap<String, u64>,
     /// The operator's calls by service.
     pub service_calls: BTreeMap<String, u64>,
+    /// Passes of all operators over the World.
+    pub passes: Work,
+    /// Writes of journals.
+    pub journal_writes: Work,
+    /// From what the operator was told to the call that follows, by call; see `--help`.
+    pub event_to_action: BTreeMap<String, Times>,
+    /// After it all, with nothing to do; only with `--idle-seconds`.
+    pub idle: Option<Idle>,
+}
+
+/// What an operator costs that has nothing to do, a minute.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Idle {
+    /// How long it was watched.
+    pub seconds: f64,
+    /// CPU time of the operator.
+    pub cpu_seconds_a_minute: f64,
+    /// Writes to the API server, of the lease too.
+    pub api_writes_a_minute: f64,
+    /// Calls of services.
+    pub calls_a_minute: f64,
+}
+
+impl Idle {
+    pub(super) fn new(watched: Duration, costs: &Costs, calls: u64) -> Self {
+        let minutes = watched.as_secs_f64() / 60.0;
+        Self {
+            seconds: watched.as_secs_f64(),
+            cpu_seconds_a_minute: rounded(costs.operator.cpu_seconds / minutes, 3),
+            api_writes_a_minute: rounded(costs.writes.sum() as f64 / minutes, 1),
+            calls_a_minute: rounded(calls as f64 / minutes, 1),
+        }
+    }
+}
+
+/// What one run gave.
+pub(super) struct Measured {
+    pub(super) wall: Duration,
+    pub(super) raw_limit: Duration,
+    pub(super) costs: Costs,
+    pub(super) calls: BTreeMap<String, u64>,
+    pub(super) event_to_action: BTreeMap<String, Times>,
+    pub(super) idle: Option<Idle>,
 }
 
 impl Report {
-    pub(super) fn new(args: &Args, wall: Duration, raw_limit: Duration, costs: Costs, calls: BTreeMap<String, u64>) -> Self {
+    pub(super) fn new(args: &Args, measured: Measured) -> Self {
+        let Measured { wall, raw_limit, costs, calls, event_to_action, idle } = measured;
         let api_writes = costs.writes.0.iter().map(|(kind, count)| (format!("{} {}", kind.verb, kind.resource), *count)).collect();
         Self {
             nodes: args.nodes,
@@ -73,6 +120,10 @@ impl Report {
             api_writes_per_node: rounded(costs.writes.sum() as f64 / args.nodes.max(1) as f64, 3),
             api_writes,
             service_calls: calls,
+            passes: costs.passes.into(),
+            journal_writes: costs.journals.into(),
+            event_to_action,
+            idle,
         }
     }
 
@@ -119,6 +170,15 @@ impl Report {
         lines.extend(counted(&self.api_writes));
         lines.push(String::from("  calls of services"));
         lines.extend(counted(&self.service_calls));
+        let work = [("passes", &self.passes), ("journal writes", &self.journal_writes)];
+        lines.extend(work.iter().map(|(name, work)| format!("  {name:<18} {:8}     {:.3} s together, p99 {}", work.count, work.seconds, p99(work))));
+        lines.push(String::from("  event to action        nodes        p50      p99  longest"));
+        let times = self.event_to_action.iter();
+        lines.extend(times.map(|(name, t)| format!("    {name:<20} {:8} {:8.3} {:8.3} {:8.3} s", t.count, t.p50, t.p99, t.longest)));
+        lines.extend(self.idle.iter().map(|idle| {
+            let Idle { seconds, cpu_seconds_a_minute, api_writes_a_minute, calls_a_minute } = idle;
+            format!("  idle, a minute     {cpu_seconds_a_minute} CPU s, {api_writes_a_minute} API writes, {calls_a_minute} calls (watched for {seconds} s)")
+        }));
         lines.push(String::from(if self.is_within_budgets() { "Within the budgets." } else { "A BUDGET IS EXCEEDED." }));
         lines.join("\n")
     }
@@ -128,6 +188,10 @@ fn counted(counts: &BTreeMap<String, u64>) -> impl Iterator<Item = String> {
     let mut largest_first: Vec<(&String, &u64)> = counts.iter().collect();
     largest_first.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     largest_first.into_iter().map(|(name, count)| format!("    {name:<32} {count:8}"))
+}
+
+fn p99(work: &Work) -> String {
+    work.p99_seconds_at_most.map_or_else(|| String::from("over every bound"), |seconds| format!("at most {seconds} s"))
 }
 
 fn rounded(value: f64, digits: i32) -> f64 {
@@ -158,6 +222,10 @@ mod tests {
                 ("update configmaps".to_owned(), 900),
             ]),
             service_calls: BTreeMap::from([("pcs".to_owned(), 5)]),
+            passes: Work { count: 10.0, seconds: 0.1, p99_seconds_at_most: Some(0.01) },
+            journal_writes: Work { count: 10.0, seconds: 0.1, p99_seconds_at_most: None },
+            event_to_action: BTreeMap::new(),
+            idle: None,
         }
     }
 
@@ -180,10 +248,14 @@ mod tests {
             "apiWrites",
             "apiWritesPerNode",
             "etcd",
+            "eventToAction",
             "hardwareSeconds",
+            "idle",
+            "journalWrites",
             "nodes",
             "operation",
             "operator",
+            "passes",
             "rawLimitSeconds",
             "serviceCalls",
             "site",

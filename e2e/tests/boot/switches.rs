@@ -114,7 +114,7 @@ pub async fn stop_switch(bench: &Bench, range: Range<usize>) -> Result {
     Ok(())
 }
 
-/// Somebody deletes what the operator has written about running Sessions: of one the journal, of one all of it.
+/// Somebody deletes what the operator has written about running Sessions: of one the journal, of one all of it, even that it ran.
 pub async fn records_deleted(bench: &Bench, range: Range<usize>) -> Result {
     let nodes = bench.nodes(range);
     let half = nodes.len() / 2;
@@ -125,6 +125,7 @@ pub async fn records_deleted(bench: &Bench, range: Range<usize>) -> Result {
         bench.rig.apply(&template::session(name, name, "Boot")).await?;
     }
     bench.rig.wait_components(|all| nodes.iter().all(|node| has_reason(all.get(node), "AwaitingReport")), LIMIT).await?;
+    bench.rig.wait_session("all-deleted", |session| phase(session) == Some(SessionPhase::Running), LIMIT).await?;
     bench.rig.operator().stop().await;
     let uid = |session: Option<Session>| session.and_then(|session| session.metadata.uid).unwrap_or_default();
     let journal = format!("bos-journal-{}", uid(bench.rig.session("journal-deleted").await?));
@@ -132,6 +133,7 @@ pub async fn records_deleted(bench: &Bench, range: Range<usize>) -> Result {
     let label = format!("bos.hpe.com/session-uid={}", uid(bench.rig.session("all-deleted").await?));
     let deleted = bench.rig.kubectl(&["-n", "bos", "delete", "configmap", "-l", &label]).await?;
     assert_eq!(deleted.lines().count(), 2, "{deleted}");
+    bench.rig.kubectl(&["-n", "bos", "delete", "configmap", "bos-session-names-0"]).await?;
     let mark = bench.mark();
     bench.rig.start_operator().await?;
     assert_eq!(outcome(&bench.ended("journal-deleted").await?), "Failed/NodesFailed");
