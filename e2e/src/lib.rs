@@ -7,5 +7,6 @@ pub mod figures;
 pub mod node_agent;
 pub mod proxy;
 pub mod rig;
+pub mod rights;
 pub mod signals;
 pub mod site;
