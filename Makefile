@@ -6,8 +6,8 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bos-operator
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
 # Built here, so that tests and demo start these and build nothing themselves.
-demo bench test verify: export BOS_OPERATOR_BIN := $(BIN)/bos-operator
-demo bench test verify: export BOS_SITE_BIN := $(BIN)/bos-site
+demo bench test verify upgrade-check: export BOS_OPERATOR_BIN := $(BIN)/bos-operator
+demo bench test verify upgrade-check: export BOS_SITE_BIN := $(BIN)/bos-site
 demo bench test verify: export BOS_BOA_BIN := $(BIN)/bos-boa
 demo test verify bench-admission: export BOS_WEBHOOK_BIN := $(BIN)/bos-webhook
 bench-admission: export BOS_SITE_BIN := $(BIN)/bos-site
@@ -48,7 +48,7 @@ BENCH_ARGS = $(call option,--nodes,$(NODES)) $(call option,--operation,$(OPERATI
 IMAGE_OUT ?= $(CACHE)/image
 
 .DEFAULT_GOAL := help
-.PHONY: help image image-check demo demo-help bench bench-admission test verify histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check gitops-check monitoring-check control-plane build
+.PHONY: help image image-check demo demo-help bench bench-admission test verify upgrade-check histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check gitops-check monitoring-check control-plane build
 
 help: ## List these targets
 	@echo "make TARGET [NAME=value ...]"
@@ -79,7 +79,10 @@ test: control-plane mutants-check gitops-check ## Build everything, run all test
 	@echo "== all tests passed; docs/conformance.md"
 	@hack/conformance.sh check docs/conformance.md "$(TEST_OUTPUT)" "$(BOS_CASES)"
 
-verify: fmt-check clippy crds-check manifests-check monitoring-check test histories ## Everything that must hold before a change goes in
+verify: fmt-check clippy crds-check manifests-check monitoring-check test upgrade-check histories ## Everything that must hold before a change goes in
+
+upgrade-check: control-plane build ## Upgrade in the middle of Sessions, from the first release to this one and back (builds that one: some minutes)
+	@hack/upgrade.sh
 
 histories: ## Play many random histories of the decisions in virtual time: HISTORIES=100000 of each kind
 	@echo "== $(HISTORIES) random histories of each kind"
