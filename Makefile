@@ -6,14 +6,16 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bos-operator
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
 # Built here, so that tests and demo start these and build nothing themselves.
-demo bench test verify: export BOS_OPERATOR_BIN := $(BIN)/bos-operator
-demo bench test verify: export BOS_SITE_BIN := $(BIN)/bos-site
+demo bench test verify upgrade-check: export BOS_OPERATOR_BIN := $(BIN)/bos-operator
+demo bench test verify upgrade-check: export BOS_SITE_BIN := $(BIN)/bos-site
 demo bench test verify: export BOS_BOA_BIN := $(BIN)/bos-boa
 demo test verify bench-admission: export BOS_WEBHOOK_BIN := $(BIN)/bos-webhook
 bench-admission: export BOS_SITE_BIN := $(BIN)/bos-site
 # What a run of all tests leaves for hack/conformance.sh: its output, and which cases within tests were ok.
 TEST_OUTPUT := $(CARGO_TARGET_DIR)/test-output.txt
 test verify: export BOS_CASES := $(CARGO_TARGET_DIR)/test-cases.txt
+# What it leaves for bos-rights: what our programs have asked of API servers.
+test: export BOS_E2E_AUDIT_DIR := $(CARGO_TARGET_DIR)/test-audit
 
 # Options of `make demo`; empty means the default of the program (see `make demo-help`).
 NODES ?=
@@ -50,7 +52,7 @@ BENCH_ARGS = $(call option,--nodes,$(NODES)) $(call option,--operation,$(OPERATI
 IMAGE_OUT ?= $(CACHE)/image
 
 .DEFAULT_GOAL := help
-.PHONY: help image image-check demo demo-help bench bench-admission test verify histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check gitops-check monitoring-check control-plane build
+.PHONY: help image image-check demo demo-help bench bench-admission test verify upgrade-check histories mutants mutants-check fmt fmt-check clippy crds crds-check manifests-check gitops-check monitoring-check control-plane build
 
 help: ## List these targets
 	@echo "make TARGET [NAME=value ...]"
@@ -69,7 +71,7 @@ bench: control-plane build ## Measure a boot: NODES, OPERATION, POWER, MODE, JSO
 bench-admission: control-plane build ## Measure admission of one Session: NODES=10000
 	@exec $(BIN)/bench-admission $(call option,--nodes,$(NODES))
 
-test: control-plane mutants-check gitops-check ## Build everything, run all tests, and check that docs/conformance.md names them
+test: control-plane mutants-check gitops-check ## Build everything, run all tests, and check that the roles of our programs and docs/conformance.md fit them
 	@echo "== building the programs and tests in $(CARGO_TARGET_DIR) (some minutes the first time)"
 	@cargo build --workspace --bins
 	@cargo test --workspace --no-run
@@ -77,11 +79,17 @@ test: control-plane mutants-check gitops-check ## Build everything, run all test
 	@hack/conformance.sh self-test
 	@echo "== testing"
 	@: > "$(BOS_CASES)"
+	@rm -rf "$(BOS_E2E_AUDIT_DIR)"
 	@bash -o pipefail -c 'cargo test --workspace 2>&1 | tee "$$1"' tests "$(TEST_OUTPUT)"
-	@echo "== all tests passed; docs/conformance.md"
+	@echo "== all tests passed; the roles of our programs"
+	@$(BIN)/bos-rights "$(BOS_E2E_AUDIT_DIR)"
+	@echo "== docs/conformance.md"
 	@hack/conformance.sh check docs/conformance.md "$(TEST_OUTPUT)" "$(BOS_CASES)"
 
-verify: fmt-check clippy crds-check manifests-check monitoring-check test histories ## Everything that must hold before a change goes in
+verify: fmt-check clippy crds-check manifests-check monitoring-check test upgrade-check histories ## Everything that must hold before a change goes in
+
+upgrade-check: control-plane build ## Upgrade in the middle of Sessions, from the first release to this one and back (builds that one: some minutes)
+	@hack/upgrade.sh
 
 histories: ## Play many random histories of the decisions in virtual time: HISTORIES=100000 of each kind
 	@echo "== $(HISTORIES) random histories of each kind"

@@ -7,6 +7,7 @@ pub mod figures;
 pub mod node_agent;
 pub mod proxy;
 pub mod rig;
+pub mod rights;
 pub mod signals;
 pub mod site;
 pub mod tables;

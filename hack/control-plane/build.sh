@@ -42,7 +42,7 @@ binaries=(
 
 wanted=("$@")
 for name in "${wanted[@]}"; do
-  printf '%s\n' "${binaries[@]%% *}" | grep -qxF -e "$name" || die "there is no $name to build; there are: ${binaries[*]%% *}"
+  grep -qxF -e "$name" <<<"$(printf '%s\n' "${binaries[@]%% *}")" || die "there is no $name to build; there are: ${binaries[*]%% *}"
 done
 
 is_wanted() { [[ ${#wanted[@]} -eq 0 || " ${wanted[*]} " == *" $1 "* ]]; }

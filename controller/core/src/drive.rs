@@ -178,7 +178,25 @@ pub struct Flight {
 
 /// A token that an older session has stored for a node, and what it stands for: that session may be gone when it is reported.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "StoredInherited")]
 pub struct Inherited(pub Token, pub Option<Digest>);
+
+/// As journals hold it. Those of the first release have the token alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredInherited {
+    Token(Token),
+    Both(Token, Option<Digest>),
+}
+
+impl From<StoredInherited> for Inherited {
+    fn from(stored: StoredInherited) -> Self {
+        match stored {
+            StoredInherited::Token(token) => Self(token, None),
+            StoredInherited::Both(token, digest) => Self(token, digest),
+        }
+    }
+}
 
 /// What a session leaves behind at a node that it lost or gave up. Whoever takes the node next goes on from there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -304,4 +322,21 @@ pub struct LastRun {
     pub phase: Phase,
     /// The configuration it was brought to; None where it did not succeed or none was wanted.
     pub configuration: Option<Arc<str>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first release wrote the tokens alone.
+    #[test]
+    fn inherited_tokens_are_read_as_every_release_wrote_them() {
+        let token = |text: &str| Token(text.into());
+        let digest = Digest("d".into());
+        let read: Vec<Inherited> = serde_json::from_str(r#"["a", ["b", null], ["c", "d"]]"#).unwrap();
+        let known = vec![Inherited(token("a"), None), Inherited(token("b"), None), Inherited(token("c"), Some(digest))];
+        assert_eq!(read, known);
+        let again = serde_json::to_string(&known).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<Inherited>>(&again).unwrap(), known);
+    }
 }

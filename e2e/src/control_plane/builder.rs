@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use super::kubeconfig::{Credential, Kubeconfigs};
 use super::servers::{self, Files};
-use super::{Authority, Binaries, ControlPlane, Kubectl, Process, ProcessSpec, Workspace, free_port};
+use super::{Authority, Binaries, ControlPlane, Kubectl, Process, ProcessSpec, Workspace, audit, free_port};
 
 /// Somebody else may take a port between our look and the server's; then everything is started afresh.
 const ATTEMPTS: usize = 3;
@@ -98,6 +98,11 @@ impl Builder {
         }
     }
 
+    /// Where it was asked for, or where what our programs ask is to be kept.
+    fn writes_audit_log(&self) -> bool {
+        self.audit_log || audit::folder().is_some()
+    }
+
     async fn start_once(&self, binaries: &Binaries) -> anyhow::Result<ControlPlane> {
         let workspace = Workspace::new()?;
         let authority = Authority::new()?;
@@ -107,6 +112,7 @@ impl Builder {
             authority.cert_pem(),
             &authority.serving("kube-apiserver", &["127.0.0.1", "localhost", "kubernetes"])?,
             &admin_token,
+            if self.audit_log { servers::AUDIT_ALL } else { audit::POLICY },
         )?;
         let http = http_client(authority.cert_pem())?;
         let start = Start { options: self, binaries, workspace: &workspace, files, authority, admin_token, http };
@@ -126,7 +132,8 @@ impl Builder {
             kubeconfigs: running.kubeconfigs,
             kubectl,
             kubectl_binary: binaries.kubectl.clone(),
-            audit_log: self.audit_log.then(|| audit_log(workspace.path())),
+            audit_log: self.writes_audit_log().then(|| audit_log(workspace.path())),
+            audit_folder: audit::folder(),
             http,
             workspace,
         })
@@ -163,7 +170,7 @@ impl Start<'_> {
     fn api_server_spec(&self, address: SocketAddr, etcd: SocketAddr, prefix: &str) -> ProcessSpec {
         let folder = self.workspace.path();
         let mut spec = servers::api_server(&self.binaries.kube_apiserver, folder, &self.files, address, etcd, prefix);
-        if self.options.audit_log {
+        if self.options.writes_audit_log() {
             spec = spec.args(servers::audit_flags(&self.files, &audit_log(folder)));
         }
         spec.args(self.options.api_server_flags.clone())

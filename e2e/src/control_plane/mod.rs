@@ -3,8 +3,9 @@
 //! etcd, kube-apiserver and (where wanted) kube-controller-manager run on free loopback ports with their own certificate authority, in a
 //! temporary folder. They end with the [`ControlPlane`], or with this process, however it ends. There is no scheduler and no kubelet.
 //!
-//! Set `BOS_E2E_KEEP_LOGS` to keep the folder.
+//! Set `BOS_E2E_KEEP_LOGS` to keep the folder, and `BOS_E2E_AUDIT_DIR` to keep what our programs have asked of the API server.
 
+mod audit;
 mod binaries;
 mod builder;
 mod certs;
@@ -27,6 +28,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use rustix::process::Signal;
 
+pub use audit::Asked;
 pub use binaries::Binaries;
 pub use builder::Builder;
 pub use certs::{Authority, KeyedCert};
@@ -41,6 +43,9 @@ use workspace::Workspace;
 
 /// How long a service-account token of [`ControlPlane::kubeconfig_for_service_account`] is good for: longer than any demo's day.
 const TOKEN_SECONDS: i64 = 7 * 24 * 3600;
+
+/// How long an API server whose log is wanted may take to end.
+const AUDIT_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Makes rustls use ring. Call it before the first TLS connection of a process; calling it again does nothing.
 pub fn install_crypto_provider() {
@@ -64,6 +69,7 @@ pub struct ControlPlane {
     kubectl: Kubectl,
     kubectl_binary: PathBuf,
     audit_log: Option<PathBuf>,
+    audit_folder: Option<PathBuf>,
     http: reqwest::Client,
     workspace: Workspace,
 }
@@ -259,6 +265,13 @@ impl Drop for ControlPlane {
         api_server.signal(Signal::TERM);
         if let Some(controller_manager) = &self.controller_manager {
             controller_manager.signal(Signal::TERM);
+        }
+        if let (Some(log), Some(folder)) = (&self.audit_log, &self.audit_folder) {
+            // When it has ended, all is in its log.
+            api_server.terminate(AUDIT_GRACE);
+            if let Err(error) = audit::keep(log, folder) {
+                eprintln!("control plane: what was asked of the API server is not kept: {error:#}");
+            }
         }
     }
 }

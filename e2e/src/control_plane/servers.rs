@@ -48,7 +48,7 @@ impl Files {
     }
 
     /// Writes all of them.
-    pub(super) fn write(&self, ca_pem: &str, serving: &KeyedCert, admin_token: &str) -> anyhow::Result<()> {
+    pub(super) fn write(&self, ca_pem: &str, serving: &KeyedCert, admin_token: &str, audit_policy: &str) -> anyhow::Result<()> {
         use super::kubeconfig::write_secret;
         let (private, public) = super::certs::token_key()?;
         write_secret(&self.ca, ca_pem)?;
@@ -57,11 +57,12 @@ impl Files {
         write_secret(&self.token_private_key, &private)?;
         write_secret(&self.token_public_key, &public)?;
         write_secret(&self.tokens, &format!("{admin_token},token-admin,token-admin,\"system:masters\"\n"))?;
-        write_secret(&self.audit_policy, AUDIT_POLICY)
+        write_secret(&self.audit_policy, audit_policy)
     }
 }
 
-const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
+/// Records the metadata of every request.
+pub(super) const AUDIT_ALL: &str = "apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:

@@ -89,9 +89,6 @@ impl<'a> Show<'a> {
             indented(&format!("export PATH={}:$PATH   # kubectl", folder.display()));
         }
         indented(&format!("logs: {}   site: {}", self.rig.folder().display(), self.rig.site().admin_url()));
-        if !self.rig.has_operator_roles() {
-            indented("(no manifests with the operator's roles: it runs with all rights)");
-        }
     }
 
     /// Follows a Session to its end: a line each second in which something changed, tables at milestones.

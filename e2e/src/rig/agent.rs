@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use super::operator::FIRST;
 use super::{NAMESPACE, PowerBy, RigConfig, boa_binary, install};
 use crate::control_plane::ControlPlane;
 use crate::node_agent::NodeAgentConfig;
@@ -35,6 +36,7 @@ pub(super) async fn install(control_plane: &ControlPlane, config: &RigConfig, ur
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CONFIG, "namespace": NAMESPACE}, "data": {"config.yaml": settings}},
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": KEYS, "namespace": NAMESPACE},
          "stringData": {"access_key": urls.s3_access_key, "secret_key": urls.s3_secret_key}},
+        own_pod(),
     ]});
     control_plane.apply(&objects.to_string()).await?.ok().context("applying what agents need")?;
     let path = control_plane.folder().join("agent.yaml");
@@ -42,11 +44,29 @@ pub(super) async fn install(control_plane: &ControlPlane, config: &RigConfig, ur
     Ok(Some(path))
 }
 
-/// The shipped one, with a program instead of an image. The API server wants one named; the operator has no pod here to take it from.
+/// The pod that the operator takes itself to run in, and the image of agents from. Nothing runs it.
+fn own_pod() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": FIRST, "namespace": NAMESPACE},
+        "spec": {
+            "schedulerName": "none",
+            "serviceAccountName": install::SERVICE_ACCOUNT,
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "operator",
+                "image": "bos-operator",
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            }],
+        },
+    })
+}
+
+/// The shipped one, with a program of this machine.
 fn template(shipped: &Path) -> anyhow::Result<Value> {
     let text = std::fs::read_to_string(shipped).with_context(|| format!("reading {}", shipped.display()))?;
     let mut template: Value = serde_saphyr::from_str(&text)?;
-    template["spec"]["containers"][0]["image"] = json!("bos-operator");
     template["spec"]["containers"][0]["command"] = json!([PROGRAM]);
     Ok(template)
 }

@@ -56,6 +56,8 @@ pub struct RigConfig {
     pub start_operator: bool,
     /// Whether the operator is started again when it ends, as the kubelet does it, after a short pause.
     pub supervise: bool,
+    /// The folder of manifests; otherwise ours.
+    pub manifests: Option<PathBuf>,
     /// The operator's binary; otherwise see [`super::operator_binary`].
     pub operator_binary: Option<PathBuf>,
     /// In which profile the operator is built.
@@ -91,6 +93,7 @@ impl RigConfig {
             audit_log: false,
             start_operator: true,
             supervise: true,
+            manifests: None,
             operator_binary: None,
             profile: Profile::Dev,
             log: "info,bos_core=debug,bos_engine=debug,bos_operator=debug".to_owned(),

@@ -71,7 +71,6 @@ pub struct Rig {
     http: reqwest::Client,
     health: String,
     reports: String,
-    rights: install::Rights,
     // Shared, so that helpers may hold on to it; last, so that it goes last.
     control_plane: Arc<ControlPlane>,
 }
@@ -94,7 +93,8 @@ impl Rig {
         let builder = ControlPlane::builder().controller_manager(controller_manager).audit_log(config.audit_log);
         let control_plane = Arc::new(builder.start().await?);
         say("applying our manifests with kubectl");
-        let rights = install::apply(&control_plane, &config.options).await?;
+        let manifests = config.manifests.clone().unwrap_or_else(install::manifests);
+        install::apply(&control_plane, &manifests, &config.options).await?;
         let client = control_plane.client().await?;
         let proxy = if config.proxy { Some(Proxy::start(&control_plane).await?) } else { None };
         let node_agent = start_node_agent(&control_plane, agent::node(&config).await?, proxy.as_ref()).await?;
@@ -124,7 +124,7 @@ impl Rig {
         };
         let http = site_side::http_client()?;
         let (health, reports) = (ports.health_url(), ports.reports_url());
-        let rig = Self { standby, operator, node_agent, site, proxy, client, http, health, reports, rights, control_plane };
+        let rig = Self { standby, operator, node_agent, site, proxy, client, http, health, reports, control_plane };
         if config.start_operator {
             say("starting the operator");
             rig.operator.start()?;
@@ -206,11 +206,6 @@ impl Rig {
         self.control_plane.folder().to_owned()
     }
 
-    /// Whether the operator runs with its own roles. False only while there are no manifests of them.
-    pub fn has_operator_roles(&self) -> bool {
-        self.rights == install::Rights::OwnRoles
-    }
-
     /// Applies YAML or JSON with kubectl; a refusal is an error.
     pub async fn apply(&self, manifest: &str) -> anyhow::Result<String> {
         self.control_plane.apply(manifest).await?.ok()
@@ -257,6 +252,21 @@ impl Rig {
     pub async fn start_operator(&self) -> anyhow::Result<()> {
         self.operator.start()?;
         self.wait_ready(START_LIMIT).await
+    }
+
+    /// Installs again what was removed, as an administrator does who has changed his mind, and gives the operator its new token.
+    pub async fn install_again(&self, config: &RigConfig) -> anyhow::Result<()> {
+        let control_plane = self.control_plane();
+        install::apply(control_plane, &install::manifests(), &config.options).await?;
+        agent::install(control_plane, config, self.site.urls()).await?;
+        let via = self.proxy.as_ref().map(Proxy::addr);
+        // The operator finds it where the former was.
+        control_plane.kubeconfig_for_service_account(NAMESPACE, install::SERVICE_ACCOUNT, via).await.map(drop)
+    }
+
+    /// Applies the manifests of another release over those that are there.
+    pub async fn apply_release(&self, manifests: &std::path::Path) -> anyhow::Result<()> {
+        install::apply(self.control_plane(), manifests, &json!({})).await
     }
 
     /// Waits until the operator says that it leads. An error shows the end of its log.

@@ -69,7 +69,6 @@ impl Launch<'_> {
                 format!("--identity={}", self.identity),
                 format!("--health-listen=127.0.0.1:{}", self.ports.health),
                 format!("--report-listen=127.0.0.1:{}", self.ports.reports),
-                "--pod-ip=127.0.0.1".to_owned(),
                 format!("--log={}", self.config.log),
                 "--log-format=json".to_owned(),
                 format!("--hsm-base-url={}", urls.hsm),
@@ -82,6 +81,8 @@ impl Launch<'_> {
             .args(self.power())
             .args(self.agent_template.iter().map(|path| format!("--agent-template={}", path.display())))
             .args(self.config.operator_args.clone())
+            // An older operator does not know this as a flag.
+            .env("BOS_POD_IP", "127.0.0.1")
             // The nodes of the site show tokens only where a test says so, by a flag, which wins.
             .env("BOS_REPORT_AUTHENTICATION", "none")
             .env("S3_ACCESS_KEY", &urls.s3_access_key)
@@ -129,13 +130,15 @@ struct Shared {
 #[derive(Default)]
 struct State {
     supervise: bool,
+    /// Another program than that it began with.
+    program: Option<PathBuf>,
     exits: Vec<Exit>,
 }
 
 impl Operator {
     /// Not started yet.
     pub(super) fn new(spec: ProcessSpec, supervise: bool) -> Self {
-        let state = Mutex::new(State { supervise, exits: Vec::new() });
+        let state = Mutex::new(State { supervise, program: None, exits: Vec::new() });
         let shared = Arc::new(Shared { spec, state, current: watch::Sender::new(None) });
         let supervisor = tokio::spawn(shared.clone().supervise());
         Self { shared, supervisor }
@@ -143,11 +146,16 @@ impl Operator {
 
     /// Starts it unless it runs.
     pub fn start(&self) -> anyhow::Result<()> {
-        let _alone = self.shared.state();
+        let state = self.shared.state();
         if self.process().is_none_or(|process| process.exit_status().is_some()) {
-            self.shared.launch()?;
+            self.shared.launch(&state)?;
         }
         Ok(())
+    }
+
+    /// Runs this program when it is started next: another release.
+    pub fn set_program(&self, program: &Path) {
+        self.shared.state().program = Some(program.to_owned());
     }
 
     /// Ends it (SIGTERM, later SIGKILL) and leaves it ended.
@@ -260,8 +268,9 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn launch(&self) -> anyhow::Result<()> {
-        let process = Arc::new(Process::start(&self.spec)?);
+    fn launch(&self, state: &State) -> anyhow::Result<()> {
+        let program = state.program.clone().unwrap_or_else(|| self.spec.program.clone());
+        let process = Arc::new(Process::start(&ProcessSpec { program, ..self.spec.clone() })?);
         self.current.send_replace(Some(process));
         Ok(())
     }
@@ -303,7 +312,7 @@ impl Shared {
         if !state.supervise || !still_wanted {
             return false;
         }
-        match self.launch() {
+        match self.launch(&state) {
             Ok(()) => true,
             Err(error) => {
                 tracing::error!("the operator cannot be started again: {error:#}");

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bos_crds::{API_VERSION, Session};
-use bos_e2e::rig::Rig;
+use bos_e2e::rig::{Rig, WebhookConfig};
 use bos_e2e::site::ImageSpec;
 use kube::Api;
 use kube::runtime::wait::await_condition;
@@ -77,5 +77,16 @@ pub async fn a_tenant_boots_its_own(bench: &Bench, range: Range<usize>) -> Resul
     assert_eq!(outcome(&listed), "Failed/NotOwnedByTenant", "{}", message(&listed));
     bench.assert_commands(&mark, own, Commands::ONE_ON);
     bench.assert_commands(&mark, foreign, Commands::NONE);
+    previewed(bench).await
+}
+
+/// Admission knows the tenants too: a preview counts the tenant's nodes alone.
+async fn previewed(bench: &Bench) -> Result {
+    let webhook = bench.rig.start_webhook(&WebhookConfig::default()).await?;
+    let preview = object("Session", "preview", &json!({"operation": "Reboot", "templateName": "all"}));
+    let args = ["create", "--dry-run=server", "-f", "-"];
+    let said = bench.rig.control_plane().kubectl_command().run_with_input(&args, &preview).await?;
+    assert!(said.success() && said.stderr.contains("2 nodes will be acted on"), "{}", said.stderr);
+    tokio::task::spawn_blocking(move || webhook.stop()).await?;
     Ok(())
 }
