@@ -16,7 +16,9 @@ impl Histogram {
     pub(super) fn read(metrics: &str, name: &str) -> Self {
         let mut histogram = Self::default();
         for line in metrics.lines().filter_map(|line| line.strip_prefix(name)) {
-            let Some((key, value)) = line.rsplit_once(' ').and_then(|(key, value)| Some((key, value.parse::<f64>().ok()?))) else { continue };
+            let Some((key, value)) = line.rsplit_once(' ').and_then(|(key, value)| Some((key, value.parse::<f64>().ok()?))) else {
+                continue;
+            };
             match key {
                 "_count" => histogram.count = value,
                 "_sum" => histogram.sum = value,
@@ -64,8 +66,10 @@ impl From<Histogram> for Work {
 mod tests {
     use super::*;
 
-    const BEFORE: &str = "# TYPE bos_x histogram\nbos_x_sum 1.0\nbos_x_count 10\nbos_x_bucket{le=\"0.1\"} 9\nbos_x_bucket{le=\"+Inf\"} 10\n";
-    const AFTER: &str = "bos_x_sum 3.5\nbos_x_count 110\nbos_x_bucket{le=\"0.1\"} 108\nbos_x_bucket{le=\"0.2\"} 110\nbos_x_bucket{le=\"+Inf\"} 110\n";
+    const BEFORE: &str =
+        "# TYPE bos_x histogram\nbos_x_sum 1.0\nbos_x_count 10\nbos_x_bucket{le=\"0.1\"} 9\nbos_x_bucket{le=\"+Inf\"} 10\n";
+    const AFTER: &str =
+        "bos_x_sum 3.5\nbos_x_count 110\nbos_x_bucket{le=\"0.1\"} 108\nbos_x_bucket{le=\"0.2\"} 110\nbos_x_bucket{le=\"+Inf\"} 110\n";
 
     #[test]
     fn work_between_two_looks() {

@@ -16,8 +16,8 @@ pub use args::Args;
 use costs::Costs;
 pub use figures::Work;
 pub use reaction::Times;
-pub use report::{Cost, Idle, Report};
 use report::Measured;
+pub use report::{Cost, Idle, Report};
 
 use crate::demo::{ModeArg, Operation};
 use crate::rig::{Rig, RigConfig, Truth, Wanted, template};

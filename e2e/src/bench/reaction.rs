@@ -54,7 +54,10 @@ pub(super) fn times(calls: &[CallRecord], history: &BTreeMap<String, Vec<PowerRe
 
 fn name(call: &CallRecord) -> String {
     let service = call.service.name();
-    call.operation.as_ref().filter(|_| call.service == Service::Pcs).map_or_else(|| service.to_owned(), |operation| format!("{service} {operation}"))
+    call.operation
+        .as_ref()
+        .filter(|_| call.service == Service::Pcs)
+        .map_or_else(|| service.to_owned(), |operation| format!("{service} {operation}"))
 }
 
 /// When the operator was told what led from one call to the next.
@@ -79,7 +82,8 @@ fn answers(records: &[PowerRecord]) -> impl Iterator<Item = (String, f64)> {
         _ => None,
     });
     answered.filter_map(|(at, token)| {
-        let sent = records.iter().rfind(|sent| sent.at <= at && matches!(&sent.event, PowerEvent::ReportSent { token: of } if of == token))?;
+        let sent =
+            records.iter().rfind(|sent| sent.at <= at && matches!(&sent.event, PowerEvent::ReportSent { token: of } if of == token))?;
         Some(("answer to a report".to_owned(), at - sent.at))
     })
 }

@@ -171,7 +171,9 @@ impl Report {
         lines.push(String::from("  calls of services"));
         lines.extend(counted(&self.service_calls));
         let work = [("passes", &self.passes), ("journal writes", &self.journal_writes)];
-        lines.extend(work.iter().map(|(name, work)| format!("  {name:<18} {:8}     {:.3} s together, p99 {}", work.count, work.seconds, p99(work))));
+        lines.extend(
+            work.iter().map(|(name, work)| format!("  {name:<18} {:8}     {:.3} s together, p99 {}", work.count, work.seconds, p99(work))),
+        );
         lines.push(String::from("  event to action        nodes        p50      p99  longest"));
         let times = self.event_to_action.iter();
         lines.extend(times.map(|(name, t)| format!("    {name:<20} {:8} {:8.3} {:8.3} {:8.3} s", t.count, t.p50, t.p99, t.longest)));
