@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bos_engine::figures::{Write, WriteFigures};
-use bos_engine::writer::{Kind, ObjectKey, StatusWriter, Target, Urgency, WriteAck, WriteJob, WriteOutcome, WriterConfig};
+use bos_engine::writer::{Kind, ObjectKey, StatusWriter, Submitted, Target, Urgency, WriteAck, WriteJob, WriteOutcome, WriterConfig};
 use http::Method;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -176,7 +176,7 @@ async fn a_lost_answer_is_no_conflict() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     rig.api.no_faults();
     // The caller, who knows nothing of it, decides anew.
-    rig.writer.submit(rig.status(0, 2));
+    assert_eq!(rig.writer.submit(rig.status(0, 2)), Submitted::InPlace, "the server may hold the first");
     let ack = rig.ack().await;
     assert!(is_written(&ack.outcome) && ack.version == 2, "{ack:?}");
     assert_eq!(rig.message(0), json!(2));
@@ -296,9 +296,9 @@ async fn a_state_that_does_not_last_is_not_written() {
         version,
         ..any.clone()
     };
-    rig.writer.submit(lazy(1));
+    assert_eq!(rig.writer.submit(lazy(1)), Submitted::New);
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    rig.writer.submit(lazy(2));
+    assert_eq!(rig.writer.submit(lazy(2)), Submitted::InPlaceOfUnsent);
     assert_eq!(rig.patches(), []);
     assert_eq!(rig.ack().await.version, 2);
     let waited = begin.elapsed();
