@@ -167,6 +167,7 @@ async fn lead_on(
     leadership: &Leadership,
 ) -> Result<(), EngineError> {
     let lost = leadership.lost.clone();
+    services.stop.only_while(leadership.asked_by_others());
     tracing::info!(epoch = leadership.epoch, identity = settings.identity, "leading");
     telemetry.set_waiting("its records: plans and journals");
     let pulse = pulse(telemetry);
@@ -240,6 +241,7 @@ async fn carry_out(
     leadership: &Leadership,
 ) -> Result<Option<SessionOutcome>, EngineError> {
     let lost = leadership.lost.clone();
+    services.stop.only_while(leadership.asked_by_others());
     let records = Records::of_agent(clients.journal.clone(), &settings.namespace, leadership.epoch, lost.clone());
     let stored = match records.load_one(&charge.uid, &charge.job).await {
         Ok(Some(stored)) => stored,

@@ -391,7 +391,13 @@ impl Leadership {
     /// effects are fenced by the journal.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        !self.lost.is_cancelled() && Instant::now() < self.held.until()
+        self.asked_by_others()()
+    }
+
+    /// The same, to be asked by those who act, at the last moment.
+    pub fn asked_by_others(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let (lost, held) = (self.lost.clone(), Arc::clone(&self.held));
+        move || !lost.is_cancelled() && Instant::now() < held.until()
     }
 
     /// Gives the lease up so that another can take it at once. Call it only after everything that

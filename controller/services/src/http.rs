@@ -1,10 +1,11 @@
 //! What all clients share: one HTTP client for each service, with limits on time, size and number of calls, and the
 //! reading of failures.
 
+use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -95,26 +96,44 @@ impl Timeouts {
     }
 }
 
-/// Holds power actions back while it is set. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct StopSwitch(Arc<AtomicBool>);
+/// Holds power actions back while it is set, or when this process may not act any more. Clones share it.
+#[derive(Clone, Default)]
+pub struct StopSwitch(Arc<Switch>);
+
+#[derive(Default)]
+struct Switch {
+    set: AtomicBool,
+    may_act: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+}
 
 impl StopSwitch {
     /// Sets or lifts it. A call that has waited for its turn, or for its connection, is held back too.
     pub fn set(&self, stop: bool) {
-        self.0.store(stop, Ordering::SeqCst);
+        self.0.set.store(stop, Ordering::SeqCst);
     }
 
-    /// Whether it is set.
+    /// From now on it counts as set where `may_act` says no, too: a process that was frozen for longer than its lease wakes with
+    /// calls that wait for their connection. Once; later ones change nothing.
+    pub fn only_while(&self, may_act: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.0.may_act.set(Box::new(may_act));
+    }
+
+    /// Whether power actions are held back.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.set.load(Ordering::SeqCst) || self.0.may_act.get().is_some_and(|may_act| !may_act())
     }
 }
 
-/// The stop switch was set when a connection for a call that changes something was ready.
+impl fmt::Debug for StopSwitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StopSwitch").field(&self.is_set()).finish()
+    }
+}
+
+/// Power actions were held back when the connection for one was ready.
 #[derive(Debug, thiserror::Error)]
-#[error("the stop switch is set")]
+#[error("the stop switch is set, or this process does not lead any more")]
 pub(crate) struct Stopped;
 
 /// What one [`Transport`] is made of.

@@ -288,7 +288,7 @@ async fn no_more_calls_at_a_time_than_allowed() {
 
 #[tokio::test]
 async fn the_stop_switch_holds_power_actions_back_even_those_that_wait_for_their_turn() {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Semaphore;
     let (calls, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
@@ -331,4 +331,14 @@ async fn the_stop_switch_holds_power_actions_back_even_those_that_wait_for_their
     assert_eq!(calls.load(Ordering::SeqCst), 1);
     clients.stop.set(false);
     clients.power.request(PowerOperation::On, &nodes).await.unwrap();
+    let leads = Arc::new(AtomicBool::new(true));
+    clients.stop.only_while({
+        let leads = Arc::clone(&leads);
+        move || leads.load(Ordering::SeqCst)
+    });
+    clients.power.request(PowerOperation::On, &nodes).await.unwrap();
+    leads.store(false, Ordering::SeqCst);
+    let held = clients.power.request(PowerOperation::On, &nodes).await.unwrap_err();
+    assert_eq!(facts(&held), (Reached::No, ErrorKind::Stopped, true), "{held}");
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
 }
