@@ -6,9 +6,9 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bos-operator
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
 # Built here, so that tests and demo start these and build nothing themselves.
-demo bench test verify upgrade-check: export BOS_OPERATOR_BIN := $(BIN)/bos-operator
-demo bench test verify upgrade-check: export BOS_SITE_BIN := $(BIN)/bos-site
-demo bench test verify: export BOS_BOA_BIN := $(BIN)/bos-boa
+demo test verify upgrade-check: export BOS_OPERATOR_BIN := $(BIN)/bos-operator
+demo test verify upgrade-check: export BOS_SITE_BIN := $(BIN)/bos-site
+demo test verify: export BOS_BOA_BIN := $(BIN)/bos-boa
 demo test verify bench-admission: export BOS_WEBHOOK_BIN := $(BIN)/bos-webhook
 bench-admission: export BOS_SITE_BIN := $(BIN)/bos-site
 # What a run of all tests leaves for hack/conformance.sh: its output, and which cases within tests were ok.
@@ -65,8 +65,15 @@ demo-help: ## Say what the options of the demo mean (builds the demo first; some
 	@echo "== building the demo in $(CARGO_TARGET_DIR), to ask it (some minutes the first time)"
 	@cargo run -q -p bos-e2e --bin demo -- --help
 
-bench: control-plane build ## Measure a boot: NODES, OPERATION, POWER, MODE, JSON=file, HARDWARE_SECONDS
-	@exec $(BIN)/bench $(BENCH_ARGS)
+# What is measured is built as it is released.
+RELEASED := $(CARGO_TARGET_DIR)/release
+bench: export BOS_OPERATOR_BIN := $(RELEASED)/bos-operator
+bench: export BOS_SITE_BIN := $(RELEASED)/bos-site
+bench: export BOS_BOA_BIN := $(RELEASED)/bos-boa
+bench: control-plane ## Measure an operation: NODES, OPERATION, POWER, MODE, JSON=file, HARDWARE_SECONDS, IDLE_SECONDS
+	@echo "== building the programs as they are released in $(CARGO_TARGET_DIR) (some ten minutes the first time)"
+	@cargo build --release --workspace --bins
+	@exec $(RELEASED)/bench $(BENCH_ARGS)
 
 bench-admission: control-plane build ## Measure admission of one Session: NODES=10000
 	@exec $(BIN)/bench-admission $(call option,--nodes,$(NODES))
