@@ -14,8 +14,20 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
+use crate::writer::Kind;
+
 /// Seconds; a pass over ten thousand nodes takes some milliseconds.
 const PASSES: [f64; 10] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
+
+/// All that calls are made for.
+const WORKS: [Work; 6] = [
+    Work::BootParameters,
+    Work::PrepareConfiguration,
+    Work::Configure,
+    Work::Power(PowerAction::On),
+    Work::Power(PowerAction::SoftOff),
+    Work::Power(PowerAction::ForceOff),
+];
 
 /// Nodes of one call.
 const NODES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
@@ -84,6 +96,11 @@ impl Figures {
             self.journal_writes.clone(),
         );
         self.writes.register(registry);
+        // An alert sees an increase only of a figure that was there before.
+        for work in WORKS {
+            drop(self.batches.get_or_create(&ActionOutcome { action: action(work), outcome: "unknown" }));
+        }
+        drop(self.lease.renewals.get_or_create(&OutcomeOnly { outcome: "failed" }));
         registry.register("lease_renewals", "Attempts to renew the leader lease, by outcome", self.lease.renewals.clone());
     }
 
@@ -183,6 +200,9 @@ impl WriteFigures {
             "Writes of specs and statuses to the API server, by kind of object and outcome",
             self.writes.clone(),
         );
+        for kind in [Kind::Session, Kind::BootComponent, Kind::BootOptions] {
+            drop(self.writes.get_or_create(&KindOutcome { kind: kind.as_str(), outcome: Write::Refused.label() }));
+        }
         registry.register("api_write_duration_seconds", "Time of one such write, with looks after conflicts", self.durations.clone());
     }
 

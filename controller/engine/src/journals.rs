@@ -10,7 +10,7 @@ use bos_core::time::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::reports::ReportAnswer;
+use crate::reports::{self, ReportAnswer};
 
 /// Writes a second, with as many at once after a pause.
 const RATE: usize = 4;
@@ -77,15 +77,15 @@ impl Journals {
     pub fn await_report(&mut self, uid: &SessionUid, answer: oneshot::Sender<ReportAnswer>) {
         let state = self.states.entry(uid.clone()).or_default();
         state.touch();
-        state.reports.push(answer);
+        reports::wait(&mut state.reports, answer);
     }
 
     /// A repeated report waits for what is not durable yet; with nothing on its way it is answered.
     pub fn repeat_report(&mut self, uid: Option<&SessionUid>, answer: oneshot::Sender<ReportAnswer>) {
         let state = uid.and_then(|uid| self.states.get_mut(uid));
         match state {
-            Some(state) if state.dirty.is_some() => state.reports.push(answer),
-            Some(State { underway: Some(write), .. }) => write.reports.push(answer),
+            Some(state) if state.dirty.is_some() => reports::wait(&mut state.reports, answer),
+            Some(State { underway: Some(write), .. }) => reports::wait(&mut write.reports, answer),
             _ => {
                 let _ = answer.send(ReportAnswer::Stored);
             }

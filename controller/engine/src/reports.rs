@@ -27,3 +27,28 @@ pub enum ReportAnswer {
     /// Not durable yet: 503 with Retry-After, which bos-reporter retries for ever.
     TryLater,
 }
+
+/// Adds one who waits for an answer. Before more room is taken, those who gave up make theirs.
+pub(crate) fn wait(waiting: &mut Vec<oneshot::Sender<ReportAnswer>>, answer: oneshot::Sender<ReportAnswer>) {
+    if waiting.len() == waiting.capacity() {
+        waiting.retain(|known| !known.is_closed());
+    }
+    waiting.push(answer);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gave_up_takes_no_room() {
+        let mut waiting = Vec::new();
+        let (kept, _answer) = oneshot::channel();
+        wait(&mut waiting, kept);
+        for _ in 0..10_000 {
+            wait(&mut waiting, oneshot::channel().0);
+        }
+        assert!(waiting.capacity() <= 16, "{}", waiting.capacity());
+        assert!(waiting.iter().any(|known| !known.is_closed()));
+    }
+}

@@ -220,7 +220,7 @@ impl Task {
         lost: &CancellationToken,
         cancel: &CancellationToken,
     ) -> Result<(), EngineError> {
-        let mut company = COALESCE;
+        let (mut passed, mut company) = (Instant::now(), COALESCE);
         loop {
             let tick = if self.is_idle() { IDLE_TICK } else { TICK };
             tokio::select! {
@@ -234,7 +234,10 @@ impl Task {
                 Some(ack) = acks.recv() => self.fold_ack(ack),
                 () = tokio::time::sleep(tick) => {}
             }
-            tokio::time::sleep(company).await;
+            tokio::time::sleep_until((passed + company).max(Instant::now() + COALESCE)).await;
+            if lost.is_cancelled() {
+                return Err(EngineError::Deposed);
+            }
             while let Ok(done) = self.done.try_recv() {
                 self.fold_done(done)?;
             }
@@ -253,6 +256,7 @@ impl Task {
             let begun = Instant::now();
             self.pass();
             company = begun.elapsed().saturating_mul(PASSES_APART).clamp(COALESCE, LONGEST_WAIT);
+            passed = Instant::now();
             self.telemetry.beat();
             if self.outcome().is_some() {
                 return Ok(());

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use crate::change::SessionChange;
 use crate::convert;
-use crate::reports::ReportAnswer;
+use crate::reports::{self, ReportAnswer};
 use crate::telemetry::Counts;
 use crate::views::shown::Shown;
 use crate::views::spec::{SpecShown, digests};
@@ -98,18 +98,18 @@ impl Views {
         self.last_version
     }
 
-    /// A BootComponent was seen. Its status counts only the first time, or when `adopt` says that somebody else wrote it. Returns
-    /// what its spec asks for, if that is not behind a write of ours.
-    pub fn component_seen(&mut self, id: NodeId, object: &BootComponent, adopt: bool) -> Option<Wish> {
+    /// A BootComponent was seen. Its status counts only the first time, or where it stands in the way of our write of a version:
+    /// then somebody else wrote it. Returns what its spec asks for, if that is not behind a write of ours.
+    pub fn component_seen(&mut self, id: NodeId, object: &BootComponent, in_the_way: Option<u64>) -> Option<Wish> {
         let uid = object.uid().unwrap_or_default();
         let generation = object.metadata.generation.unwrap_or_default();
         let known = self.components.get_mut(&id).filter(|known| known.shown.uid == uid);
         if let Some(known) = known {
             let newest = generation >= known.shown.generation;
             known.shown.generation = known.shown.generation.max(generation);
-            if adopt {
+            if let Some(version) = in_the_way {
                 known.shown.resource_version = object.resource_version();
-                known.shown.adopt(object.status.clone().unwrap_or_default());
+                known.shown.adopt(object.status.clone().unwrap_or_default(), version);
                 known.see_spec(&object.spec);
                 known.submitted = None;
                 known.unheard = None;
@@ -141,8 +141,21 @@ impl Views {
         };
         known.shown.advance(object.resource_version());
         let status = object.status.clone().unwrap_or_default();
-        known.shown.adopt(status.clone());
+        known.shown.adopt(status.clone(), u64::MAX);
         known.shown.want(status);
+    }
+
+    /// Whether a watch tells that somebody else wrote the status of a node. Call it before [`Views::component_seen`].
+    pub fn is_overwritten(&mut self, id: NodeId, object: &BootComponent) -> bool {
+        let known = self.components.get_mut(&id).filter(|known| Some(known.shown.uid.as_str()) == object.metadata.uid.as_deref());
+        let seen = object.metadata.resource_version.as_deref();
+        known.is_some_and(|known| known.shown.is_overwritten(seen, object.status.as_ref()))
+    }
+
+    /// Whether a node's BootComponent is another object than that of a write.
+    #[must_use]
+    pub fn is_another(&self, id: NodeId, uid: &str) -> bool {
+        !uid.is_empty() && self.components.get(&id).is_some_and(|known| known.shown.uid != uid)
     }
 
     /// Whether this very object is known.
@@ -177,7 +190,7 @@ impl Views {
         });
     }
 
-    /// Creation has ended; true when the node has a BootComponent now.
+    /// Creation has ended: the node has a BootComponent now.
     pub fn created(&mut self, id: NodeId, version: u64, uid: &str, resource_version: &str, generation: i64) {
         if self.creating.get(&id) != Some(&version) {
             return;
@@ -233,7 +246,7 @@ impl Views {
         let urgent = wanted.status == Some(NodeStatus::Failed);
         // What will change soon may wait, and be skipped; what lasts is written at once.
         let passing = wanted.enabled && wanted.status != Some(NodeStatus::OnHold) && component.reports.is_empty();
-        let first = wanted.enabled && !component.shown.written().enabled;
+        let first = wanted.enabled && !component.shown.written().enabled && component.reports.is_empty();
         let queued = u32::try_from(self.writer.backlog().max(crowd)).unwrap_or(u32::MAX);
         if let Some(body) = component.shown.patch(version) {
             let submitted = self.writer.submit(WriteJob {
@@ -253,7 +266,7 @@ impl Views {
     /// A report is answered once the node's status is written. Call [`Views::answer_settled`] after the projection.
     pub fn await_status(&mut self, id: NodeId, answer: oneshot::Sender<ReportAnswer>) {
         match self.components.get_mut(&id) {
-            Some(component) => component.reports.push(answer),
+            Some(component) => reports::wait(&mut component.reports, answer),
             None => {
                 let _ = answer.send(ReportAnswer::UnknownNode);
             }
@@ -310,22 +323,26 @@ impl Views {
         self.components.get(&id).is_none_or(|component| component.submitted.is_none() && component.shown.is_current())
     }
 
-    /// A Session was seen.
-    pub fn session_seen(&mut self, object: &bos_crds::Session, adopt: bool) {
-        let Some(uid) = object.uid() else { return };
+    /// A Session was seen. Its status counts only the first time, or where it stands in the way of our write of a version. True
+    /// when somebody else wrote it, so that ours is to be written again.
+    pub fn session_seen(&mut self, object: &bos_crds::Session, in_the_way: Option<u64>) -> bool {
+        let Some(uid) = object.uid() else { return false };
         let key = SessionUid(uid.as_str().into());
         let status = object.status.clone().unwrap_or_default();
         let generation = object.metadata.generation.unwrap_or_default();
-        match self.sessions.get_mut(&key) {
-            Some((shown, _)) if adopt => {
+        match (self.sessions.get_mut(&key), in_the_way) {
+            (Some((shown, _)), Some(version)) => {
                 shown.resource_version = object.resource_version();
-                shown.adopt(status);
+                shown.adopt(status, version);
+                return true;
             }
-            Some((shown, _)) => {
+            (Some((shown, _)), None) => {
+                let overwritten = shown.is_overwritten(object.metadata.resource_version.as_deref(), object.status.as_ref());
                 shown.advance(object.resource_version());
                 shown.generation = shown.generation.max(generation);
+                return overwritten;
             }
-            None => {
+            (None, _) => {
                 let begun = Instant::now().checked_sub(SESSION_PACE).unwrap_or_else(Instant::now);
                 let mut shown = Shown::new(uid, object.resource_version(), generation, status);
                 // Who created it is told once: admission wrote it down then, and nobody changes it later.
@@ -335,6 +352,7 @@ impl Views {
                 self.sessions.insert(key, (shown, begun));
             }
         }
+        false
     }
 
     /// The options were taken up: says so in their status, with what cannot be used.

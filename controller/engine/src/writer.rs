@@ -170,6 +170,8 @@ pub enum WriteOutcome {
 pub struct WriteAck {
     /// The object.
     pub key: ObjectKey,
+    /// The uid that the write was for; empty for a create.
+    pub uid: String,
     /// What was written.
     pub target: Target,
     /// The job's version.

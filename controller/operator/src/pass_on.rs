@@ -28,8 +28,8 @@ const THERE: [HeaderName; 3] = [header::AUTHORIZATION, header::CONTENT_TYPE, hea
 const BACK: [HeaderName; 3] = [header::CONTENT_TYPE, header::RETRY_AFTER, header::ALLOW];
 /// Requests that are passed on at a time.
 const AT_A_TIME: usize = 4096;
-/// The leader answers within twice 10 s, one way or the other.
-const PATIENCE: Duration = Duration::from_secs(25);
+/// The leader answers within forty seconds, one way or the other.
+const PATIENCE: Duration = Duration::from_secs(45);
 /// How long a connection may take: pods are near one another.
 const CONNECT: Duration = Duration::from_secs(2);
 /// How often an operator that stands by looks whether the leader can be reached.

@@ -31,7 +31,7 @@ use crate::metrics::{Metrics, ReportOutcome};
 const MAX_BODY: usize = 64 * 1024;
 /// Reports that wait for the engine.
 pub(crate) const QUEUE: usize = 4096;
-/// Requests that are answered at a time, from the reading of the body to the answer.
+/// Requests that are answered at a time, once their body was read.
 const IN_FLIGHT: usize = 16_384;
 /// How long a node waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);

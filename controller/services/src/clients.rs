@@ -59,7 +59,7 @@ impl Clients {
             let settings = Settings {
                 service,
                 credentials: credentials(of, &base, tokens.as_ref()),
-                stop: matches!(service, Service::Pcs | Service::Capmc).then(|| stop.clone()),
+                stop: Some(if matches!(service, Service::Pcs | Service::Capmc) { stop.clone() } else { stop.without_power() }),
                 base,
                 ca_file: of.ca_file.clone(),
                 insecure: of.insecure,

@@ -61,7 +61,7 @@ impl fmt::Display for ErrorKind {
             Self::Rejected(status) => write!(f, "rejected (HTTP {status})"),
             Self::Malformed => f.write_str("unexpected answer"),
             Self::TooLarge => f.write_str("answer too large"),
-            Self::Stopped => f.write_str("held back by the stop switch"),
+            Self::Stopped => f.write_str("held back: the stop switch is set, or this process does not lead any more"),
             Self::Refused => f.write_str("not sent"),
         }
     }

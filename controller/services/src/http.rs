@@ -96,9 +96,14 @@ impl Timeouts {
     }
 }
 
-/// Holds power actions back while it is set, or when this process may not act any more. Clones share it.
+/// Holds power actions back while it is set, and every call that changes something when this process may not act any more. Clones
+/// share it.
 #[derive(Clone, Default)]
-pub struct StopSwitch(Arc<Switch>);
+pub struct StopSwitch {
+    switch: Arc<Switch>,
+    /// For a service that switches no power: people do not stop it.
+    unstopped: bool,
+}
 
 #[derive(Default)]
 struct Switch {
@@ -109,19 +114,25 @@ struct Switch {
 impl StopSwitch {
     /// Sets or lifts it. A call that has waited for its turn, or for its connection, is held back too.
     pub fn set(&self, stop: bool) {
-        self.0.set.store(stop, Ordering::SeqCst);
+        self.switch.set.store(stop, Ordering::SeqCst);
     }
 
     /// From now on it counts as set where `may_act` says no, too: a process that was frozen for longer than its lease wakes with
     /// calls that wait for their connection. Once; later ones change nothing.
     pub fn only_while(&self, may_act: impl Fn() -> bool + Send + Sync + 'static) {
-        let _ = self.0.may_act.set(Box::new(may_act));
+        let _ = self.switch.may_act.set(Box::new(may_act));
     }
 
-    /// Whether power actions are held back.
+    /// The same for a service that switches no power.
+    pub(crate) fn without_power(&self) -> Self {
+        Self { switch: Arc::clone(&self.switch), unstopped: true }
+    }
+
+    /// Whether calls that change something are held back.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.0.set.load(Ordering::SeqCst) || self.0.may_act.get().is_some_and(|may_act| !may_act())
+        let stopped = !self.unstopped && self.switch.set.load(Ordering::SeqCst);
+        stopped || self.switch.may_act.get().is_some_and(|may_act| !may_act())
     }
 }
 
@@ -131,7 +142,7 @@ impl fmt::Debug for StopSwitch {
     }
 }
 
-/// Power actions were held back when the connection for one was ready.
+/// Calls were held back when the connection for one was ready.
 #[derive(Debug, thiserror::Error)]
 #[error("the stop switch is set, or this process does not lead any more")]
 pub(crate) struct Stopped;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use bos_e2e::control_plane::{ControlPlane, Output};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule};
 use kube::Api;
 use kube::api::ListParams;
 use kube::runtime::wait::await_condition;
@@ -108,30 +108,50 @@ pub async fn closed(control_plane: &ControlPlane) -> Result {
             let ports = template.spec.unwrap().containers.into_iter().flat_map(|container| container.ports.unwrap_or_default());
             let ports: Vec<i32> = ports.map(|port| port.container_port).collect();
             anyhow::ensure!(ports.len() == 2, "{name}: {labels:?} has ports {ports:?}");
-            let open = let_in(&policies, &labels).await?;
+            let open = let_in(&policies, &labels, None).await?;
             let missing: Vec<&i32> = ports.iter().filter(|port| !open.contains(port)).collect();
             anyhow::ensure!(missing.is_empty(), "{name}: nobody reaches {missing:?} of {labels:?}");
         }
-        let others = let_in(&policies, &[("app".to_owned(), "other".to_owned())].into()).await?;
+        let others = let_in(&policies, &[("app".to_owned(), "other".to_owned())].into(), None).await?;
         anyhow::ensure!(others.is_empty(), "{name}: pods of others are reached at {others:?}");
     }
+    // Here only the gateway reports, and a second operator passes on.
+    let operator = [("app.kubernetes.io/name".to_owned(), "bos-operator".to_owned())].into();
+    let policies: Api<NetworkPolicy> = Api::namespaced(control_plane.client().await?, "bos");
+    anyhow::ensure!(!let_in(&policies, &operator, Some(&operator)).await?.contains(&8080), "csm: whoever is in the namespace can report");
+    control_plane.kubectl(&["-n", "bos", "apply", "-f", &folder("components/ha/network-policy.yaml")]).await?.ok()?;
+    anyhow::ensure!(let_in(&policies, &operator, Some(&operator)).await?.contains(&8080), "csm with two: nothing can be passed on");
     Ok(())
 }
 
-/// The ports at which pods with these labels are reached.
-async fn let_in(policies: &Api<NetworkPolicy>, labels: &BTreeMap<String, String>) -> Result<Vec<i32>> {
+/// The ports at which pods with these labels are reached: by anybody at all, or by those pods of the same namespace.
+async fn let_in(
+    policies: &Api<NetworkPolicy>,
+    labels: &BTreeMap<String, String>,
+    by: Option<&BTreeMap<String, String>>,
+) -> Result<Vec<i32>> {
     let (mut open, mut isolated) = (Vec::new(), false);
     for policy in policies.list(&ListParams::default()).await? {
         let spec = policy.spec.unwrap();
         let selected = spec.pod_selector.and_then(|selector| selector.match_labels).unwrap_or_default();
-        if selected.iter().any(|(key, value)| labels.get(key) != Some(value)) {
+        if !has_all(labels, &selected) {
             continue;
         }
         isolated = true;
-        for port in spec.ingress.into_iter().flatten().flat_map(|rule| rule.ports.unwrap_or_default()) {
+        let admits = |rule: &NetworkPolicyIngressRule| {
+            let peers = rule.from.as_deref().unwrap_or_default();
+            let Some(by) = by.filter(|_| !peers.is_empty()) else { return true };
+            let pods = peers.iter().filter(|peer| peer.namespace_selector.is_none()).filter_map(|peer| peer.pod_selector.as_ref());
+            pods.into_iter().any(|pods| has_all(by, pods.match_labels.as_ref().unwrap_or(&BTreeMap::new())))
+        };
+        for port in spec.ingress.into_iter().flatten().filter(admits).flat_map(|rule| rule.ports.unwrap_or_default()) {
             open.push(serde_json::from_value(serde_json::to_value(port.port)?)?);
         }
     }
     anyhow::ensure!(isolated, "no policy selects {labels:?}, so everything is let in");
     Ok(open)
+}
+
+fn has_all(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }

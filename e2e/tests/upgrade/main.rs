@@ -26,7 +26,7 @@ const OPERATOR: &str = "BOS_OLD_OPERATOR_BIN";
 const MANIFESTS: &str = "BOS_OLD_MANIFESTS";
 const NODES: usize = 6;
 /// What it says when it finds a record that it cannot read.
-const UNREADABLE: &str = "cannot be read";
+const UNREADABLE: &str = "Delete the Session's two ConfigMaps to give it up";
 
 /// A release: its program and its manifests.
 #[derive(Clone)]

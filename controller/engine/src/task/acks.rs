@@ -14,6 +14,10 @@ impl Task {
 
     fn component_ack(&mut self, ack: WriteAck) {
         let Some(id) = Xname::parse(&ack.key.name).ok().and_then(|xname| self.world.by_name.get(&xname).copied()) else { return };
+        if self.views.is_another(id, &ack.uid) {
+            // It was deleted and made again meanwhile.
+            return;
+        }
         match (ack.outcome, ack.target) {
             (WriteOutcome::Written { resource_version, generation, uid }, Target::Create) => {
                 self.views.created(id, ack.version, &uid, &resource_version, generation);
@@ -39,12 +43,15 @@ impl Task {
                 Ok(object) if self.charge.is_some() => self.owner_found(id, Ok(Some(object)), self.clock.now()),
                 Ok(object) => {
                     convert::component(&mut self.world, &object, false, self.clock.now());
-                    if let Some(wish) = self.views.component_seen(id, &object, true) {
+                    if let Some(wish) = self.views.component_seen(id, &object, Some(ack.version)) {
                         self.world.fold_wish(id, wish, self.clock.now());
                     }
                     self.world.touched.insert(id);
                 }
-                Err(error) => tracing::error!(xname = ack.key.name, %error, "a BootComponent cannot be read"),
+                Err(error) => {
+                    tracing::error!(xname = ack.key.name, %error, "a BootComponent cannot be read; left alone until it can");
+                    self.views.component_gone(id);
+                }
             },
             (WriteOutcome::Gone, _) => {
                 self.views.component_gone(id);
@@ -64,20 +71,21 @@ impl Task {
     }
 
     fn session_ack(&mut self, ack: WriteAck) {
-        let found = self.world.sessions.values().find(|session| {
-            !session.deleted && *session.name == *ack.key.name && Some(&*session.namespace) == ack.key.namespace.as_deref()
-        });
-        let Some(uid) = found.map(|session| session.uid.clone()) else { return };
+        let uid = SessionUid::from(ack.uid.as_str());
         match ack.outcome {
             WriteOutcome::Written { resource_version, generation, .. } => {
                 self.views.session_written(&uid, ack.version, &resource_version, generation)
             }
-            WriteOutcome::Conflict { current } => {
-                if let Ok(object) = serde_json::from_value::<Session>(*current) {
-                    self.views.session_seen(&object, true);
+            WriteOutcome::Conflict { current } => match serde_json::from_value::<Session>(*current) {
+                Ok(object) => {
+                    self.views.session_seen(&object, Some(ack.version));
                     self.world.touched_sessions.insert(uid);
                 }
-            }
+                Err(error) => {
+                    tracing::error!(session = %ack.key, %error, "a Session cannot be read; its status is left alone until it can");
+                    self.views.session_gone(&uid);
+                }
+            },
             WriteOutcome::Gone => self.views.session_gone(&uid),
             WriteOutcome::Refused { message } => {
                 tracing::error!(session = %ack.key, text = message, "the API server refuses a status; it is not repeated");

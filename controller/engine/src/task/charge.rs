@@ -128,7 +128,7 @@ impl Task {
         }
         if let Some(id) = convert::component(&mut self.world, object, false, now) {
             // What is asked by hand is the operator's to answer.
-            let _wish = self.views.component_seen(id, object, false);
+            let _wish = self.views.component_seen(id, object, None);
         }
     }
 
@@ -160,7 +160,7 @@ impl Task {
             Ok(Some(object)) => match &object.spec.session {
                 Some(session) if *session.uid == *charge.uid.0 => {
                     convert::component(&mut self.world, &object, false, now);
-                    let _wish = self.views.component_seen(id, &object, true);
+                    let _wish = self.views.component_seen(id, &object, Some(u64::MAX));
                     self.world.touched.insert(id);
                 }
                 Some(session) => self.let_go_of(id, &format!("{}/{}", session.namespace, session.name), now),

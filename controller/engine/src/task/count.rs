@@ -22,8 +22,10 @@ impl Task {
         counts.services = self.services_available();
         counts.calls = calls(self.world.batches.values());
         count_sessions(&self.world, &mut counts);
-        let inventory = Some(self.world.discovery.accepted).filter(|_| self.world.discovery.complete);
-        counts.inventory = inventory.map(seconds);
+        // Before the first it is as old as this process's work.
+        let began = Timestamp::from_millis(self.clock.wall);
+        let inventory = if self.world.discovery.complete { self.world.discovery.accepted } else { began };
+        counts.inventory = Some(seconds(inventory));
         (counts.journal_queue, counts.journal_queue_age) = self.journals.waiting(Instant::now());
         counts.events_dropped = self.events.dropped();
         self.telemetry.set_counts(counts);

@@ -102,7 +102,7 @@ impl Task {
         if !planned.contains(&*seen.uid.0) {
             self.note_ran(&seen.namespace, &seen.name);
         }
-        self.views.session_seen(object, false);
+        self.views.session_seen(object, None);
         Some(seen)
     }
 
@@ -128,8 +128,8 @@ impl Task {
         if self.charge.as_ref().is_some_and(|charge| charge.uid != uid) {
             return;
         }
-        if self.charge.is_none() {
-            self.views.session_seen(object, false);
+        if self.charge.is_none() && self.views.session_seen(object, None) {
+            self.world.touched_sessions.insert(uid.clone());
         }
         self.world.fold_session(seen, now);
         if changed && let Some(run) = self.world.sessions.get(&uid).and_then(|session| session.running()) {
@@ -178,7 +178,7 @@ impl Task {
     /// A BootComponent at start: its status counts.
     pub fn load_component(&mut self, object: &BootComponent, now: Timestamp) {
         if let Some(id) = convert::component(&mut self.world, object, true, now)
-            && let Some(wish) = self.views.component_seen(id, object, false)
+            && let Some(wish) = self.views.component_seen(id, object, None)
         {
             self.world.fold_wish(id, wish, now);
         }
@@ -216,7 +216,10 @@ impl Task {
         let Some(id) = convert::component(&mut self.world, object, false, now) else { return };
         self.see_shown_by_agent(id, object);
         let known = self.views.is_known(id, object);
-        let Some(wish) = self.views.component_seen(id, object, false) else { return };
+        if !self.world.is_shown_by_agent(id) && self.views.is_overwritten(id, object) {
+            self.world.touched.insert(id);
+        }
+        let Some(wish) = self.views.component_seen(id, object, None) else { return };
         if !known {
             // Somebody made or restored it: what it says is no request, as at our start (rule 5).
             self.world.load_asked(id, convert::asked(object), &wish);

@@ -207,7 +207,9 @@ impl Task {
             Outcome::NotSent { service, detail } => {
                 tracing::warn!(session, batch, %service, text = %detail, "not sent; no attempt is used and it is tried again");
             }
-            Outcome::HeldBack => tracing::info!(session, batch, "held back by the stop switch"),
+            Outcome::HeldBack => {
+                tracing::info!(session, batch, "held back: the stop switch is set, or this process does not lead any more")
+            }
             Outcome::Unknown { detail } => {
                 tracing::warn!(session, batch, text = %detail, "nobody knows whether it was carried out; waited out, then looked at");
             }

@@ -40,16 +40,35 @@ impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
         }
     }
 
-    /// Somebody else wrote this.
-    pub(super) fn adopt(&mut self, status: S) {
+    /// This was found in the place of what our write of that version expected. Later ones are on their way still, and get their
+    /// answers.
+    pub(super) fn adopt(&mut self, status: S, version: u64) {
         self.written = Arc::new(status);
-        self.underway.clear();
+        self.underway.retain(|(submitted, _)| *submitted > version);
+    }
+
+    /// A watch tells of a status: true when somebody else wrote it, so that ours is to be written again. Otherwise the version
+    /// alone would move on, and nothing would ever contradict what we take the server to hold.
+    pub(super) fn is_overwritten(&mut self, seen: Option<&str>, status: Option<&S>) -> bool
+    where
+        S: Clone + Default,
+    {
+        if number(seen) <= number(self.resource_version.as_deref()) || !self.underway.is_empty() {
+            return false;
+        }
+        let nothing = S::default();
+        let status = status.unwrap_or(&nothing);
+        // As the API server has it: it may write the same time otherwise.
+        if *self.written == *status || serde_json::to_value(&*self.written).ok() == serde_json::to_value(status).ok() {
+            return false;
+        }
+        self.written = Arc::new(status.clone());
+        true
     }
 
     /// A watch may be behind our own writes: only a later version replaces the known one.
     pub(super) fn advance(&mut self, seen: Option<String>) {
-        let number = |version: &Option<String>| version.as_deref().and_then(|text| text.parse::<u64>().ok());
-        if number(&seen) > number(&self.resource_version) {
+        if number(seen.as_deref()) > number(self.resource_version.as_deref()) {
             self.resource_version = seen;
         }
     }
@@ -91,6 +110,10 @@ impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
     }
 }
 
+fn number(version: Option<&str>) -> Option<u64> {
+    version?.parse().ok()
+}
+
 fn same<S: PartialEq>(a: &Arc<S>, b: &Arc<S>) -> bool {
     Arc::ptr_eq(a, b) || **a == **b
 }
@@ -123,6 +146,31 @@ mod tests {
         assert!(!shown.is_current());
         shown.acknowledged(2, "6", 1);
         assert!(shown.is_current());
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_not_forgotten_for_an_earlier_conflict() {
+        let mut shown = shown(json!({"a": 1}));
+        patch(&mut shown, 1, json!({"a": 2}));
+        patch(&mut shown, 2, json!({"a": 2, "c": 1}));
+        shown.adopt(json!({"x": 1}), 1);
+        assert_eq!(patch(&mut shown, 3, json!({"a": 2})), Some(json!({"status": {"a": 2, "c": null, "x": null}})));
+        shown.acknowledged(2, "6", 1);
+        shown.acknowledged(3, "7", 1);
+        assert!(shown.is_current());
+    }
+
+    #[test]
+    fn a_status_of_somebody_else_is_seen_once_ours_are_settled() {
+        let mut shown = Shown::new("u".to_owned(), Some("4".to_owned()), 1, json!({"a": 1}));
+        let theirs = json!({"a": 1, "x": 1});
+        assert!(!shown.is_overwritten(Some("4"), Some(&theirs)), "older news");
+        assert!(!shown.is_overwritten(Some("5"), Some(&json!({"a": 1}))), "only the spec is new");
+        patch(&mut shown, 1, json!({"a": 2}));
+        assert!(!shown.is_overwritten(Some("6"), Some(&theirs)), "ours is on its way and will meet it");
+        shown.acknowledged(1, "6", 1);
+        assert!(shown.is_overwritten(Some("7"), Some(&theirs)));
+        assert_eq!(patch(&mut shown, 2, json!({"a": 2})), Some(json!({"status": {"a": 2, "x": null}})));
     }
 
     #[test]

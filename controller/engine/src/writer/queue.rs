@@ -48,7 +48,8 @@ enum Place {
 struct Pending {
     /// At most one for each target.
     jobs: Vec<Queued>,
-    in_flight: bool,
+    /// Since when the one on its way has waited.
+    in_flight: Option<Instant>,
     place: Place,
     number: u64,
     retry_at: Option<Instant>,
@@ -136,7 +137,7 @@ impl Queue {
                 self.delayed.remove(&(due, number, key.clone()));
             }
         }
-        if pending.in_flight {
+        if pending.in_flight.is_some() {
             return;
         }
         let Some(due) = pending.due() else {
@@ -170,7 +171,7 @@ impl Queue {
         let key = self.ready.first()?.key.clone();
         let pending = self.objects.get_mut(&key)?;
         let Queued { job, since } = pending.next_job()?;
-        pending.in_flight = true;
+        pending.in_flight = Some(since);
         let uncertain = pending.uncertain.clone();
         self.place(&key);
         Some(Taken { job, uncertain, since })
@@ -191,7 +192,7 @@ impl Queue {
             }
         }
         let Some(pending) = self.objects.get_mut(&job.key) else { return };
-        pending.in_flight = false;
+        pending.in_flight = None;
         pending.retry_at = None;
         pending.backoff.reset();
         pending.uncertain.clear();
@@ -229,7 +230,7 @@ impl Queue {
         let Taken { job, since, .. } = taken;
         let key = job.key.clone();
         let Some(pending) = self.objects.get_mut(&key) else { return false };
-        pending.in_flight = false;
+        pending.in_flight = None;
         let pause = pending.backoff.next_pause().max(asked.unwrap_or_default());
         pending.retry_at = Some(now + pause);
         if uncertain {
@@ -256,7 +257,11 @@ impl Queue {
     }
 
     pub(super) fn oldest_age(&self, now: Instant) -> Duration {
-        let oldest = self.ready.iter().map(|rank| rank.since).min();
+        let waiting = |pending: &Pending| {
+            let leaving = pending.jobs.iter().filter(|queued| Pending::may_leave(queued)).map(|queued| queued.since);
+            leaving.chain(pending.in_flight).min()
+        };
+        let oldest = self.objects.values().filter_map(waiting).min();
         oldest.map_or(Duration::ZERO, |since| now.duration_since(since))
     }
 }
@@ -265,7 +270,7 @@ impl Pending {
     fn new(number: u64) -> Self {
         Self {
             jobs: Vec::new(),
-            in_flight: false,
+            in_flight: None,
             place: Place::Nowhere,
             number,
             retry_at: None,

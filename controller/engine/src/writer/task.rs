@@ -152,5 +152,5 @@ fn land(shared: &Shared, throttle: &mut Throttle, taken: Taken, sent: Sent) -> O
         }
     };
     shared.queue().finished(&job, reached, now);
-    Some(WriteAck { key: job.key, target: job.target, version: job.version, outcome })
+    Some(WriteAck { key: job.key, uid: job.uid, target: job.target, version: job.version, outcome })
 }
