@@ -86,8 +86,12 @@ fn retry_hint(session: &Session, run: &Run) -> String {
         run.slots.iter().filter_map(|slot| slot.end.as_ref()).filter(|end| end.kind == EndKind::Failed).map(|end| &*end.reason).collect();
     let name = &session.name;
     let left_on = [reasons::BOOT_TIMEOUT, reasons::MASS_BOOT_TIMEOUT, reasons::REPORT_PATH_DOWN, reasons::UNKNOWN_IMAGE_RUNNING];
-    let boot = session.spec.operation == bos_crds::Operation::Boot;
+    let operation = session.spec.operation;
+    let boot = operation == bos_crds::Operation::Boot;
     let mut hint = format!("a Session with retryOf: {name}");
+    if !boot {
+        hint.push_str(&format!(" and operation: {}", operation.as_str()));
+    }
     if boot && failed.iter().any(|reason| left_on.contains(reason)) {
         hint.push_str(" and runningNodes: Restart, which power-cycles those that are left on");
     }

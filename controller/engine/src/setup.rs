@@ -83,7 +83,12 @@ pub async fn read(
         if operation != Operation::Shutdown {
             configurations(services, &template).await?;
         }
-        if boots(operation) { boot_sets(services, &template, rules).await } else { Ok(Vec::new()) }
+        if !boots(operation) {
+            return Ok(Vec::new());
+        }
+        // Asked for nothing else, but nodes are not to be switched off for a boot that nobody can prepare.
+        again(|| services.boot_parameters.is_there()).await.map_err(|error| unavailable(&error))?;
+        boot_sets(services, &template, rules).await
     };
     let (snapshot, looks) = try_join(snapshot, looks).await?;
     let (mut artifacts, mut warnings) = (BTreeMap::new(), Vec::new());

@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{Malformed, json};
-use crate::error::ServiceError;
+use crate::error::{ErrorKind, ServiceError};
 use crate::http::{LARGE, Transport, header};
 
 /// What a set of nodes shall boot.
@@ -60,6 +60,12 @@ pub trait BootParameters: Send + Sync {
     /// # Errors
     /// When BSS cannot be asked, refuses, or answers without a token.
     async fn put(&self, params: &BootParams, nodes: &[Xname]) -> Result<Token, ServiceError>;
+
+    /// Asks whether BSS is there, for nodes that are to be switched off first: a refusal of this call alone is a yes.
+    ///
+    /// # Errors
+    /// When BSS cannot be asked.
+    async fn is_there(&self) -> Result<(), ServiceError>;
 
     /// When each node last fetched its boot script, in seconds since 1970; nodes that never did are left out.
     ///
@@ -112,6 +118,16 @@ impl BootParameters for BssClient {
                 token.map(Token::new).ok_or_else(|| ServiceError::malformed(service, CALL, "an answer without BSS-Referral-Token"))
             })
             .await
+    }
+
+    async fn is_there(&self) -> Result<(), ServiceError> {
+        let asked =
+            self.http.read("get service/status", Method::GET, &["service", "status"]).answer(|answer| answer.good().map(drop)).await;
+        match asked {
+            // A gateway may not let this call through, and another BSS may not have it.
+            Err(error) if matches!(error.kind, ErrorKind::Rejected(_) | ErrorKind::Denied(403) | ErrorKind::Malformed) => Ok(()),
+            other => other,
+        }
     }
 
     async fn scripts_fetched(&self) -> Result<HashMap<Xname, i64>, ServiceError> {

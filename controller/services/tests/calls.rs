@@ -59,6 +59,16 @@ async fn hsm_is_asked_for_the_states_of_some_nodes() {
 }
 
 #[tokio::test]
+async fn bss_is_there_unless_it_does_not_answer_or_is_not_well() {
+    for (status, there) in [(200, true), (403, true), (404, true), (500, false), (503, false)] {
+        let (recorder, server) = Recorder::start(move |_| if status == 200 { json("{}") } else { problem(status, "no") }).await;
+        assert_eq!(clients(&server.url).boot_parameters.is_there().await.is_ok(), there, "{status}");
+        assert_eq!(recorder.only().path, "/service/status");
+    }
+    assert!(clients("http://127.0.0.1:1").boot_parameters.is_there().await.is_err());
+}
+
+#[tokio::test]
 async fn bss_tells_who_fetched_a_boot_script() {
     let (recorder, server) = Recorder::start(|_| {
         json(

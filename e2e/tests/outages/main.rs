@@ -30,8 +30,8 @@ const KINDS: [OutageKind; 6] =
 /// Runs trials one after the other on one rig.
 async fn trials(trials: Vec<Trial>) -> Result {
     let _slot = CONTROL_PLANES.acquire().await?;
-    let restarted = 4 * trials.len()..4 * trials.len() + 4;
-    let mut config = RigConfig::with_nodes(restarted.end).boot_time(Duration::from_millis(300));
+    let others = 4 * trials.len()..4 * trials.len() + 8;
+    let mut config = RigConfig::with_nodes(others.end).boot_time(Duration::from_millis(300));
     // Well above what a busy machine needs, well below what would make hanging services slow to test.
     config.operator_args = ["hsm", "pcs", "bss", "cfs", "ims", "s3"].map(|service| format!("--{service}-timeout-seconds=2")).to_vec();
     config.site.settings.boot_retry_delay = Duration::from_millis(100);
@@ -42,8 +42,9 @@ async fn trials(trials: Vec<Trial>) -> Result {
         cases.run(&trial.name(), services::run(&bench, trial, &nodes)).await;
     }
     if trials.iter().any(|trial| trial.service == Service::Pcs) {
-        let nodes = bench.nodes(restarted);
-        cases.run("an outage that lasts over a restart", services::over_a_restart(&bench, &nodes)).await;
+        let nodes = bench.nodes(others);
+        cases.run("a Reboot while BSS is away", services::before_a_power_off(&bench, &nodes[..4])).await;
+        cases.run("an outage that lasts over a restart", services::over_a_restart(&bench, &nodes[4..])).await;
     }
     bench.rig.stop().await;
     cases.verdict()

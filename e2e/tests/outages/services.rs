@@ -123,6 +123,25 @@ async fn lasting(bench: &Bench, trial: &Trial, name: &str, nodes: &[String]) -> 
     Ok(())
 }
 
+/// A Reboot while BSS is away: nodes are not switched off for a boot that nobody can prepare.
+pub async fn before_a_power_off(bench: &Bench, nodes: &[String]) -> Result {
+    let trial = Trial { service: Service::Bss, kind: OutageKind::Unavailable, moment: Moment::Beginning };
+    bench.template("not-off", nodes, |_| {}).await?;
+    bench.rig.apply(&template::session("up-first", "not-off", "Boot")).await?;
+    bench.ended("up-first").await?;
+    let mark = bench.mark();
+    bench.site.add_outage(OutageSpec::new(trial.service, trial.kind));
+    bench.rig.apply(&template::session("not-off", "not-off", "Reboot")).await?;
+    let result = lasting(bench, &trial, "not-off", nodes).await;
+    bench.assert_commands(&mark, nodes, Commands::NONE);
+    bench.site.clear_outages();
+    result?;
+    let ended = bench.ended("not-off").await?;
+    assert_eq!(outcome(&ended), "Succeeded/Succeeded", "{:?}", ended.status);
+    bench.assert_commands(&mark, nodes, Commands::ONE_CYCLE);
+    Ok(())
+}
+
 /// The operator is restarted while PCS is away: who was told of the outage is told of its end.
 pub async fn over_a_restart(bench: &Bench, nodes: &[String]) -> Result {
     let trial = Trial { service: Service::Pcs, kind: OutageKind::Unavailable, moment: Moment::Beginning };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bos_crds::reasons;
 
-use crate::health::Service;
+use crate::health::{Outage, Service};
 use crate::model::{EndKind, HoldReason, Issued, PowerAction, Script, World};
 use crate::options::Options;
 use crate::plan::{Evidence, RunningPolicy};
@@ -61,6 +61,9 @@ impl Case<'_> {
         let options = &self.world.options;
         if self.node.spoke_since(issued.decided) {
             return Some(unknown_image_up());
+        }
+        if self.nobody_can_tell() {
+            return None;
         }
         if !self.can_be_heard(issued) {
             return self.wait_for_the_path();
@@ -124,6 +127,15 @@ impl Case<'_> {
             Evidence::HsmReady => self.node.state.is_some_and(|seen| seen.at >= issued.boot_by),
             Evidence::PowerState => true,
         }
+    }
+
+    /// HSM, which is to say that the node is up, does not answer, or has only just come back and has to hear of its nodes first. That is no
+    /// silence of the node, and like every outage it has no deadline (rule 14).
+    fn nobody_can_tell(&self) -> bool {
+        let retry = REPORT_RETRY.min(self.world.options.max_boot_wait);
+        let away = |outage: &Outage| outage.until.is_none_or(|until| self.now < until + retry);
+        let mut outages = self.world.services.outages();
+        self.run.plan.evidence == Evidence::HsmReady && outages.any(|(service, outage)| service == Service::Hsm && away(outage))
     }
 
     /// What was not seen of the node since this power-on, and how far it came.

@@ -15,6 +15,7 @@ use crate::fixture::world;
 use bos_core::batch::Outcome;
 use bos_core::batch::Task;
 use bos_core::fold::ReportNeeds;
+use bos_core::health::Service;
 use bos_core::model::Digest;
 use bos_core::model::EndKind;
 use bos_core::model::HoldReason;
@@ -158,6 +159,36 @@ mod rule_03_booted_on_evidence {
         assert_eq!((desk.end(0), desk.drive(0).booted), (None, None));
         says(&mut desk, true);
         assert_eq!(desk.end(0), Some((EndKind::Succeeded, "")));
+    }
+
+    /// Rule 14: an outage of HSM, which is to say that nodes are up, fails none of them, however long it lasts.
+    #[test]
+    fn an_outage_of_hsm_is_no_silence_of_nodes_that_it_tells_of() {
+        let mut desk = boot_with(2, |plan| plan.evidence = Evidence::HsmReady);
+        desk.powered_on();
+        let nodes = [NodeId(0), NodeId(1)];
+        desk.world.services.failed(Service::Hsm, "503", desk.now);
+        for _ in 0..4 {
+            desk.wait(desk.world.options.max_boot_wait);
+            desk.power_of_all(Power::On);
+            let _ = desk.pass();
+            assert_eq!((desk.end(0), desk.drive(0).hold), (None, None));
+        }
+        // It is back, and hears of its nodes again: of one after a while, of the other never.
+        desk.world.fold_states(&nodes, desk.now, Ok(nodes.map(|id| (id, false)).to_vec()), desk.now);
+        let _ = desk.pass();
+        assert_eq!((desk.end(0), desk.drive(0).phase), (None, Phase::PoweringOn));
+        desk.wait(10 * SECOND);
+        desk.world.fold_states(&nodes, desk.now, Ok(vec![(NodeId(0), true), (NodeId(1), false)]), desk.now);
+        let _ = desk.pass();
+        assert_eq!(desk.end(0), Some((EndKind::Succeeded, "")));
+        desk.wait(MINUTE);
+        desk.power_of_all(Power::On);
+        desk.world.fold_states(&nodes, desk.now, Ok(vec![(NodeId(1), false)]), desk.now);
+        for _ in 0..3 {
+            let _ = desk.pass();
+        }
+        assert_eq!(desk.drive(1).phase, Phase::PoweringOff, "it is silent, and HSM says so");
     }
 
     #[test]

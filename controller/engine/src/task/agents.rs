@@ -129,14 +129,22 @@ impl Agents {
         (!over && now >= gone_by + OVERDUE).then(text)
     }
 
-    /// How a Job and the newest of its pods are.
-    fn seen(&self, uid: &SessionUid) -> AgentSeen {
+    /// How a Job and the newest of its pods are. `over`: the Session is not its any more.
+    fn seen(&self, uid: &SessionUid, over: bool) -> AgentSeen {
         let Some(job) = self.jobs.get(uid) else {
-            return AgentSeen { running: false, reason: reasons::AGENT_STARTING, message: "Its Job is being made.".into() };
+            let (reason, message) = match over {
+                true => (reasons::AGENT_ENDED, "Its Job is gone."),
+                false => (reasons::AGENT_STARTING, "Its Job is being made."),
+            };
+            return AgentSeen { running: false, reason, message: message.into() };
         };
         let name = job.name_any();
-        let pod = self.newest_pod(uid);
-        let (words, works) = pod.map_or(("no pod yet".to_owned(), false), of_pod);
+        // Why it gets none (a quota, a policy, a service account that is missing) is said in Events of the Job alone.
+        let none = || {
+            let namespace = job.namespace().unwrap_or_default();
+            (format!("no pod yet; if that stays so, kubectl -n {namespace} describe job {name} says why"), false)
+        };
+        let (words, works) = self.newest_pod(uid).map_or_else(none, of_pod);
         let message = format!("Job {name}: {}{words}.", ended(job).map(|how| format!("{how}; ")).unwrap_or_default());
         let reason = match (ended(job), works) {
             (Some(_), _) => reasons::AGENT_ENDED,
@@ -215,14 +223,14 @@ impl Task {
                 } else if let Some(known) = known {
                     self.see_begun(uid, &job, is_suspended(known));
                 }
-                self.see_agent(uid);
+                self.see_agent(uid, false);
             }
-            Some(Given::TakingBack(..)) => self.see_agent(uid),
+            Some(Given::TakingBack(..)) => self.see_agent(uid, true),
         }
     }
 
-    fn see_agent(&mut self, uid: &SessionUid) {
-        let seen = self.agents.seen(uid);
+    fn see_agent(&mut self, uid: &SessionUid, over: bool) {
+        let seen = self.agents.seen(uid, over);
         self.world.see_agent(uid, seen);
     }
 
@@ -253,7 +261,7 @@ impl Task {
         tracing::info!(session = session.title(), job = order.job_name(), nodes = open.len(), "launching its agent");
         self.world.hand_over(uid);
         self.agents.given.insert(uid.clone(), Given::Launching);
-        self.see_agent(uid);
+        self.see_agent(uid, false);
         let (records, uid) = (Arc::clone(&self.records), uid.clone());
         self.spawn(async move {
             let launched = launcher.launch(&records, &order).await;
@@ -365,7 +373,7 @@ impl Task {
             tracing::error!(session_uid = %uid, %error, "the journal of an agent cannot be used");
             self.world.give_up_agent(uid, &why, now);
         }
-        self.see_agent(uid);
+        self.see_agent(uid, true);
         Ok(())
     }
 
