@@ -62,7 +62,7 @@ pub async fn one_session(bench: &Bench) -> Result {
 async fn counted(bench: &Bench) -> anyhow::Result<String> {
     loop {
         let text = bench.rig.operator_metrics().await?;
-        if text.lines().any(|line| line.starts_with("bos_inventory_timestamp_seconds ")) {
+        if text.lines().any(|line| line.starts_with("bos_nodes{")) {
             return Ok(text);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
