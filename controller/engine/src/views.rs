@@ -146,10 +146,10 @@ impl Views {
     }
 
     /// Whether a watch tells that somebody else wrote the status of a node. Call it before [`Views::component_seen`].
-    pub fn is_overwritten(&mut self, id: NodeId, object: &BootComponent) -> bool {
+    pub fn notice_overwritten(&mut self, id: NodeId, object: &BootComponent) -> bool {
         let known = self.components.get_mut(&id).filter(|known| Some(known.shown.uid.as_str()) == object.metadata.uid.as_deref());
         let seen = object.metadata.resource_version.as_deref();
-        known.is_some_and(|known| known.shown.is_overwritten(seen, object.status.as_ref()))
+        known.is_some_and(|known| known.shown.notice_overwritten(seen, object.status.as_ref()))
     }
 
     /// Whether a node's BootComponent is another object than that of a write.
@@ -337,7 +337,7 @@ impl Views {
                 return true;
             }
             (Some((shown, _)), None) => {
-                let overwritten = shown.is_overwritten(object.metadata.resource_version.as_deref(), object.status.as_ref());
+                let overwritten = shown.notice_overwritten(object.metadata.resource_version.as_deref(), object.status.as_ref());
                 shown.advance(object.resource_version());
                 shown.generation = shown.generation.max(generation);
                 return overwritten;

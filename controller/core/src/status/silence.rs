@@ -105,8 +105,7 @@ impl Case<'_> {
 
     /// Until it has had time to be heard; only a path that stays closed makes this end in failure.
     pub(super) fn wait_for_the_path(&self) -> Option<Decision> {
-        let wait = self.world.options.max_boot_wait;
-        self.hold_or_fail(HoldReason::ReportPathDown, wait.max(2 * REPORT_RETRY.min(wait)))
+        self.hold_or_fail(HoldReason::ReportPathDown, self.world.options.max_boot_wait.max(2 * self.time_to_be_heard()))
     }
 
     /// It is to be cycled for its silence, the power-off has been held up, and by now its reports would not reach us.
@@ -115,9 +114,12 @@ impl Case<'_> {
     }
 
     fn reports_are_heard(&self) -> bool {
-        // A site that waits less than that for a boot is as impatient here.
-        let retry = REPORT_RETRY.min(self.world.options.max_boot_wait);
-        self.world.reports.listening_since.is_some_and(|since| self.now >= since + retry)
+        self.world.reports.listening_since.is_some_and(|since| self.now >= since + self.time_to_be_heard())
+    }
+
+    /// A site that waits less than that for a boot is as impatient here.
+    fn time_to_be_heard(&self) -> Duration {
+        REPORT_RETRY.min(self.world.options.max_boot_wait)
     }
 
     /// Whether the silence of a node means something: what proves its boot has a way to us.
@@ -132,8 +134,7 @@ impl Case<'_> {
     /// HSM, which is to say that the node is up, does not answer, or has only just come back and has to hear of its nodes first. That is no
     /// silence of the node, and like every outage it has no deadline (rule 14).
     fn nobody_can_tell(&self) -> bool {
-        let retry = REPORT_RETRY.min(self.world.options.max_boot_wait);
-        let away = |outage: &Outage| outage.until.is_none_or(|until| self.now < until + retry);
+        let away = |outage: &Outage| outage.until.is_none_or(|until| self.now < until + self.time_to_be_heard());
         let mut outages = self.world.services.outages();
         self.run.plan.evidence == Evidence::HsmReady && outages.any(|(service, outage)| service == Service::Hsm && away(outage))
     }

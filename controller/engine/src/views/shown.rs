@@ -49,7 +49,7 @@ impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
 
     /// A watch tells of a status: true when somebody else wrote it, so that ours is to be written again. Otherwise the version
     /// alone would move on, and nothing would ever contradict what we take the server to hold.
-    pub(super) fn is_overwritten(&mut self, seen: Option<&str>, status: Option<&S>) -> bool
+    pub(super) fn notice_overwritten(&mut self, seen: Option<&str>, status: Option<&S>) -> bool
     where
         S: Clone + Default,
     {
@@ -164,12 +164,12 @@ mod tests {
     fn a_status_of_somebody_else_is_seen_once_ours_are_settled() {
         let mut shown = Shown::new("u".to_owned(), Some("4".to_owned()), 1, json!({"a": 1}));
         let theirs = json!({"a": 1, "x": 1});
-        assert!(!shown.is_overwritten(Some("4"), Some(&theirs)), "older news");
-        assert!(!shown.is_overwritten(Some("5"), Some(&json!({"a": 1}))), "only the spec is new");
+        assert!(!shown.notice_overwritten(Some("4"), Some(&theirs)), "older news");
+        assert!(!shown.notice_overwritten(Some("5"), Some(&json!({"a": 1}))), "only the spec is new");
         patch(&mut shown, 1, json!({"a": 2}));
-        assert!(!shown.is_overwritten(Some("6"), Some(&theirs)), "ours is on its way and will meet it");
+        assert!(!shown.notice_overwritten(Some("6"), Some(&theirs)), "ours is on its way and will meet it");
         shown.acknowledged(1, "6", 1);
-        assert!(shown.is_overwritten(Some("7"), Some(&theirs)));
+        assert!(shown.notice_overwritten(Some("7"), Some(&theirs)));
         assert_eq!(patch(&mut shown, 2, json!({"a": 2})), Some(json!({"status": {"a": 2, "x": null}})));
     }
 

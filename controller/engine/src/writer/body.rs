@@ -38,12 +38,11 @@ impl fmt::Debug for Body {
 }
 
 fn difference<S: Serialize>(held: &[Arc<S>], wanted: &S) -> Value {
-    // Of our own types, whose keys are text: this cannot fail.
-    let value = |status: &S| serde_json::to_value(status).unwrap_or_default();
-    let wanted = value(wanted);
     let mut patch = Value::Object(serde_json::Map::new());
-    for held in held {
-        if let Some(more) = merge_diff(&value(held), &wanted) {
+    // Of our own types, whose keys are text, this cannot fail; and nothing is better than null, which removes a status.
+    let Ok(wanted) = serde_json::to_value(wanted) else { return patch };
+    for held in held.iter().filter_map(|held| serde_json::to_value(held).ok()) {
+        if let Some(more) = merge_diff(&held, &wanted) {
             overlay(&mut patch, more);
         }
     }
