@@ -126,20 +126,29 @@ impl Upgrade {
         self.bench.rig.start_operator().await
     }
 
-    async fn ended_well(&self, name: &str, mark: &Mark) -> Result {
+    async fn ended_well(&self, name: &str, mark: &Mark, commands: Commands) -> Result {
         let ended = self.bench.ended(name).await?;
         assert_eq!(outcome(&ended), "Succeeded/Succeeded", "{:?}", ended.status);
-        self.bench.assert_commands(mark, &self.nodes(), Commands::ONE_CYCLE);
+        self.bench.assert_commands(mark, &self.nodes(), commands);
+        Ok(())
+    }
+
+    /// One release goes on with what another has begun; `kinds_too`: with manifests of its own.
+    async fn handed_on(&self, name: &str, at: (Moment, End), (from, to): (&Release, &Release), kinds_too: bool) -> Result {
+        let (moment, end) = at;
+        self.begin(from).await?;
+        let mark = self.reboot(name, moment).await?;
+        if kinds_too {
+            self.bench.rig.apply_release(&to.manifests).await?;
+        }
+        self.replace(end, to).await?;
+        self.ended_well(name, &mark, Commands::ONE_CYCLE).await?;
         let nodes = self.nodes();
         self.bench.at_site("the reports are answered 200", |site| site.all_acknowledged(&nodes)).await
     }
 
     async fn up(&self, name: &str, moment: Moment, end: End) -> Result {
-        self.begin(&self.old).await?;
-        let mark = self.reboot(name, moment).await?;
-        self.bench.rig.apply_release(&self.new.manifests).await?;
-        self.replace(end, &self.new).await?;
-        self.ended_well(name, &mark).await
+        self.handed_on(name, (moment, end), (&self.old, &self.new), true).await
     }
 
     /// A newer Session has taken the nodes from an older one, whose boot parameters they may still come up with.
@@ -148,7 +157,7 @@ impl Upgrade {
         let mark = self.taken_over("heir").await?;
         self.bench.rig.apply_release(&self.new.manifests).await?;
         self.replace(End::Killed, &self.new).await?;
-        self.heir_ended("heir", &mark).await
+        self.ended_well("heir", &mark, Commands::ONE_ON).await
     }
 
     /// Two Boots, the second while the nodes of the first come up.
@@ -171,13 +180,6 @@ impl Upgrade {
         Ok(mark)
     }
 
-    async fn heir_ended(&self, name: &str, mark: &Mark) -> Result {
-        let ended = self.bench.ended(name).await?;
-        assert_eq!(outcome(&ended), "Succeeded/Succeeded", "{:?}", ended.status);
-        self.bench.assert_commands(mark, &self.nodes(), Commands::ONE_ON);
-        Ok(())
-    }
-
     /// The journal of a Session as text.
     async fn journal(&self, name: &str) -> Result<Option<String>> {
         let session = self.bench.rig.session(name).await?.context("the Session is there")?;
@@ -188,13 +190,7 @@ impl Upgrade {
 
     /// The older one goes on with what the newer one has begun.
     async fn back(&self, name: &str, moment: Moment, end: End, kinds_too: bool) -> Result {
-        self.begin(&self.new).await?;
-        let mark = self.reboot(name, moment).await?;
-        if kinds_too {
-            self.bench.rig.apply_release(&self.old.manifests).await?;
-        }
-        self.replace(end, &self.old).await?;
-        self.ended_well(name, &mark).await
+        self.handed_on(name, (moment, end), (&self.new, &self.old), kinds_too).await
     }
 
     /// What the older one cannot read it says, and touches no node until the newer one is back.
@@ -213,6 +209,6 @@ impl Upgrade {
         tokio::time::timeout(LIMIT, said).await.with_context(|| format!("it does not say so: {}", operator.log_tail(20)))?;
         self.bench.assert_commands(&mark, &self.nodes(), Commands::ONE_ON);
         self.replace(End::Told, &self.new).await?;
-        self.heir_ended("held", &mark).await
+        self.ended_well("held", &mark, Commands::ONE_ON).await
     }
 }
