@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bench::{Bench, Cases, Commands, LIMIT, Mark, Result};
+use bos_crds::{BootComponent, LastAction};
 use bos_e2e::rig::{NAMESPACE, Rig, RigConfig, Webhook, WebhookConfig, template};
 use bos_e2e::site::InitialState;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -90,6 +91,9 @@ async fn under_way(bench: &Bench) -> Result<(Webhook, Mark)> {
     rig.apply(&template::session("of-the-operator", "of-the-operator", "Boot")).await?;
     rig.apply(&template::v1_session("of-an-agent", "of-an-agent", "Boot")).await?;
     bench.at_site("all nodes have power", |site| site.nodes().iter().all(|node| node.power)).await?;
+    // Also what operator and agent show of it: from now on they are refused what they have written before.
+    let shown = |component: &BootComponent| component.status.as_ref().and_then(|status| status.last_action) == Some(LastAction::PoweringOn);
+    rig.wait_components(|all| all.values().filter(|component| shown(component)).count() == NODES, LIMIT).await?;
     let jobs: Api<Job> = Api::namespaced(rig.client(), NAMESPACE);
     let running = jobs.list(&ListParams::default()).await?.items;
     anyhow::ensure!(running.len() == 1 && !bench.site.nodes().iter().any(|node| node.up), "{running:?}");
