@@ -24,8 +24,12 @@ reasons! {
 
     /// Nodes cannot report to us now, so silence proves nothing; no node is power-cycled for it.
     REPORT_PATH_DOWN = "ReportPathDown";
-    /// The node is on; what proves its boot (its own report, by default) has not come yet.
+    /// The node is on; its own report, which proves its boot, has not come yet.
     AWAITING_REPORT = "AwaitingReport";
+    /// The node is on; HSM does not call it Ready yet, which proves its boot in mode v1 and with bootEvidence HSMReady.
+    AWAITING_READY = "AwaitingReady";
+    /// The power service said that the last power action failed. It is tried again after a pause, as long as attempts are left.
+    AWAITING_RETRY = "AwaitingRetry";
     /// A power action was sent; the power service does not show its effect yet.
     AWAITING_POWER = "AwaitingPower";
     /// CFS has not finished with the node.
@@ -62,9 +66,9 @@ reasons! {
     MASS_BOOT_TIMEOUT = "MassBootTimeout";
     /// No report within the boot wait time of the last attempt. The node was left on: see its console.
     BOOT_TIMEOUT = "BootTimeout";
-    /// Still off after the power-on wait time of the last attempt.
+    /// Still off after the last power-on: its wait time has passed, or the power service said that it failed.
     POWER_ON_TIMEOUT = "PowerOnTimeout";
-    /// Still on after the power-off wait time of the last attempt.
+    /// Still on after the last power-off: its wait time has passed, or the power service said that it failed.
     POWER_OFF_TIMEOUT = "PowerOffTimeout";
     /// The power service refused the power action for this node, for example because it is reserved.
     POWER_REFUSED = "PowerRefused";

@@ -51,6 +51,9 @@ const UNKNOWN_TO_CFS_PAUSE: Duration = Duration::from_secs(10);
 /// or as long as the slowest node of another transition takes.
 const UNTOUCHED_PAUSE: Duration = Duration::from_secs(3);
 
+/// After a failure that its service names, this part of the time that the action was given; longer with each attempt.
+const FAILED_SHARE: u32 = 8;
+
 impl World {
     /// A service answered.
     pub fn fold_answer(&mut self, service: Service, now: Timestamp) {
@@ -169,6 +172,10 @@ impl World {
             *reading = false;
             *next = now + follow_pause(now.since(opened));
         }
+        if now.since(opened) > self.options.max_power_off_wait.min(self.options.max_power_on_wait) {
+            // From their deadline on something else is said of them.
+            self.touched.extend(batch.nodes.iter().map(|member| member.node));
+        }
         match progress {
             // It tells of its nodes, and of this one transition never: a look at the nodes has to do.
             Progress::Unavailable { .. } if endless && self.is_told_of(id, now) => self.over(id),
@@ -233,6 +240,7 @@ impl World {
                 let driver = self.node(node).and_then(|seen| seen.drive.as_ref());
                 if !graceful && driver.is_some_and(|drive| drive.session == session) {
                     self.decide(node, Decision::ActionFailed { refund: false, error: detail }, now);
+                    self.with_drive(node, &session, |drive| drive.not_before = now + pause_after_failure(drive));
                 }
             }
         }
@@ -400,6 +408,13 @@ impl World {
             change(drive);
         }
     }
+}
+
+/// What the power service says at once to have failed may work a little later. Without a pause all attempts would be used up in the
+/// seconds in which a controller does not answer.
+fn pause_after_failure(drive: &crate::model::Drive) -> Duration {
+    let Some(issued) = drive.action else { return Duration::ZERO };
+    issued.power_by.since(issued.at) / FAILED_SHARE * u32::from(drive.attempts.used(issued.action))
 }
 
 /// Looks at a transition follow each other at a tenth of a second at first, then at ever longer pauses up to 5 s.

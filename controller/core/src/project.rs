@@ -349,14 +349,32 @@ fn status_and_reason(world: &World, node: &Node, drive: &Drive, session: &Sessio
         (Phase::None, _) => (NodeStatus::OnHold, reasons::NOT_OBSERVED),
         (Phase::Configuring, _) => (NodeStatus::Configuring, reasons::AWAITING_CONFIGURATION),
         (Phase::PoweringOn, Some(issued)) if called_on(node, &issued) => {
-            let reason = if came_on(node, &issued) { reasons::AWAITING_REPORT } else { reasons::AWAITING_POWER };
+            // What an agent sees of the power of its nodes is not known here; on or not, their boot is what is waited for.
+            let elsewhere = session.run().is_some_and(|run| run.by_agent);
+            let reason = if elsewhere || came_on(node, &issued) { awaited_proof(session) } else { reasons::AWAITING_POWER };
             (NodeStatus::PowerOnCalled, suspended.unwrap_or(reason))
         }
         (Phase::PoweringOn, _) => (NodeStatus::PowerOnPending, blocked.unwrap_or_else(|| pending_reason(world, node, drive, now))),
         (Phase::PoweringOff, Some(issued)) if issued.action == PowerAction::SoftOff => (NodeStatus::PowerOffGracefullyCalled, off_called),
-        (Phase::PoweringOff, Some(issued)) if issued.action == PowerAction::ForceOff => (NodeStatus::PowerOffForcefullyCalled, off_called),
+        (Phase::PoweringOff, Some(issued)) if issued.action == PowerAction::ForceOff => {
+            let reason = if tried_again(drive, now) { blocked.unwrap_or(reasons::AWAITING_RETRY) } else { off_called };
+            (NodeStatus::PowerOffForcefullyCalled, reason)
+        }
         (Phase::PoweringOff, _) => (NodeStatus::PowerOffPending, blocked.unwrap_or(reasons::AWAITING_POWER)),
     }
+}
+
+/// What it waits for once its power is on.
+fn awaited_proof(session: &Session) -> &'static str {
+    match session.run().map(|run| run.plan.evidence) {
+        Some(Evidence::HsmReady) => reasons::AWAITING_READY,
+        Some(Evidence::NodeReport | Evidence::PowerState) | None => reasons::AWAITING_REPORT,
+    }
+}
+
+/// The last power action failed, and the pause before the next is not over.
+fn tried_again(drive: &Drive, now: Timestamp) -> bool {
+    drive.not_before > now && drive.action.is_some_and(|issued| issued.failed)
 }
 
 /// Power-on was asked for. One that was said to have failed may have come on all the same.
@@ -388,6 +406,7 @@ fn pending_reason(world: &World, node: &Node, drive: &Drive, now: Timestamp) -> 
     let (service, reason) = next_call(world, node, drive, now);
     match world.services.down(service) {
         Some(_) => reasons::SERVICE_UNAVAILABLE,
+        None if tried_again(drive, now) => reasons::AWAITING_RETRY,
         // Refused without being touched: somebody else has it reserved or locked.
         None if drive.not_before > now => reasons::PREVIOUS_OPERATION,
         None => reason,

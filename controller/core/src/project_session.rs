@@ -154,7 +154,7 @@ fn count(world: &World, session: &Session, run: &Run, now: Timestamp) -> Counted
     }
     let (powering_on, powering_off) = (counts.powering_on + to_power_on, counts.powering_off + to_power_off);
     let by_phase = SessionCounts { powering_on, powering_off, ..counts };
-    Counted { counts, by_phase, message: waits.text(world, session, run, counts.staged) }
+    Counted { counts, by_phase, message: waits.text(world, session, counts.staged) }
 }
 
 fn int(count: usize) -> i32 {

@@ -11,15 +11,21 @@ use bos_core::project::LAST_FAILED;
 use bos_core::session::SessionSeen;
 use bos_core::time::Timestamp;
 use bos_core::xname::Xname;
-use bos_crds::{BootComponent, BootEvidence, BootOptionsSpec, PowerState, Session, SessionPhase, SessionStatus, reasons};
+use bos_crds::{BootComponent, BootEvidence, BootOptionsSpec, LastAction, PowerState, Session, SessionPhase, SessionStatus, reasons};
 use kube::ResourceExt;
 
-/// What the status of a node says that its agent writes: what was seen of its power.
+/// What the status of a node says that its agent writes: what was seen of its power. A node that the agent has switched off runs nothing
+/// of what it said before.
 pub fn shown_by_agent(world: &mut World, id: NodeId, object: &BootComponent) {
     let Some(status) = object.status.as_ref().filter(|status| status.is_observed()) else { return };
     let Some(node) = world.nodes.get_mut(id.0 as usize) else { return };
     // Old news, as everything in a status: it is shown, and no decision rests on it.
     node.power = Some(PowerSeen { power: power(status.power), at: Timestamp::from_millis(0), detail: "".into() });
+    let off = matches!(status.last_action, Some(LastAction::PoweringOffGracefully | LastAction::PoweringOffForcefully));
+    let since = status.last_action_time.as_ref().map(|at| Timestamp::from(at.0)).filter(|_| off && status.power == PowerState::Off);
+    if since.is_some_and(|since| !node.spoke_since(since)) {
+        (node.heard, node.reported) = (None, None);
+    }
 }
 
 const fn power(state: PowerState) -> bos_core::model::Power {
@@ -313,6 +319,38 @@ mod tests {
         let mut world = World::default();
         let id = component(&mut world, object, loading, now).unwrap();
         world.node(id).unwrap().owner.clone().unwrap()
+    }
+
+    /// A node that had reported before its agent switched it off was shown with power Unknown, for it had spoken after that look.
+    #[test]
+    fn what_an_agent_has_switched_off_says_nothing_any_more() {
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        let shown = |power: &str, action: &str, at: Timestamp| -> BootComponent {
+            let status = serde_json::json!({
+                "observedGeneration": 1, "power": power, "lastAction": action, "lastActionTime": at.wall().to_string(),
+            });
+            let mut object = owned(now, None);
+            object.status = serde_json::from_value(status).unwrap();
+            object
+        };
+        let cases = [
+            ("Off", "PoweringOffGracefully", now + HOUR, true),
+            ("Off", "PoweringOffForcefully", now + HOUR, true),
+            ("Off", "PoweringOffGracefully", now - HOUR, false),
+            ("On", "PoweringOffGracefully", now + HOUR, false),
+            ("Off", "PoweringOn", now + HOUR, false),
+        ];
+        for (power, action, at, silent) in cases {
+            let mut world = World::default();
+            let object = shown(power, action, at);
+            let id = component(&mut world, &object, false, now).unwrap();
+            let _ = world.fold_report("x1000c0s0b0n0", &Token("t".into()), now);
+            shown_by_agent(&mut world, id, &object);
+            let node = world.node(id).unwrap();
+            assert_eq!((node.heard.is_none(), node.reported.is_none()), (silent, silent), "{power} after {action}");
+            let status = bos_core::project::component(&world, id, &bos_crds::BootComponentStatus::default(), 1, now);
+            assert_eq!(status.power == PowerState::Off, silent, "{power} after {action}");
+        }
     }
 
     #[test]

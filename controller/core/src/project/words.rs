@@ -41,10 +41,13 @@ impl View<'_> {
             (_, reasons::SERVICE_UNAVAILABLE) => String::new(),
             (NodeStatus::OnHold, _) => "Its power has not been looked at yet.".to_owned(),
             (NodeStatus::PowerOnPending, _) => self.pending(reason),
-            (NodeStatus::PowerOnCalled, reasons::AWAITING_REPORT) => self.coming_up().to_owned(),
+            (NodeStatus::PowerOnCalled, reasons::AWAITING_REPORT | reasons::AWAITING_READY) => self.coming_up().to_owned(),
             (NodeStatus::PowerOnCalled, _) => self.asked("Power-on", "on"),
             (NodeStatus::PowerOffPending, _) => format!("To be switched off: {}.", self.purpose()),
             (NodeStatus::PowerOffGracefullyCalled, _) => format!("{} Switched off: {}.", self.asked("A shutdown", "off"), self.purpose()),
+            (NodeStatus::PowerOffForcefullyCalled, reasons::AWAITING_RETRY) => {
+                format!("Cutting its power failed. Switched off: {}.", self.purpose())
+            }
             (NodeStatus::PowerOffForcefullyCalled, _) => {
                 format!("{} Switched off: {}.", self.asked("Cutting its power", "off"), self.purpose())
             }
@@ -75,6 +78,7 @@ impl View<'_> {
         match reason {
             reasons::BOOT_PARAMETERS_PENDING => "BSS is given its boot parameters.".to_owned(),
             reasons::CONFIGURATION_PENDING => "CFS is told its configuration.".to_owned(),
+            reasons::AWAITING_RETRY => "The last power-on failed.".to_owned(),
             reasons::PREVIOUS_OPERATION if self.drive.not_before > self.now => {
                 "It was refused without being touched, as somebody else has it.".to_owned()
             }
@@ -161,10 +165,17 @@ impl View<'_> {
     /// What comes next, and when.
     fn next(&self, status: NodeStatus, reason: &'static str) -> String {
         if let Some(hold) = self.drive.hold {
-            return format!("given up at {} if this lasts", hold.until.clock());
+            return match hold.reason {
+                // Whoever has it lets it go; until then no deadline of ours runs.
+                HoldReason::PreviousOperation => "goes on when that operation has ended".to_owned(),
+                _ => format!("given up at {} if this lasts", hold.until.clock()),
+            };
         }
         let issued = self.drive.action;
         match (status, reason) {
+            (NodeStatus::PowerOffForcefullyCalled, reasons::AWAITING_RETRY) => {
+                format!("forced off again from {} on if still on", self.drive.not_before.clock())
+            }
             (NodeStatus::PowerOnCalled, _) => issued.map(|issued| self.after_on(&issued)).unwrap_or_default(),
             (NodeStatus::PowerOffGracefullyCalled | NodeStatus::PowerOffForcefullyCalled, _) => {
                 issued.map(|issued| self.after_off(&issued, status)).unwrap_or_default()
@@ -177,7 +188,7 @@ impl View<'_> {
             _ if self.away().is_some() => format!("{TRIED_AGAIN}; no attempt is used"),
             (NodeStatus::OnHold, _) if self.drive.held_since > self.now => format!("looked at at {}", self.drive.held_since.clock()),
             (NodeStatus::OnHold, _) => format!("{} is asked for its power, then it is decided what to do", self.world.power_service),
-            (NodeStatus::PowerOnPending, reasons::PREVIOUS_OPERATION) => {
+            (NodeStatus::PowerOnPending, reasons::PREVIOUS_OPERATION | reasons::AWAITING_RETRY) => {
                 format!("powered on from {} on", self.drive.not_before.max(self.node.rests_until).clock())
             }
             (NodeStatus::PowerOnPending, reasons::BOOT_PARAMETERS_PENDING) => "powered on when BSS has confirmed them".to_owned(),
@@ -199,24 +210,33 @@ impl View<'_> {
             Some(Evidence::HsmReady) => "if HSM does not call it Ready",
             Some(Evidence::NodeReport | Evidence::PowerState) | None => "without a report",
         };
+        let judged = self.judged_at(issued);
         match (came_on(self.node, issued), last) {
-            (false, true) => format!("fails at {} if still off", issued.power_by.clock()),
-            (false, false) => format!("powered on again at {} if still off{then}", issued.power_by.clock()),
+            (false, true) => format!("fails {judged} if still off"),
+            (false, false) => format!("powered on again {judged} if still off{then}"),
             (true, true) => format!("fails at {by} {proof}; left on"),
             (true, false) => format!("power-cycled at {by} {proof}{then}"),
         }
     }
 
     fn after_off(&self, issued: &Issued, status: NodeStatus) -> String {
-        let (by, then) = (issued.power_by.clock(), self.held_back());
+        let (judged, then) = (self.judged_at(issued), self.held_back());
         if self.kept(Power::Off) {
             return format!("goes on when {} lets it go", self.world.power_service);
         }
         let last = self.drive.attempts.forceful >= self.world.retry_limit(self.node);
         match (status == NodeStatus::PowerOffForcefullyCalled, last) {
-            (true, true) => format!("fails at {by} if still on"),
-            (true, false) => format!("forced off again at {by} if still on{then}"),
-            (false, _) => format!("forced off at {by} if still on{then}"),
+            (true, true) => format!("fails {judged} if still on"),
+            (true, false) => format!("forced off again {judged} if still on{then}"),
+            (false, _) => format!("forced off {judged} if still on{then}"),
+        }
+    }
+
+    /// When it is decided what a power action has done: at its deadline, and not while the power service still has the node.
+    fn judged_at(&self, issued: &Issued) -> String {
+        match self.node.batch.is_some() && self.now >= issued.power_by {
+            true => format!("when {} lets it go,", self.world.power_service),
+            false => format!("at {}", issued.power_by.clock()),
         }
     }
 

@@ -6,9 +6,8 @@ use bos_crds::{NodeStatus, reasons};
 
 use crate::health::Service;
 use crate::model::{Drive, Node, World};
-use crate::plan::Evidence;
 use crate::project::{missing_service, pace, stop_switch};
-use crate::session::{Run, Session};
+use crate::session::Session;
 use crate::time::Timestamp;
 
 /// What nodes wait for: a reason, and the service that is away where it is one.
@@ -30,7 +29,7 @@ impl Waits {
         now: Timestamp,
     ) {
         let deadline = match (reason, drive.action) {
-            (reasons::AWAITING_REPORT, Some(issued)) => Some(issued.boot_by),
+            (reasons::AWAITING_REPORT | reasons::AWAITING_READY, Some(issued)) => Some(issued.boot_by),
             (reasons::AWAITING_POWER, Some(issued)) if status != NodeStatus::PowerOffPending => Some(issued.power_by),
             (reasons::MASS_BOOT_TIMEOUT | reasons::REPORT_PATH_DOWN | reasons::POWER_UNKNOWN, _) => drive.hold.map(|hold| hold.until),
             _ => None,
@@ -44,7 +43,7 @@ impl Waits {
     }
 
     /// One sentence about all of them.
-    pub(super) fn text(&self, world: &World, session: &Session, run: &Run, staged: i32) -> String {
+    pub(super) fn text(&self, world: &World, session: &Session, staged: i32) -> String {
         let open: usize = self.0.values().map(|(nodes, _)| nodes).sum();
         let waiting = if staged == 0 {
             String::new()
@@ -57,7 +56,7 @@ impl Waits {
         if open == 0 {
             return "Every node is done; the last calls to services are waited for.".to_owned();
         }
-        let parts: Vec<String> = self.0.iter().map(|(key, (nodes, by))| part(world, run, *key, *nodes, *by)).collect();
+        let parts: Vec<String> = self.0.iter().map(|(key, (nodes, by))| part(world, *key, *nodes, *by)).collect();
         if session.stopping() {
             return format!(
                 "Cancelled: nothing new is sent. {open} in progress, as calls that were accepted are followed to their end: {}.",
@@ -69,17 +68,16 @@ impl Waits {
     }
 }
 
-fn part(world: &World, run: &Run, (reason, service): (&str, Option<Service>), nodes: usize, deadline: Option<Timestamp>) -> String {
+fn part(world: &World, (reason, service): (&str, Option<Service>), nodes: usize, deadline: Option<Timestamp>) -> String {
     let wait = |what: &str| format!("{nodes} {} {what}", if nodes == 1 { "waits" } else { "wait" });
     let their = if nodes == 1 { "its" } else { "their" };
     let plain = |what: &str| format!("{nodes} {what}");
     let text = match (reason, service) {
         (reasons::SERVICE_UNAVAILABLE, Some(service)) => return wait(&format!("for {service}, which is not available")),
         (reasons::SERVICE_UNAVAILABLE, None) => wait("for a service that is not available"),
-        (reasons::AWAITING_REPORT, _) => match run.plan.evidence {
-            Evidence::HsmReady => wait("until HSM says Ready"),
-            Evidence::NodeReport | Evidence::PowerState => wait(&format!("for {their} report")),
-        },
+        (reasons::AWAITING_REPORT, _) => wait(&format!("for {their} report")),
+        (reasons::AWAITING_READY, _) => wait("until HSM says Ready"),
+        (reasons::AWAITING_RETRY, _) => wait("before the power action that failed is tried again"),
         (reasons::AWAITING_POWER, _) => wait(&format!("for {their} power to change")),
         (reasons::AWAITING_CONFIGURATION, _) => plain("being configured"),
         (reasons::PACED, _) => match pace(world) {

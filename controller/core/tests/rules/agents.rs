@@ -10,7 +10,7 @@ use bos_core::running::{Dispatch, Order};
 use bos_core::session::{SessionOutcome, Stage};
 use bos_core::time::Timestamp;
 use bos_core::want::Effect;
-use bos_crds::reasons;
+use bos_crds::{SessionStatus, reasons};
 
 use crate::SECOND;
 use crate::desk::{Desk, is_power};
@@ -117,6 +117,20 @@ fn what_the_agent_has_done_the_operator_shows() {
     assert_eq!(pair.end(0), Some((EndKind::Succeeded, "")));
     assert!(matches!(pair.operator.world.sessions[&pair.operator.uid].stage, Stage::Ended(_)));
     assert!(pair.operator.world.is_shown_by_agent(NodeId(0)), "until the Session is taken back");
+}
+
+/// It cannot see whether they are on: it said until the end that they wait for their power, with a deadline that was over.
+#[test]
+fn the_operator_says_that_nodes_of_an_agent_wait_for_their_boot() {
+    let mut pair = Pair::new(PlannedOperation::Boot, 2);
+    pair.powering_on();
+    pair.wait(SECOND);
+    pair.agent.power_of_all(Power::On);
+    pair.mirror();
+    let session = &pair.operator.world.sessions[&pair.operator.uid];
+    let shown = bos_core::project_session::session(&pair.operator.world, session, &SessionStatus::default(), pair.operator.now);
+    let by = pair.operator.drive(0).action.unwrap().boot_by.clock();
+    assert!(shown.message.contains(&format!("2 wait until HSM says Ready (latest deadline {by})")), "{}", shown.message);
 }
 
 #[test]

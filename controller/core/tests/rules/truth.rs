@@ -500,6 +500,7 @@ mod rule_06_power_on_needs_what_it_boots {
         desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
         desk.tasks(&call, Task::Failed { detail: "BMC".into() });
         let _ = desk.pass();
+        desk.now = desk.drive(0).not_before;
         desk.power(0, Power::Off);
         assert!(matches!(desk.one().order, Order::BootParameters { .. }));
     }

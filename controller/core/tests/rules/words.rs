@@ -13,7 +13,7 @@ use bos_core::project_session::{lasting, recovered, session};
 use bos_core::running::Order;
 use bos_core::session::Stage;
 use bos_core::xname::Xname;
-use bos_crds::{BootComponentStatus, Condition, Operation, SessionSpec, SessionStatus, conditions, reasons};
+use bos_crds::{BootComponentStatus, Condition, NodeStatus, Operation, SessionSpec, SessionStatus, conditions, reasons};
 
 fn shown(desk: &Desk) -> SessionStatus {
     session(&desk.world, &desk.world.sessions[&desk.uid], &SessionStatus::default(), desk.now)
@@ -208,6 +208,129 @@ mod many_that_are_silent {
         let told = condition(&shown(&desk), conditions::MASS_BOOT_TIMEOUT);
         assert_eq!((told.status.as_str(), told.reason.as_str()), ("False", reasons::COMPLETE));
         assert!(told.message.contains("9 failed for it and were left on"), "{}", told.message);
+    }
+}
+
+mod what_pcs_says_has_failed {
+    use super::*;
+    use bos_core::batch::Task;
+
+    /// All attempts but the last were used up within two seconds, and the controller answered again after ten.
+    #[test]
+    fn is_tried_again_after_a_pause_that_grows() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let mut call = desk.prepared();
+        desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
+        for pause in [15 * SECOND, 30 * SECOND] {
+            desk.tasks(&call, Task::Failed { detail: "NodeBMC Communication Error".into() });
+            let from = desk.now + pause;
+            desk.power(0, Power::Off);
+            assert!(desk.leaves().is_empty());
+            let told = node(&desk, 0);
+            assert_eq!((told.status, told.reason.as_str()), (Some(NodeStatus::PowerOnPending), reasons::AWAITING_RETRY));
+            assert!(told.message.starts_with("The last power-on failed.") && told.message.contains("Communication Error"), "{told:?}");
+            assert_eq!(told.next, format!("powered on from {} on", from.clock()));
+            assert!(
+                shown(&desk).message.contains("1 waits before the power action that failed is tried again"),
+                "{}",
+                shown(&desk).message
+            );
+            desk.now = from - SECOND;
+            desk.power(0, Power::Off);
+            assert!(desk.leaves().is_empty());
+            desk.now = from;
+            desk.power(0, Power::Off);
+            call = desk.prepared();
+            assert!(is_power(&call));
+            desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
+        }
+        desk.tasks(&call, Task::Failed { detail: "NodeBMC Communication Error".into() });
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let _ = desk.pass();
+        assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::POWER_ON_TIMEOUT)), "and after the last attempt nothing is waited for");
+    }
+
+    #[test]
+    fn is_forced_off_again_after_a_pause() {
+        let mut desk = Desk::new(1, plan(PlannedOperation::Shutdown, 1, "", ""));
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        let call = desk.one();
+        desk.carried_out(&call);
+        desk.now = desk.drive(0).action.unwrap().power_by;
+        desk.power(0, Power::On);
+        let call = desk.one();
+        assert_eq!(call.order, Order::Power(PowerAction::ForceOff));
+        desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
+        desk.tasks(&call, Task::Failed { detail: "BMC".into() });
+        desk.power(0, Power::On);
+        assert!(desk.leaves().is_empty());
+        let told = node(&desk, 0);
+        assert_eq!((told.status, told.reason.as_str()), (Some(NodeStatus::PowerOffForcefullyCalled), reasons::AWAITING_RETRY));
+        let from = desk.drive(0).not_before;
+        assert!(from > desk.now && told.next == format!("forced off again from {} on if still on", from.clock()), "{told:?}");
+        desk.now = from;
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::ForceOff));
+    }
+}
+
+mod deadlines_that_have_passed {
+    use super::*;
+    use bos_core::batch::Progress;
+
+    #[test]
+    fn are_not_shown_while_pcs_keeps_the_node() {
+        let mut desk = Desk::new(1, plan(PlannedOperation::Shutdown, 1, "", ""));
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        let call = desk.one();
+        desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
+        let by = desk.drive(0).action.unwrap().power_by;
+        assert_eq!(node(&desk, 0).next, format!("forced off at {} if still on", by.clock()));
+        desk.now = by + SECOND;
+        desk.world.touched.clear();
+        desk.world.fold_progress(call.id, desk.now, Progress::Tasks { done: false, tasks: vec![] }, desk.now);
+        assert!(desk.world.touched.contains(&NodeId(0)));
+        assert_eq!(node(&desk, 0).next, "forced off when PCS lets it go, if still on");
+    }
+
+    #[test]
+    fn and_none_is_for_the_operation_of_somebody_else() {
+        let mut desk = boot(1);
+        desk.powered_on();
+        desk.wait(SECOND);
+        let newer = run_plan(&mut desk.world, "newer", plan(PlannedOperation::Shutdown, 1, "", ""), desk.now);
+        desk.uid = newer;
+        desk.world.nodes[0].agent = Some("older".into());
+        let _ = desk.pass();
+        let told = node(&desk, 0);
+        assert_eq!((told.reason.as_str(), told.next.as_str()), (reasons::PREVIOUS_OPERATION, "goes on when that operation has ended"));
+    }
+}
+
+mod the_proof_of_a_boot {
+    use super::*;
+    use bos_core::plan::Evidence;
+
+    #[test]
+    fn is_named_as_what_is_waited_for() {
+        let cases = [
+            (Evidence::NodeReport, reasons::AWAITING_REPORT, "waits for its report"),
+            (Evidence::HsmReady, reasons::AWAITING_READY, "waits until HSM says Ready"),
+        ];
+        for (evidence, reason, words) in cases {
+            let mut desk = boot_with(1, |plan| plan.evidence = evidence);
+            desk.powered_on();
+            desk.power(0, Power::On);
+            let _ = desk.pass();
+            assert_eq!(node(&desk, 0).reason, reason);
+            let by = desk.drive(0).action.unwrap().boot_by;
+            assert_eq!(shown(&desk).message, format!("1 in progress: 1 {words} (latest deadline {}).", by.clock()));
+        }
     }
 }
 
