@@ -109,7 +109,7 @@ impl Known {
             News::Options(seen) => self.take_options(seen),
             // Not watched here.
             News::Job(_) | News::Pod(_) | News::AgentJournal(_) => {}
-            News::EmergencyStop(set) => self.world.emergency_stop = set,
+            News::EmergencyStop(why) => self.world.emergency_stop = why.is_some(),
             News::Tenants(all) => {
                 self.arrived.tenants = true;
                 self.tenants_known = all.is_some();

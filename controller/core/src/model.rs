@@ -406,6 +406,8 @@ pub struct World {
     pub discovery: Discovery,
     /// The stop switch: no new power action leaves.
     pub emergency_stop: bool,
+    /// What whoever set it wrote into it; empty where that is nothing.
+    pub stop_note: Arc<str>,
     /// Names of sessions that ran already, per namespace and name (rule 5).
     pub ran: HashMap<(Arc<str>, Arc<str>), SessionUid>,
     /// Tenants of the machine.

@@ -27,6 +27,11 @@ pub(crate) fn stop_switch(world: &World) -> String {
     format!("ConfigMap {} in namespace {}", bos_crds::labels::EMERGENCY_STOP, world.install_namespace)
 }
 
+/// What was written into the stop switch, for the end of a sentence about it.
+pub(crate) fn stop_note(world: &World) -> String {
+    if world.stop_note.is_empty() { String::new() } else { format!(": {:?}", world.stop_note) }
+}
+
 /// Hardware addresses that are kept: enough to tell one node from another.
 const MACS_MAX: usize = 16;
 

@@ -222,7 +222,8 @@ impl Case<'_> {
         }
         let why = if self.drive.error.is_empty() { "no service reported why" } else { &self.drive.error };
         let (count, service) = (self.drive.attempts.on, self.world.power_service);
-        let message = format!("{count} power-ons without effect: {why}. The node is off; see its controller and {service}.");
+        let power_ons = if count == 1 { "power-on" } else { "power-ons" };
+        let message = format!("{count} {power_ons} without effect: {why}. The node is off; see its controller and {service}.");
         Decision::End(EndKind::Failed, reasons::POWER_ON_TIMEOUT.into(), message.into())
     }
 

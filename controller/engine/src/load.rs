@@ -37,7 +37,7 @@ pub struct Lists {
     unreadable: Vec<String>,
     components: Option<Vec<BootComponent>>,
     options: Option<Vec<BootOptions>>,
-    emergency_stop: Option<bool>,
+    emergency_stop: Option<Option<Arc<str>>>,
     tenants: Option<Option<Vec<Tenant>>>,
     /// What came after a kind's first list.
     later: Vec<News>,
@@ -121,7 +121,7 @@ fn awaited(missing: &[&str], failing: &[(Watched, String)]) -> String {
 /// When the ledger cannot be written.
 pub async fn restore(task: &mut Task, stored: Loaded, lists: Lists) -> Result<(), EngineError> {
     let now = task.now();
-    task.set_emergency_stop(lists.emergency_stop.unwrap_or(false));
+    task.set_emergency_stop(lists.emergency_stop.flatten());
     task.set_tenants(lists.tenants.flatten());
     let options = lists.options.unwrap_or_default();
     task.set_options(options.iter().find(|options| options.metadata.name.as_deref() == Some(bos_crds::OPTIONS_NAME)));
@@ -177,7 +177,7 @@ fn artifacts(task: &mut Task, stored: Vec<(String, Vec<u8>)>) {
 pub fn restore_one(task: &mut Task, charge: &Charge, stored: Loaded, lists: Lists) -> Result<(), EngineError> {
     let now = task.now();
     task.world.is_agent = true;
-    task.set_emergency_stop(lists.emergency_stop.unwrap_or(false));
+    task.set_emergency_stop(lists.emergency_stop.flatten());
     let options = lists.options.unwrap_or_default();
     task.set_options(options.iter().find(|options| options.metadata.name.as_deref() == Some(bos_crds::OPTIONS_NAME)));
     for component in lists.components.unwrap_or_default() {
@@ -328,7 +328,7 @@ mod tests {
     fn readiness_names_every_list_that_is_missing() {
         let mut lists = Lists::of(&Scope::Operator { agents: true });
         assert_eq!(lists.missing(), ["sessiontemplates", "sessions", "bootcomponents", "bootoptions", "emergencystop", "tenants"]);
-        lists.take(News::EmergencyStop(false));
+        lists.take(News::EmergencyStop(None));
         lists.take(News::Session(Seen::Reset { items: Vec::new(), invalid: Vec::new() }));
         assert_eq!(lists.missing(), ["sessiontemplates", "bootcomponents", "bootoptions", "tenants"]);
         assert_eq!(awaited(&["bootoptions", "tenants"], &[]), "the first list of bootoptions, tenants");

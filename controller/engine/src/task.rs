@@ -556,18 +556,24 @@ impl Task {
             News::Job(seen) => self.agents.fold_jobs(seen),
             News::Pod(seen) => self.agents.fold_pods(seen),
             News::AgentJournal(seen) => self.fold_agent_journals(seen, now),
-            News::EmergencyStop(set) if set == self.world.emergency_stop => {}
-            News::EmergencyStop(set) => {
-                self.set_emergency_stop(set);
-                self.tell_stop_switch(set, now);
-                self.touch_driven();
+            News::EmergencyStop(why) => {
+                let before = (self.world.emergency_stop, self.world.stop_note.clone());
+                self.set_emergency_stop(why);
+                if before.0 != self.world.emergency_stop {
+                    self.tell_stop_switch(now);
+                }
+                if before != (self.world.emergency_stop, self.world.stop_note.clone()) {
+                    self.touch_driven();
+                }
             }
         }
     }
 
-    /// Sets or lifts the stop switch, for what is decided and for calls that wait for a connection.
-    pub fn set_emergency_stop(&mut self, set: bool) {
+    /// Sets the stop switch with what was written into it, or lifts it, for what is decided and for calls that wait for a connection.
+    pub fn set_emergency_stop(&mut self, why: Option<Arc<str>>) {
+        let set = why.is_some();
         self.world.emergency_stop = set;
+        self.world.stop_note = why.unwrap_or_default();
         let now = self.now();
         self.stopped_since = set.then(|| self.stopped_since.unwrap_or(now));
         self.services.stop.set(set);

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bos_core::tenants::Tenant;
-use bos_crds::{BootComponent, BootOptions, Session, SessionTemplate, labels};
+use bos_crds::{BootComponent, BootOptions, Session, SessionTemplate, bounded, labels};
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -71,8 +71,8 @@ pub enum News {
     Component(Seen<BootComponent>),
     /// Of BootOptions.
     Options(Seen<BootOptions>),
-    /// Whether the emergency stop is set.
-    EmergencyStop(bool),
+    /// What whoever set the emergency stop wrote into it; None where it is not set.
+    EmergencyStop(Option<Arc<str>>),
     /// All tenants; None while nobody can tell.
     Tenants(Option<Vec<Tenant>>),
     /// Of Jobs of agents.
@@ -358,23 +358,23 @@ impl Sink {
         }
     }
 
-    async fn emergency_stop(self, api: Api<PartialObjectMeta<ConfigMap>>) {
+    async fn emergency_stop(self, api: Api<ConfigMap>) {
         let config = watcher::Config::default().timeout(WATCH_SECONDS).fields(&format!("metadata.name={}", labels::EMERGENCY_STOP));
         let mut events = std::pin::pin!(watcher(api, config).default_backoff());
-        let mut listed = false;
+        let mut listed = None;
         while let Some(event) = self.next(&mut events, Watched::EmergencyStop).await {
             let set = match event {
                 watcher::Event::Init => {
-                    listed = false;
+                    listed = None;
                     continue;
                 }
-                watcher::Event::InitApply(_) => {
-                    listed = true;
+                watcher::Event::InitApply(object) => {
+                    listed = Some(why_stopped(&object));
                     continue;
                 }
-                watcher::Event::InitDone => listed,
-                watcher::Event::Apply(_) => true,
-                watcher::Event::Delete(_) => false,
+                watcher::Event::InitDone => listed.take(),
+                watcher::Event::Apply(object) => Some(why_stopped(&object)),
+                watcher::Event::Delete(_) => None,
             };
             if self.tx.send(News::EmergencyStop(set)).await.is_err() {
                 return;
@@ -383,6 +383,15 @@ impl Sink {
         }
     }
 }
+
+/// What people write into the stop switch, on one line.
+fn why_stopped(object: &ConfigMap) -> Arc<str> {
+    let reason = object.data.as_ref().and_then(|data| data.get("reason")).map(String::as_str).unwrap_or_default();
+    bounded(&reason.split_whitespace().collect::<Vec<_>>().join(" "), WHY_MAX).into()
+}
+
+/// Characters of it that are quoted.
+const WHY_MAX: usize = 160;
 
 /// Gathers a list into one [`Seen::Reset`].
 struct Folder<K> {

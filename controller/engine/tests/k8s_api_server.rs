@@ -218,10 +218,14 @@ async fn what_happens_is_seen() {
     let named =
         |name: &str| ConfigMap { metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }, ..ConfigMap::default() };
     maps.create(&PostParams::default(), &named("another")).await.unwrap();
-    maps.create(&PostParams::default(), &named("bos-emergency-stop")).await.unwrap();
-    assert!(stop(&mut news).await);
+    let mut switch = named("bos-emergency-stop");
+    maps.create(&PostParams::default(), &switch).await.unwrap();
+    assert_eq!(stop(&mut news).await.as_deref(), Some(""));
+    switch.data = Some([("reason".to_owned(), "alice:\n  cooling".to_owned())].into());
+    maps.replace("bos-emergency-stop", &PostParams::default(), &switch).await.unwrap();
+    assert_eq!(stop(&mut news).await.as_deref(), Some("alice: cooling"));
     maps.delete("bos-emergency-stop", &DeleteParams::default()).await.unwrap();
-    assert!(!stop(&mut news).await);
+    assert_eq!(stop(&mut news).await, None);
 
     let sessions: Api<Session> = Api::namespaced(client, "watched");
     let session = json!({"apiVersion": "bos.hpe.com/v1alpha1", "kind": "Session", "metadata": {"name": "boot-1"},
@@ -239,10 +243,10 @@ async fn what_happens_is_seen() {
 }
 
 /// The next word on the emergency stop.
-async fn stop(news: &mut mpsc::Receiver<News>) -> bool {
+async fn stop(news: &mut mpsc::Receiver<News>) -> Option<String> {
     loop {
-        if let News::EmergencyStop(set) = news.recv().await.unwrap() {
-            return set;
+        if let News::EmergencyStop(why) = news.recv().await.unwrap() {
+            return why.map(|why| why.to_string());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use bos_crds::{NodeStatus, reasons};
 
-use super::{called_on, came_on, missing_service, stop_switch};
+use super::{called_on, came_on, missing_service, stop_note, stop_switch};
 use crate::health::{Service, TRIED_AGAIN};
 use crate::model::{Drive, HoldReason, Issued, Node, Phase, Power, World};
 use crate::plan::{Evidence, PlannedOperation};
@@ -34,7 +34,7 @@ impl View<'_> {
         match (status, reason) {
             (_, reasons::SUSPENDED) if self.node.suspended => "spec.suspend of this BootComponent is true.".to_owned(),
             (_, reasons::SUSPENDED) => format!("Session {} is suspended.", self.session.title()),
-            (_, reasons::EMERGENCY_STOP) => format!("The {} stops all power actions.", stop_switch(self.world)),
+            (_, reasons::EMERGENCY_STOP) => format!("The {} stops all power actions{}.", stop_switch(self.world), stop_note(self.world)),
             (NodeStatus::OnHold, _) if self.drive.held_since > self.now => {
                 "An earlier Session has asked for its power; that is waited out before it is looked at.".to_owned()
             }

@@ -7,7 +7,7 @@ use super::{SAMPLE, services};
 use crate::hostlist;
 use crate::model::{HoldReason, World};
 use crate::plan::PlannedOperation;
-use crate::project::stop_switch;
+use crate::project::{stop_note, stop_switch};
 use crate::session::{Run, Session, SessionEnd, SessionOutcome, Stage};
 use crate::time::Timestamp;
 use crate::xname::Xname;
@@ -70,7 +70,7 @@ fn held_up(world: &World, session: &Session) -> Option<(&'static str, String)> {
     }
     let switches = session.run().is_some_and(|run| run.plan.operation != PlannedOperation::Configure);
     if world.emergency_stop && switches {
-        let message = format!("The {} stops all power actions; delete it to go on.", stop_switch(world));
+        let message = format!("The {} stops all power actions{}; delete it to go on.", stop_switch(world), stop_note(world));
         return Some((reasons::EMERGENCY_STOP, message));
     }
     let (truth, reason, message) = services::condition(world, session);

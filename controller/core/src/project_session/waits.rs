@@ -6,7 +6,7 @@ use bos_crds::{NodeStatus, reasons};
 
 use crate::health::Service;
 use crate::model::{Drive, Node, World};
-use crate::project::{missing_service, pace, stop_switch};
+use crate::project::{missing_service, pace, stop_note, stop_switch};
 use crate::session::Session;
 use crate::time::Timestamp;
 
@@ -88,7 +88,9 @@ fn part(world: &World, (reason, service): (&str, Option<Service>), nodes: usize,
         (reasons::NOT_OBSERVED, _) => plain("being looked at"),
         (reasons::BOOT_PARAMETERS_PENDING, _) => wait("for boot parameters"),
         (reasons::CONFIGURATION_PENDING, _) => wait("for CFS"),
-        (reasons::EMERGENCY_STOP, _) => plain(&format!("held by the stop switch ({}; delete it to go on)", stop_switch(world))),
+        (reasons::EMERGENCY_STOP, _) => {
+            plain(&format!("held by the stop switch ({}{}; delete it to go on)", stop_switch(world), stop_note(world)))
+        }
         (reasons::SUSPENDED, _) => plain("suspended"),
         (reasons::MASS_BOOT_TIMEOUT, _) => plain("silent together, no more are power-cycled"),
         (reasons::REPORT_PATH_DOWN, _) => plain("silent while nobody could hear them"),

@@ -182,6 +182,22 @@ mod held_up {
     }
 
     #[test]
+    fn by_the_stop_switch_quotes_what_people_wrote_into_it() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        desk.world.emergency_stop = true;
+        desk.world.stop_note = "alice: cooling".into();
+        let _ = desk.pass();
+        let switch = "ConfigMap bos-emergency-stop in namespace bos";
+        assert_eq!(node(&desk, 0).message, format!("The {switch} stops all power actions: \"alice: cooling\"."));
+        let status = shown(&desk);
+        assert!(status.message.contains(&format!("({switch}: \"alice: cooling\"; delete it to go on)")), "{}", status.message);
+        let told = condition(&status, conditions::STALLED).message;
+        assert_eq!(told, format!("The {switch} stops all power actions: \"alice: cooling\"; delete it to go on."));
+    }
+
+    #[test]
     fn by_nothing_is_said_as_well() {
         let mut desk = boot(1);
         desk.powered_on();

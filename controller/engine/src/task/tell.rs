@@ -151,10 +151,11 @@ impl Task {
     }
 
     /// The stop switch was set or lifted: says so in the log, and on every Session that it held up that it is lifted.
-    pub(super) fn tell_stop_switch(&self, set: bool, now: Timestamp) {
+    pub(super) fn tell_stop_switch(&self, now: Timestamp) {
         let (name, namespace) = (bos_crds::labels::EMERGENCY_STOP, &self.world.install_namespace);
-        if set {
-            tracing::warn!(configmap = name, %namespace, "stop switch set: no power action is sent until the ConfigMap is deleted");
+        if self.world.emergency_stop {
+            let why = &*self.world.stop_note;
+            tracing::warn!(configmap = name, %namespace, why, "stop switch set: no power action is sent until the ConfigMap is deleted");
             return;
         }
         tracing::warn!(configmap = name, %namespace, "stop switch lifted: power actions go on");

@@ -48,7 +48,7 @@ impl Rig {
         loop {
             match self.next().await {
                 News::Component(seen) => return in_words(seen),
-                News::EmergencyStop(set) => return format!("stop {set}"),
+                News::EmergencyStop(why) => return format!("stop {}", why.is_some()),
                 _ => {}
             }
         }
@@ -85,7 +85,7 @@ async fn everything_is_delivered_once_and_then_each_change() {
     for _ in 0..5 {
         match rig.next().await {
             News::Component(seen) => first.push(in_words(seen)),
-            News::EmergencyStop(set) => first.push(format!("stop {set}")),
+            News::EmergencyStop(why) => first.push(format!("stop {}", why.is_some())),
             News::Session(Seen::Reset { items, .. }) => first.push(format!("sessions {}", items.len())),
             News::Template(Seen::Reset { items, .. }) => first.push(format!("templates {}", items.len())),
             News::Options(Seen::Reset { items, .. }) => first.push(format!("options {}", items.len())),
