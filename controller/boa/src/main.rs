@@ -11,6 +11,7 @@ use bos_engine::agents::exit;
 use bos_engine::clients::Clients;
 use bos_engine::engine::{self, Charge, EngineError, Settings};
 use bos_engine::process::{self, Logging};
+use bos_engine::records::RecordError;
 use bos_engine::telemetry::Telemetry;
 use bos_services::flags::{self, LogFormat};
 use tokio_util::sync::CancellationToken;
@@ -65,7 +66,8 @@ const fn code_of(outcome: SessionOutcome) -> u8 {
 fn code_of_error(error: &anyhow::Error) -> u8 {
     match error.downcast_ref() {
         Some(EngineError::Deposed) => exit::DEPOSED,
-        Some(EngineError::NothingToDo(_)) => exit::FAILED,
+        // Without its journal no other pod may go on either: not even where somebody puts an old copy back.
+        Some(EngineError::NothingToDo(_) | EngineError::Records(RecordError::Gone { .. })) => exit::FAILED,
         Some(EngineError::Records(_)) | None => exit::TRANSIENT,
     }
 }
@@ -132,6 +134,10 @@ mod tests {
             assert_eq!(code_of(outcome), code, "{outcome:?}");
         }
         assert_eq!(code_of_error(&EngineError::Deposed.into()), 3);
+        let gone = RecordError::Gone { name: "bos-journal-1".to_owned() };
+        assert_eq!(code_of_error(&EngineError::from(gone).into()), 11, "another pod must not find an old copy that was put back");
+        let refused = RecordError::Refused { name: "bos-journal-1".to_owned(), message: "no".to_owned() };
+        assert_eq!(code_of_error(&EngineError::from(refused).into()), 75);
         assert_eq!(code_of_error(&anyhow::anyhow!("no way to the cluster")), 75);
     }
 }

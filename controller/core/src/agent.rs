@@ -4,9 +4,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bos_crds::reasons;
 
+use crate::health::{Outage, Service};
 use crate::journal::{Journal, JournalError};
 use crate::model::{EndKind, Left, NodeId, SessionUid, World};
 use crate::plan::Plan;
@@ -14,6 +16,9 @@ use crate::ranges;
 use crate::session::{AgentSeen, Session};
 use crate::time::Timestamp;
 use crate::want::Decision;
+
+/// Ages in a journal count from when it was written, and it is read a little later: no other outage for that.
+const SAME_OUTAGE: Duration = Duration::from_secs(5);
 
 impl World {
     /// Whether no node of a session is busy with what an older session asked for: its agent knows nothing of that (rule 11).
@@ -89,10 +94,26 @@ impl World {
             return Ok(());
         };
         let busy = busy(&plan, &journal)?;
+        let known = self.outages_of_agent(uid);
         self.put_back(uid, plan, Some(&journal), now);
         self.resume(uid, journal, now)?;
+        self.keep_beginnings(uid, &known);
         self.let_go(uid, &busy, now);
         Ok(())
+    }
+
+    fn outages_of_agent(&self, uid: &SessionUid) -> Vec<(Service, Outage)> {
+        self.sessions.get(uid).and_then(Session::run).map(|run| run.outages.clone()).unwrap_or_default()
+    }
+
+    /// An outage that was known begins when it did: what people are told of it does not change with each journal that is read.
+    fn keep_beginnings(&mut self, uid: &SessionUid, known: &[(Service, Outage)]) {
+        let Some(run) = self.sessions.get_mut(uid).and_then(Session::run_mut) else { return };
+        for (service, outage) in &mut run.outages {
+            let before = known.iter().find(|(known, _)| known == service).map(|(_, before)| before.since);
+            let same = |before: &Timestamp| outage.since.since(*before).max(before.since(outage.since)) < SAME_OUTAGE;
+            outage.since = before.filter(same).unwrap_or(outage.since);
+        }
     }
 
     /// Nodes with which the agent is through may be given to others.
@@ -128,7 +149,30 @@ impl World {
     /// # Errors
     /// When the journal does not fit the plan.
     pub fn take_back(&mut self, uid: &SessionUid, journal: Option<Journal>, why: &str, now: Timestamp) -> Result<(), JournalError> {
+        self.bring_back(uid, journal, now)?;
+        self.give_up_agent(uid, why, now);
+        Ok(())
+    }
+
+    /// The same where somebody deleted the journal: nobody knows what the agent did last. `last` is what it had written as far as this
+    /// process has read it; calls that it tells of are followed to their end.
+    ///
+    /// # Errors
+    /// When the journal does not fit the plan.
+    pub fn take_back_without_journal(&mut self, uid: &SessionUid, last: Option<Journal>, now: Timestamp) -> Result<(), JournalError> {
+        if last.is_some() {
+            self.bring_back(uid, last, now)?;
+        }
+        self.without_agent(uid, now);
+        if self.sessions.get(uid).is_some_and(|session| !session.stopping()) {
+            self.abandon(uid, now);
+        }
+        Ok(())
+    }
+
+    fn bring_back(&mut self, uid: &SessionUid, journal: Option<Journal>, now: Timestamp) -> Result<(), JournalError> {
         let Some(plan) = self.sessions.get(uid).and_then(Session::run).map(|run| run.plan.clone()) else { return Ok(()) };
+        let known = self.outages_of_agent(uid);
         self.put_back(uid, plan, journal.as_ref(), now);
         if let Some(run) = self.sessions.get_mut(uid).and_then(Session::running_mut) {
             run.by_agent = false;
@@ -136,20 +180,24 @@ impl World {
         if let Some(journal) = journal {
             self.resume(uid, journal, now)?;
         }
-        self.give_up_agent(uid, why, now);
+        self.keep_beginnings(uid, &known);
         Ok(())
     }
 
     /// Nobody carries the session out any more: what is not over is ended for this reason, unless a person said stop.
     pub fn give_up_agent(&mut self, uid: &SessionUid, why: &str, now: Timestamp) {
-        self.let_go(uid, &BTreeSet::new(), now);
-        self.keep_from_agent(uid);
-        self.journal_due.insert(uid.clone());
+        self.without_agent(uid, now);
         let Some(session) = self.sessions.get(uid).filter(|session| !session.stopping()) else { return };
         let open: Vec<NodeId> = session.running().map(|run| run.open().collect()).unwrap_or_default();
         for id in open {
             self.decide(id, Decision::End(EndKind::Failed, reasons::AGENT_LOST.into(), why.into()), now);
         }
+    }
+
+    fn without_agent(&mut self, uid: &SessionUid, now: Timestamp) {
+        self.let_go(uid, &BTreeSet::new(), now);
+        self.keep_from_agent(uid);
+        self.journal_due.insert(uid.clone());
     }
 
     /// Builds the run of a session anew.

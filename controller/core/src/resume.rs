@@ -146,7 +146,7 @@ impl World {
     }
 
     /// Nobody knows what was sent for the nodes of a session: they are left as they are.
-    fn abandon(&mut self, uid: &SessionUid, now: Timestamp) {
+    pub(crate) fn abandon(&mut self, uid: &SessionUid, now: Timestamp) {
         let open: Vec<NodeId> = self.sessions.get(uid).and_then(Session::running).map(|run| run.open().collect()).unwrap_or_default();
         for node in open {
             let message = "The journal of the Session was deleted, so nobody knows what was done. The node is left as it is; look at it, then use a new Session.";

@@ -92,6 +92,15 @@ pub enum RecordError {
         /// The ConfigMap.
         name: String,
     },
+    /// An agent finds its journal gone, which it may not make again: what it did is nowhere else.
+    #[error(
+        "{name}, the journal of this agent, is gone: somebody deleted it. Nothing more is sent. The operator takes the Session back; nodes that \
+         are not through fail with RecordsLost and are left as they are. Look at them, then use a new Session"
+    )]
+    Gone {
+        /// The ConfigMap.
+        name: String,
+    },
     /// An immutable record of that name holds something else.
     #[error("{name} of {of} is there with other content ({found} bytes, ours {ours} bytes, different from byte {at})")]
     Differs {

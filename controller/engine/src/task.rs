@@ -321,6 +321,7 @@ impl Task {
         }
         for uid in self.journals.due(Instant::now(), |uid| self.world.drives(uid)) {
             self.write_journal(uid);
+        self.note_outages();
         }
         self.refresh();
         let mut answered = Vec::new();

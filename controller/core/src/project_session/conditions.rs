@@ -82,9 +82,15 @@ fn held_up(world: &World, session: &Session) -> Option<(&'static str, String)> {
         Stage::Running(run) if run.mass_timeout.is_some() => {
             Some((reasons::MASS_BOOT_TIMEOUT, "Many nodes fell silent together; see the condition MassBootTimeout.".to_owned()))
         }
+        Stage::Running(run) if run.by_agent && AGENT_AWAITED.contains(&session.agent.reason) => {
+            Some((session.agent.reason, session.agent.message.to_string()))
+        }
         Stage::Pending(_) | Stage::Recording(_) | Stage::Running(_) | Stage::Ended(_) => None,
     }
 }
+
+/// Nothing goes on in a Session whose agent is not at work yet.
+const AGENT_AWAITED: [&str; 2] = [reasons::AGENT_WAITING, reasons::AGENT_STARTING];
 
 /// Which nodes are silent, until when they are waited for, and what a person can do.
 fn mass_timeout(world: &World, session: &Session, run: &Run, over: bool) -> String {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bos_crds::labels;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::content::{self, Record};
@@ -70,6 +71,7 @@ impl Records {
             object.metadata.resource_version.clone_from(&version);
             let answer = match *version {
                 Some(_) => self.store.replace(&object).await?,
+                None if self.is_agent() => return Err(RecordError::Gone { name }),
                 None => self.store.create(&object).await?,
             };
             let error = match answer {
@@ -94,6 +96,11 @@ impl Records {
         }
     }
 
+    /// An agent goes on with a journal that is there, and never makes one.
+    fn is_agent(&self) -> bool {
+        self.writer == labels::MANAGER_AGENT
+    }
+
     /// Makes a fenced record, empty, unless this leader has written or taken it over already.
     pub(super) async fn open_fenced(&self, record: &Record<'_>) -> Result<(), RecordError> {
         let known = self.slots.slot(&record.name()).lock().await.is_some();
@@ -103,7 +110,11 @@ impl Records {
     /// Reads a record after a conflict and decides whose it is.
     async fn look(&self, ours: &ConfigMap, known: bool) -> Result<Found, RecordError> {
         let name = content::name(ours).to_owned();
-        let Some(found) = self.store.get(&name).await? else { return Ok(Found::At(None)) };
+        let found = match self.store.get(&name).await? {
+            Some(found) => found,
+            None if self.is_agent() => return Err(RecordError::Gone { name }),
+            None => return Ok(Found::At(None)),
+        };
         let (epoch, own) = (content::epoch(&found), self.epoch_of(&name));
         if epoch > own {
             return Err(RecordError::Deposed { name, epoch });
@@ -115,6 +126,10 @@ impl Records {
         }
         if !known {
             return Err(RecordError::Foreign { name, epoch });
+        }
+        if self.is_agent() && content::label(&found, labels::MANAGED_BY) != Some(self.writer) {
+            // It was deleted, and the operator has made it again since: the Session is not ours any more.
+            return Err(RecordError::Deposed { name, epoch });
         }
         // We had taken it over and somebody put an old copy back. What we know is newer.
         tracing::warn!(record = name, epoch, "an old copy of the record was put back; writing ours over it");

@@ -24,6 +24,8 @@ impl Task {
                 if let Some(node) = self.world.node_mut(id) {
                     node.recorded = true;
                 }
+                // What it is driven for, and what is known of it.
+                self.world.touched.insert(id);
             }
             (WriteOutcome::Written { resource_version, generation, .. }, target) => {
                 let asked = self.views.component_written(id, target, ack.version, &resource_version, generation);

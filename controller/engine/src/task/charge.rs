@@ -32,6 +32,8 @@ pub(super) struct Carried {
     outcome: Option<SessionOutcome>,
     /// What was said last, and when.
     told: Option<(String, Instant)>,
+    /// Outages that the journal tells of, and whether each is over.
+    outages: Vec<(Service, Timestamp, bool)>,
     /// Turns for questions to the API server.
     turns: Arc<Semaphore>,
 }
@@ -45,7 +47,10 @@ impl Task {
 
     /// Takes up the Session of this agent: looks at what its nodes are to boot, and for nodes that are not its own any more.
     pub fn take_charge(&mut self, uid: SessionUid) {
-        self.charge = Some(Carried { uid: uid.clone(), outcome: None, told: None, turns: Arc::new(Semaphore::new(ASKED)) });
+        let turns = Arc::new(Semaphore::new(ASKED));
+        self.charge = Some(Carried { uid: uid.clone(), outcome: None, told: None, outages: Vec::new(), turns });
+        // From its first write on a journal is written now and then.
+        self.journals.changed(&uid);
         let Some(session) = self.world.sessions.get(&uid) else { return };
         let Some(run) = session.run() else { return };
         let (title, operation) = (session.title(), session.spec.operation.as_str());
@@ -127,13 +132,33 @@ impl Task {
             return;
         }
         if let Some(id) = convert::component(&mut self.world, object, false, now) {
+            if !self.views.is_known(id, object) {
+                // The operator made it again: all that is known is shown again.
+                self.world.touched.insert(id);
+            }
             // What is asked by hand is the operator's to answer.
             let _wish = self.views.component_seen(id, object, None);
         }
     }
 
+    /// The operator tells of outages what the journal says: it is written for each that begins or ends.
+    pub(super) fn note_outages(&mut self) {
+        let Some(charge) = &mut self.charge else { return };
+        let outages = self.world.services.outages().map(|(service, outage)| (service, outage.since, outage.until.is_some()));
+        let outages: Vec<_> = outages.collect();
+        if charge.outages != outages {
+            charge.outages = outages;
+            self.journals.changed(&charge.uid);
+        }
+    }
+
     /// The node left the watch: its object was deleted, or it was given to somebody else.
-    pub(super) fn ask_for_owner(&self, id: NodeId) {
+    pub(super) fn out_of_sight(&mut self, id: NodeId) {
+        self.views.component_gone(id);
+        self.ask_for_owner(id);
+    }
+
+    fn ask_for_owner(&self, id: NodeId) {
         let Some(node) = self.world.node(id).filter(|node| node.drive.is_some()) else { return };
         let Some(turns) = self.charge.as_ref().map(|charge| Arc::clone(&charge.turns)) else { return };
         let (api, xname) = (Api::<BootComponent>::all(self.client.clone()), node.xname.clone());
@@ -155,8 +180,9 @@ impl Task {
                 tracing::warn!(error = error.message(), "cannot tell whose a node is; asked again");
                 self.ask_for_owner(id);
             }
-            // The operator makes it again.
-            Ok(None) => self.views.component_gone(id),
+            // The operator makes it again, and then says in its spec whose it is: the watch tells of that.
+            Ok(None) => self.tell_deleted(id),
+            Ok(Some(object)) if object.spec.session.is_none() && object.spec.run.is_none() => self.tell_deleted(id),
             Ok(Some(object)) => match &object.spec.session {
                 Some(session) if *session.uid == *charge.uid.0 => {
                     convert::component(&mut self.world, &object, false, now);
@@ -166,6 +192,15 @@ impl Task {
                 Some(session) => self.let_go_of(id, &format!("{}/{}", session.namespace, session.name), now),
                 None => self.let_go_of(id, "a change made by hand", now),
             },
+        }
+    }
+
+    fn tell_deleted(&self, id: NodeId) {
+        if let Some(node) = self.world.node(id) {
+            tracing::warn!(
+                xname = node.xname.as_str(),
+                "its BootComponent was deleted; the operator makes it again, and the node is driven on"
+            );
         }
     }
 

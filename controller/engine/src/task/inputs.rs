@@ -231,7 +231,7 @@ impl Task {
     /// its plan and journal are the record.
     fn component_gone(&mut self, id: NodeId) {
         if self.charge.is_some() {
-            return self.ask_for_owner(id);
+            return self.out_of_sight(id);
         }
         self.views.component_gone(id);
         self.world.component_gone(id);

@@ -399,3 +399,40 @@ async fn what_was_taken_back_is_given_to_nobody_again() {
     next.remove_session("u-1").await.unwrap();
     assert!(api.object(&path("bos-agent-u-1")).is_none() && api.object(&path("bos-journal-u-1")).is_none());
 }
+
+/// The agent has no right to make it, and what it did is nowhere else: it says so and does no more, whatever is put in its place.
+#[tokio::test(start_paused = true)]
+async fn an_agent_never_makes_its_journal_again() {
+    let (api, name) = (FakeApi::default(), "bos-journal-u-1");
+    let operator = given(&api).await;
+    let agent = agent(&api).await;
+    agent.write_journal("u-1", &key(), b"first").await.unwrap();
+    api.delete(&path(name));
+    let calls = api.calls().len();
+    assert_eq!(agent.write_journal("u-1", &key(), b"late").await, Err(RecordError::Gone { name: name.to_owned() }));
+    let made: Vec<_> = api.calls().into_iter().skip(calls).filter(|call| call.method == Method::POST).collect();
+    assert!(made.is_empty() && api.object(&path(name)).is_none(), "{made:?}");
+    // The operator takes the Session back and writes the journal from then on, as it does with its own.
+    assert_eq!(operator.take_back("u-1").await, Ok(JournalBytes::Lost));
+    operator.write_journal("u-1", &key(), b"the operator's").await.unwrap();
+    assert!(matches!(agent.write_journal("u-1", &key(), b"late").await, Err(RecordError::Deposed { .. })));
+    assert_eq!(journal(&api), "the operator's");
+}
+
+/// What somebody puts back of an agent's own journal is older than what the agent knows.
+#[tokio::test(start_paused = true)]
+async fn an_old_copy_of_an_agents_journal_does_not_win() {
+    let api = FakeApi::default();
+    let _operator = given(&api).await;
+    let first = agent(&api).await;
+    first.write_journal("u-1", &key(), b"old").await.unwrap();
+    let old = api.object(&path("bos-journal-u-1")).unwrap();
+    let second = agent(&api).await;
+    second.write_journal("u-1", &key(), b"new").await.unwrap();
+    api.edit(&path("bos-journal-u-1"), |object| {
+        object["data"] = old["data"].clone();
+        object["metadata"]["annotations"] = old["metadata"]["annotations"].clone();
+    });
+    second.write_journal("u-1", &key(), b"newer").await.unwrap();
+    assert_eq!(journal(&api), "newer");
+}
