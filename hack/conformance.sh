@@ -8,7 +8,7 @@
 set -euo pipefail
 
 # How many rows of each kind there must be.
-rows='check=13 defect=36 rule=16 boot=13 reboot=17 off=9 acceptance=12 vboot=14 vconfigure=7 vshutdown=7 agent=5 install=14 ha=5 image=2 observe=7 secret=5'
+rows='check=13 defect=36 rule=16 boot=13 reboot=17 off=9 acceptance=12 vboot=14 vconfigure=7 vshutdown=7 agent=9 install=14 ha=5 image=2 observe=7 secret=5'
 
 # Every line of the tests as "TARGET::TEST VERDICT". Cargo names the target in the line before: its file, or for unit tests the program.
 verdicts() {

@@ -8,9 +8,11 @@ mod charge;
 mod count;
 mod inputs;
 mod plans;
+mod pods;
 mod settle;
 mod spans;
 mod tell;
+mod troubles;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -319,9 +321,9 @@ impl Task {
                 self.journals.changed(&uid);
             }
         }
+        self.note_outages();
         for uid in self.journals.due(Instant::now(), |uid| self.world.drives(uid)) {
             self.write_journal(uid);
-        self.note_outages();
         }
         self.refresh();
         let mut answered = Vec::new();

@@ -4,6 +4,7 @@ use bos_crds::{BootSetPhaseName, Session, labels};
 use bos_e2e::rig::{NAMESPACE, template, watch_until};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt as _};
@@ -79,6 +80,18 @@ impl Bench {
         let node = self.rig.node_agent().expect("there is a node");
         let logs = self.pods_of(session).await?.iter().map(|pod| node.log_text(pod).unwrap_or_default()).collect::<Vec<_>>();
         Ok(logs.join("\n---\n"))
+    }
+
+    /// Waits for an Event on a Session that gives this reason and says this, and returns what it says.
+    pub async fn told(&self, session: &str, reason: &str, text: &str) -> Result<String> {
+        let api: Api<Event> = Api::namespaced(self.rig.client(), NAMESPACE);
+        let says = |event: &Event| {
+            let note = event.note.clone().filter(|note| note.contains(text))?;
+            let about = event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(session);
+            (about && event.reason.as_deref() == Some(reason)).then_some(note)
+        };
+        let found = watch_until(api, watcher::Config::default(), LIMIT, |all| all.values().find_map(says));
+        found.await.map_err(|error| error.context(format!("Event {reason} on {session}")))
     }
 
     /// Names of the records of a Session that are left.

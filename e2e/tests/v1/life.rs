@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bos_crds::{BootComponent, Session};
+use bos_crds::{BootComponent, Session, reasons};
 use bos_e2e::proxy::{Outage, Rule, When};
 use bos_e2e::rig::{NAMESPACE, template};
 use bos_e2e::site::{Faults, OutageKind, OutageSpec, Service};
@@ -51,19 +51,19 @@ pub async fn killed_at_launch(bench: &Bench, range: Range<usize>) -> Result {
 }
 
 /// Nodes that do not come up before they may.
-fn hold_boots(bench: &Bench, nodes: &[String]) -> Vec<u64> {
+pub fn hold_boots(bench: &Bench, nodes: &[String]) -> Vec<u64> {
     let outage = |node: &String| OutageSpec::new(Service::Bss, OutageKind::Unavailable).on_path(format!("bootscript?name={node}"));
     nodes.iter().map(|node| bench.site.add_outage(outage(node))).collect()
 }
 
-fn let_boot(bench: &Bench, held: &[u64]) {
+pub fn let_boot(bench: &Bench, held: &[u64]) {
     for outage in held {
         bench.site.clear_outage(*outage);
     }
 }
 
 /// A Session of mode v1 whose nodes have power and do not come up yet.
-async fn under_way(bench: &Bench, name: &str, nodes: &[String]) -> Result<Vec<u64>> {
+pub async fn under_way(bench: &Bench, name: &str, nodes: &[String]) -> Result<Vec<u64>> {
     let held = hold_boots(bench, nodes);
     bench.template(name, nodes, |_| {}).await?;
     bench.rig.apply(&session(name, name, "Boot")).await?;
@@ -151,6 +151,11 @@ pub async fn job_refused(bench: &Bench, range: Range<usize>) -> Result {
         conditions.to_string().contains("exceeded quota")
     };
     bench.rig.wait_session("refused", says, LIMIT).await?;
+    let note = bench.told("refused", reasons::AGENT_WAITING, "exceeded quota").await?;
+    assert!(note.contains("its nodes are not touched"), "{note}");
+    let seen = bench.rig.session("refused").await?.context("the Session is there")?;
+    assert_eq!(condition(&seen, "Reconciling"), ("True".to_owned(), reasons::AGENT_WAITING.to_owned()));
+    assert_eq!(condition(&seen, "Stalled"), ("False".to_owned(), reasons::AGENT_WAITING.to_owned()));
     bench.rig.apply(&session("refused-too", "refused", "Boot")).await?;
     bench.rig.wait_session("refused-too", says, LIMIT).await?;
     bench.rig.cancel("refused-too").await?;

@@ -11,6 +11,7 @@ mod agents;
 #[path = "../boot/bench.rs"]
 mod bench;
 mod life;
+mod trouble;
 mod workflows;
 
 use std::time::Duration;
@@ -95,6 +96,10 @@ async fn agents_come_and_go() -> Result {
     cases.run("v1 the Job is deleted", life::job_deleted(&bench, 15..18)).await;
     cases.run("v1 its machine is lost", life::machine_lost(&bench, 33..36)).await;
     cases.run("v1 its Job is refused", life::job_refused(&bench, 36..39)).await;
+    cases.run("v1 its pod cannot start", trouble::pod_cannot_start(&bench, 39..41)).await;
+    cases.run("v1 PCS is away", trouble::power_service_away(&bench, 41..43)).await;
+    cases.run("v1 its journal is deleted", trouble::journal_deleted(&bench, 43..45)).await;
+    cases.run("v1 a BootComponent is deleted", trouble::component_deleted(&bench, 45..48)).await;
     cases.run("v1 the operator is killed", life::operator_killed(&bench, 18..21)).await;
     cases.run("v1 killed at launch", life::killed_at_launch(&bench, 21..29)).await;
     cases.run("v1 the API server is away", life::api_server_away(&bench, 29..33)).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bos_core::journal::{Journal, JournalError};
+use bos_core::journal::Journal;
 use bos_core::session::{AgentSeen, Session};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Client;
@@ -10,7 +10,10 @@ use kube::Client;
 use super::*;
 use crate::agents::{Ending, Launcher, Order};
 use crate::clients::Backoff;
+use crate::events::WORTH_AN_EVENT;
 use crate::records::{JournalBytes, journal_bytes};
+use crate::task::pods::{Standing, of_pod};
+use crate::task::troubles::Troubles;
 
 /// What the operator knows of agents.
 #[derive(Default)]
@@ -23,12 +26,16 @@ pub(super) struct Agents {
     jobs: BTreeMap<SessionUid, Job>,
     /// The Jobs were listed.
     listed: bool,
+    /// Their journals as they were read last: of one that somebody deletes, this is all that is known.
+    journals: BTreeMap<SessionUid, Vec<u8>>,
     /// Their pods, by name.
     pods: BTreeMap<String, Pod>,
     /// Jobs that were let begin, and are not seen to have.
     begun: BTreeSet<Arc<str>>,
     /// Sessions whose Jobs could not be made yet.
     denied: BTreeMap<SessionUid, Denied>,
+    /// What keeps agents from their work.
+    troubles: Troubles,
     /// Jobs whose Sessions are gone, being removed.
     removed: BTreeSet<String>,
 }
@@ -52,6 +59,9 @@ struct Denied {
     next: Timestamp,
     pauses: Backoff,
 }
+
+/// A Job gets its pod in a moment; one that has none for so long is refused it, by a quota say.
+const WITHOUT_POD: Duration = Duration::from_secs(10);
 
 /// How long a Job that was just made may take to be seen.
 const UNSEEN: Duration = Duration::from_secs(5);
@@ -78,6 +88,8 @@ impl Agents {
     pub(super) fn over(&mut self, uid: &SessionUid) {
         self.given.remove(uid);
         self.denied.remove(uid);
+        self.journals.remove(uid);
+        self.troubles.forget(uid);
     }
 
     pub(super) fn fold_jobs(&mut self, seen: Seen<Job>) {
@@ -130,28 +142,28 @@ impl Agents {
     }
 
     /// How a Job and the newest of its pods are. `over`: the Session is not its any more.
-    fn seen(&self, uid: &SessionUid, over: bool) -> AgentSeen {
+    fn seen(&self, uid: &SessionUid, over: bool) -> (AgentSeen, Standing) {
         let Some(job) = self.jobs.get(uid) else {
             let (reason, message) = match over {
                 true => (reasons::AGENT_ENDED, "Its Job is gone."),
                 false => (reasons::AGENT_STARTING, "Its Job is being made."),
             };
-            return AgentSeen { running: false, reason, message: message.into() };
+            return (AgentSeen { running: false, reason, message: message.into() }, Standing::OnItsWay);
         };
         let name = job.name_any();
         // Why it gets none (a quota, a policy, a service account that is missing) is said in Events of the Job alone.
         let none = || {
             let namespace = job.namespace().unwrap_or_default();
-            (format!("no pod yet; if that stays so, kubectl -n {namespace} describe job {name} says why"), false)
+            (format!("no pod yet; if that stays so, kubectl -n {namespace} describe job {name} says why"), Standing::InTrouble(WITHOUT_POD))
         };
-        let (words, works) = self.newest_pod(uid).map_or_else(none, of_pod);
+        let (words, standing) = self.newest_pod(uid).map_or_else(none, of_pod);
         let message = format!("Job {name}: {}{words}.", ended(job).map(|how| format!("{how}; ")).unwrap_or_default());
-        let reason = match (ended(job), works) {
-            (Some(_), _) => reasons::AGENT_ENDED,
-            (None, true) => reasons::AGENT_RUNNING,
-            (None, false) => reasons::AGENT_STARTING,
+        let (reason, standing) = match (ended(job), standing) {
+            (Some(_), _) => (reasons::AGENT_ENDED, Standing::OnItsWay),
+            (None, Standing::Works) => (reasons::AGENT_RUNNING, standing),
+            (None, Standing::OnItsWay | Standing::InTrouble(_)) => (reasons::AGENT_STARTING, standing),
         };
-        AgentSeen { running: reason == reasons::AGENT_RUNNING, reason, message: message.into() }
+        (AgentSeen { running: reason == reasons::AGENT_RUNNING, reason, message: message.into() }, standing)
     }
 }
 
@@ -180,6 +192,7 @@ impl Task {
         self.world.may_be_with_agent(uid);
         if let JournalBytes::Written(bytes) = journal {
             self.mirror(uid, bytes, now);
+            self.agents.journals.insert(uid.clone(), bytes.clone());
         }
     }
 
@@ -223,15 +236,26 @@ impl Task {
                 } else if let Some(known) = known {
                     self.see_begun(uid, &job, is_suspended(known));
                 }
-                self.see_agent(uid, false);
+                let (seen, standing) = self.see_agent(uid, false);
+                self.tell_trouble(uid, standing, (seen.reason, &seen.message), now);
             }
-            Some(Given::TakingBack(..)) => self.see_agent(uid, true),
+            Some(Given::TakingBack(..)) => {
+                self.agents.troubles.forget(uid);
+                self.see_agent(uid, true);
+            }
         }
     }
 
-    fn see_agent(&mut self, uid: &SessionUid, over: bool) {
-        let seen = self.agents.seen(uid, over);
-        self.world.see_agent(uid, seen);
+    fn see_agent(&mut self, uid: &SessionUid, over: bool) -> (AgentSeen, Standing) {
+        let (seen, standing) = self.agents.seen(uid, over);
+        self.world.see_agent(uid, seen.clone());
+        (seen, standing)
+    }
+
+    fn tell_trouble(&mut self, uid: &SessionUid, standing: Standing, why: (&'static str, &str), now: Timestamp) {
+        if let Some(told) = self.agents.troubles.look(uid, standing, why, now) {
+            self.publish(uid, told.severity, told.reason, &told.note);
+        }
     }
 
     fn launch(&mut self, uid: &SessionUid, now: Timestamp) {
@@ -243,7 +267,9 @@ impl Task {
         if let Some(denied) = self.agents.denied.get(uid).filter(|denied| now < denied.next) {
             let wait = denied.next.since(now).as_secs().max(1);
             let message = format!("Its Job cannot be made now: {}. Tried again within {wait} s; its nodes are not touched.", denied.why);
-            return self.world.see_agent(uid, AgentSeen { running: false, reason: reasons::AGENT_WAITING, message: message.into() });
+            let why = format!("Its Job cannot be made: {}. It is tried again; its nodes are not touched", denied.why);
+            self.world.see_agent(uid, AgentSeen { running: false, reason: reasons::AGENT_WAITING, message: message.into() });
+            return self.tell_trouble(uid, Standing::InTrouble(WORTH_AN_EVENT), (reasons::AGENT_WAITING, &why), now);
         }
         let open: Vec<NodeId> = run.open().collect();
         let busy = open.iter().filter(|id| self.world.node(**id).is_some_and(|node| node.batch.is_some() || node.agent.is_some())).count();
@@ -362,11 +388,16 @@ impl Task {
         }
         self.agents.given.insert(uid.clone(), Given::Back);
         self.agents.begun.remove(&job);
+        let last = self.agents.journals.remove(uid);
         let why = self.why_lost(uid, why);
         let taken = match journal {
             JournalBytes::Written(bytes) => Journal::decode(&bytes).and_then(|journal| self.world.take_back(uid, Some(journal), &why, now)),
             JournalBytes::Empty => self.world.take_back(uid, None, &why, now),
-            JournalBytes::Lost => Err(JournalError::Unreadable("it was deleted".to_owned())),
+            JournalBytes::Lost => {
+                tracing::error!(session_uid = %uid, "the journal of an agent was deleted; its nodes are left as they are");
+                let last = last.as_deref().map(Journal::decode).transpose();
+                last.and_then(|last| self.world.take_back_without_journal(uid, last, now))
+            }
         };
         if let Err(error) = taken {
             // What it had written before is all that is known.
@@ -383,7 +414,11 @@ impl Task {
             return format!("The agent did not get through with this node: {lost}. The Session was taken back from it; look at the node.");
         }
         match self.agents.jobs.get(uid).and_then(ended) {
-            Some(how) => format!("The agent ended before this node was through ({how}); see the log of Job {name} and the node."),
+            Some(how) => {
+                let of_pod = self.agents.newest_pod(uid).map(of_pod).filter(|(_, standing)| matches!(standing, Standing::InTrouble(_)));
+                let pod = of_pod.map(|(words, _)| format!("; {words}")).unwrap_or_default();
+                format!("The agent ended before this node was through ({how}{pod}); see the log of Job {name} and the node.")
+            }
             None => format!("The Job {name} of the agent was removed before this node was through; look at the node."),
         }
     }
@@ -402,6 +437,7 @@ impl Task {
                 continue;
             }
             self.mirror(&uid, bytes, now);
+            self.agents.journals.insert(uid, bytes.to_vec());
         }
     }
 
@@ -482,25 +518,4 @@ fn ended(job: &Job) -> Option<String> {
 
 fn is_suspended(job: &Job) -> bool {
     job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true))
-}
-
-/// How a pod is, in words, and whether its container runs.
-fn of_pod(pod: &Pod) -> (String, bool) {
-    let (name, status) = (pod.name_any(), pod.status.clone().unwrap_or_default());
-    let phase = status.phase.unwrap_or_else(|| "Pending".to_owned());
-    let ours = pod.spec.as_ref().and_then(|spec| spec.containers.first()).map(|container| container.name.as_str());
-    let container = status.container_statuses.into_iter().flatten().find(|container| Some(container.name.as_str()) == ours);
-    let state = container.and_then(|container| container.state);
-    let state = state.unwrap_or_default();
-    if let Some(end) = state.terminated {
-        return (format!("pod {name} ended with exit code {}", end.exit_code), false);
-    }
-    if let Some(wait) = state.waiting {
-        let why = [wait.reason, wait.message].into_iter().flatten().collect::<Vec<_>>().join(": ");
-        return (format!("pod {name} {phase} ({})", if why.is_empty() { "waiting" } else { &why }), false);
-    }
-    let unscheduled =
-        status.conditions.unwrap_or_default().into_iter().find(|known| known.type_ == "PodScheduled" && known.status == "False");
-    let why = unscheduled.and_then(|condition| condition.message).map(|why| format!(" ({why})")).unwrap_or_default();
-    (format!("pod {name} {phase}{why}"), state.running.is_some())
 }
