@@ -559,36 +559,8 @@ impl Task {
             News::Job(seen) => self.agents.fold_jobs(seen),
             News::Pod(seen) => self.agents.fold_pods(seen),
             News::AgentJournal(seen) => self.fold_agent_journals(seen, now),
-            News::EmergencyStop(why) => {
-                let before = (self.world.emergency_stop, self.world.stop_note.clone());
-                self.set_emergency_stop(why);
-                if before.0 != self.world.emergency_stop {
-                    self.tell_stop_switch(now);
-                }
-                if before != (self.world.emergency_stop, self.world.stop_note.clone()) {
-                    self.touch_driven();
-                }
-            }
+            News::EmergencyStop(why) => self.fold_stop_switch(why, now),
         }
-    }
-
-    /// Sets the stop switch with what was written into it, or lifts it, for what is decided and for calls that wait for a connection.
-    pub fn set_emergency_stop(&mut self, why: Option<Arc<str>>) {
-        let set = why.is_some();
-        self.world.emergency_stop = set;
-        self.world.stop_note = why.unwrap_or_default();
-        let now = self.now();
-        self.stopped_since = set.then(|| self.stopped_since.unwrap_or(now));
-        self.services.stop.set(set);
-        self.telemetry.emergency_stop.store(set, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    fn touch_driven(&mut self) {
-        let running = self.world.sessions.values().filter_map(|session| session.running());
-        let driven: Vec<NodeId> = running.flat_map(|run| run.open()).collect();
-        self.world.touched.extend(driven);
-        let open = self.world.sessions.values().filter(|session| !matches!(session.stage, Stage::Ended(_)));
-        self.world.touched_sessions.extend(open.map(|session| session.uid.clone()).collect::<Vec<_>>());
     }
 }
 

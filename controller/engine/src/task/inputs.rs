@@ -239,4 +239,35 @@ impl Task {
             self.views.create_component(&self.world, id);
         }
     }
+
+    /// The stop switch was set, lifted, or says something else.
+    pub(super) fn fold_stop_switch(&mut self, why: Option<Arc<str>>, now: Timestamp) {
+        let before = (self.world.emergency_stop, self.world.stop_note.clone());
+        self.set_emergency_stop(why);
+        if before.0 != self.world.emergency_stop {
+            self.tell_stop_switch(now);
+        }
+        if before != (self.world.emergency_stop, self.world.stop_note.clone()) {
+            self.touch_driven();
+        }
+    }
+
+    /// Sets the stop switch with what was written into it, or lifts it, for what is decided and for calls that wait for a connection.
+    pub fn set_emergency_stop(&mut self, why: Option<Arc<str>>) {
+        let set = why.is_some();
+        self.world.emergency_stop = set;
+        self.world.stop_note = why.unwrap_or_default();
+        let now = self.now();
+        self.stopped_since = set.then(|| self.stopped_since.unwrap_or(now));
+        self.services.stop.set(set);
+        self.telemetry.emergency_stop.store(set, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn touch_driven(&mut self) {
+        let running = self.world.sessions.values().filter_map(|session| session.running());
+        let driven: Vec<NodeId> = running.flat_map(|run| run.open()).collect();
+        self.world.touched.extend(driven);
+        let open = self.world.sessions.values().filter(|session| !matches!(session.stage, Stage::Ended(_)));
+        self.world.touched_sessions.extend(open.map(|session| session.uid.clone()).collect::<Vec<_>>());
+    }
 }
