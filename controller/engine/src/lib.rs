@@ -12,6 +12,7 @@ mod dispatch;
 pub mod engine;
 pub mod events;
 pub mod figures;
+mod guard;
 mod journals;
 pub mod lease;
 mod load;

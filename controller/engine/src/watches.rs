@@ -10,18 +10,18 @@ use std::time::Duration;
 
 use bos_core::tenants::Tenant;
 use bos_crds::{BootComponent, BootOptions, Session, SessionTemplate, bounded, labels};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::agents;
+use crate::guard::Guarded;
 
 /// The server ends each watch after this many seconds, so that a connection that died silently (at
 /// a load balancer, say) is noticed soon after.
@@ -258,25 +258,25 @@ pub fn spawn_watches(client: &Client, namespace: &str, scope: &Scope, tx: &mpsc:
     let health = WatchHealth::new();
     let to = Sink { tx: tx.clone(), health: health.clone(), cancel: cancel.clone() };
     let everything = watcher::Config::default;
-    let components = Api::<DeserializeGuard<BootComponent>>::all(client.clone());
+    let components = Api::<Guarded<BootComponent>>::all(client.clone());
     match scope {
         Scope::Operator { agents } => {
-            to.spawn(Api::<DeserializeGuard<SessionTemplate>>::all(client.clone()), everything(), Watched::Templates, News::Template);
-            to.spawn(Api::<DeserializeGuard<Session>>::all(client.clone()), everything(), Watched::Sessions, News::Session);
+            to.spawn(Api::<Guarded<SessionTemplate>>::all(client.clone()), everything(), Watched::Templates, News::Template);
+            to.spawn(Api::<Guarded<Session>>::all(client.clone()), everything(), Watched::Sessions, News::Session);
             to.spawn(components, everything(), Watched::Components, News::Component);
             if *agents {
                 to.spawn_agents(client, namespace);
             }
         }
         Scope::Agent { namespace, name } => {
-            let sessions = Api::<DeserializeGuard<Session>>::namespaced(client.clone(), namespace);
+            let sessions = Api::<Guarded<Session>>::namespaced(client.clone(), namespace);
             to.spawn(sessions, everything().fields(&format!("metadata.name={name}")), Watched::Sessions, News::Session);
             // A node that is given to another session leaves this stream.
             let ours = format!("spec.session.name={name},spec.session.namespace={namespace}");
             to.spawn(components, everything().fields(&ours), Watched::Components, News::Component);
         }
     }
-    to.spawn(Api::<DeserializeGuard<BootOptions>>::all(client.clone()), everything(), Watched::Options, News::Options);
+    to.spawn(Api::<Guarded<BootOptions>>::all(client.clone()), everything(), Watched::Options, News::Options);
     to.health.begin(Watched::EmergencyStop);
     tokio::spawn(to.emergency_stop(Api::namespaced(client.clone(), namespace)));
     health
@@ -296,25 +296,25 @@ impl Sink {
         let marked = || watcher::Config::default().labels(&agents::selector());
         let written = format!("{}={},{}={}", labels::MANAGED_BY, labels::MANAGER_AGENT, labels::RECORD, labels::RECORD_JOURNAL);
         let written = watcher::Config::default().labels(&written);
-        self.spawn(Api::<DeserializeGuard<Job>>::namespaced(client.clone(), namespace), marked(), Watched::Jobs, News::Job);
-        self.spawn(Api::<DeserializeGuard<Pod>>::namespaced(client.clone(), namespace), marked(), Watched::Pods, News::Pod);
-        let journals = Api::<DeserializeGuard<ConfigMap>>::namespaced(client.clone(), namespace);
+        self.spawn(Api::<Guarded<Job>>::namespaced(client.clone(), namespace), marked(), Watched::Jobs, News::Job);
+        self.spawn(Api::<Guarded<Pod>>::namespaced(client.clone(), namespace), marked(), Watched::Pods, News::Pod);
+        let journals = Api::<Guarded<ConfigMap>>::namespaced(client.clone(), namespace);
         self.spawn(journals, written, Watched::AgentJournals, News::AgentJournal);
     }
 
-    fn spawn<K>(&self, api: Api<DeserializeGuard<K>>, config: watcher::Config, stream: Watched, wrap: fn(Seen<K>) -> News)
+    fn spawn<K>(&self, api: Api<Guarded<K>>, config: watcher::Config, stream: Watched, wrap: fn(Seen<K>) -> News)
     where
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
     {
         self.health.begin(stream);
         let config = config.timeout(WATCH_SECONDS);
-        let events = watcher(api, config).default_backoff().map_ok(|event| event.modify(|object| object.managed_fields_mut().clear()));
+        let events = watcher(api, config).default_backoff();
         tokio::spawn(self.clone().run(events, stream, wrap));
     }
 
     async fn run<K: Resource<DynamicType = ()>>(
         self,
-        events: impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<K>>>> + Send,
+        events: impl Stream<Item = watcher::Result<watcher::Event<Guarded<K>>>> + Send,
         stream: Watched,
         wrap: fn(Seen<K>) -> News,
     ) {
@@ -406,7 +406,7 @@ impl<K> Default for Folder<K> {
 }
 
 impl<K: Resource<DynamicType = ()>> Folder<K> {
-    fn fold(&mut self, event: watcher::Event<DeserializeGuard<K>>) -> Option<Seen<K>> {
+    fn fold(&mut self, event: watcher::Event<Guarded<K>>) -> Option<Seen<K>> {
         match event {
             watcher::Event::Init => {
                 *self = Self::default();
@@ -435,7 +435,7 @@ impl<K: Resource<DynamicType = ()>> Folder<K> {
     }
 }
 
-fn read<K: Resource<DynamicType = ()>>(object: DeserializeGuard<K>) -> Result<K, Invalid> {
+fn read<K: Resource<DynamicType = ()>>(object: Guarded<K>) -> Result<K, Invalid> {
     object.0.map_err(|bad| {
         let invalid = Invalid {
             namespace: bad.metadata.namespace,
