@@ -67,8 +67,11 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 /// Driven nodes are projected anew this often, whatever was touched.
 const REFRESH: Duration = Duration::from_secs(60);
 
-/// Inputs that arrive together are folded together: this long after a pass the next one waits for company.
+/// Inputs that arrive together are folded together: the first of them waits this long for company.
 const COALESCE: Duration = Duration::from_millis(3);
+
+/// Passes are at least so far apart: while many answers come in, one more each 3 ms finds nothing to do.
+const APART: Duration = Duration::from_millis(20);
 
 /// A pass looks at the whole World, however little has changed: it waits for this many times what the last one took, so that
 /// answers to ten thousand writes do not become ten thousand passes over ten thousand nodes.
@@ -222,7 +225,7 @@ impl Task {
         lost: &CancellationToken,
         cancel: &CancellationToken,
     ) -> Result<(), EngineError> {
-        let (mut passed, mut company) = (Instant::now(), COALESCE);
+        let (mut passed, mut company) = (Instant::now(), APART);
         loop {
             let tick = if self.is_idle() { IDLE_TICK } else { TICK };
             tokio::select! {
@@ -257,7 +260,7 @@ impl Task {
             }
             let begun = Instant::now();
             self.pass();
-            company = begun.elapsed().saturating_mul(PASSES_APART).clamp(COALESCE, LONGEST_WAIT);
+            company = begun.elapsed().saturating_mul(PASSES_APART).clamp(APART, LONGEST_WAIT);
             passed = Instant::now();
             self.telemetry.beat();
             if self.outcome().is_some() {

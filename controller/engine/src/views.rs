@@ -5,6 +5,8 @@
 
 mod shown;
 mod spec;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -240,10 +242,14 @@ impl Views {
             log_transition(node, component.shown.wanted().status, &wanted);
         }
         component.shown.want(wanted);
-        let version = version + 1;
-        self.last_version = version;
         let wanted = component.shown.wanted();
         let urgent = wanted.status == Some(NodeStatus::Failed);
+        if component.submitted.is_some() && !urgent && component.reports.is_empty() {
+            // The write of the spec makes a new generation, for which the status would have to be written once more.
+            return;
+        }
+        let version = version + 1;
+        self.last_version = version;
         // What will change soon may wait, and be skipped; what lasts is written at once.
         let passing = wanted.enabled && wanted.status != Some(NodeStatus::OnHold) && component.reports.is_empty();
         let first = wanted.enabled && !component.shown.written().enabled && component.reports.is_empty();

@@ -1,0 +1,50 @@
+//! What is submitted to the writer, and when. Nothing is sent here.
+
+use super::*;
+use crate::figures::WriteFigures;
+use crate::writer::WriterConfig;
+use bos_core::xname::Xname;
+use tokio_util::sync::CancellationToken;
+
+const NODE: &str = "x1000c0s0b0n0";
+
+/// A node that was seen without a status, and whose spec has to be written too.
+fn staged_anew() -> (Views, World, NodeId) {
+    let client = kube::Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    let (writer, _acks) = StatusWriter::spawn(client, WriterConfig::default(), WriteFigures::default(), stopped);
+    let (mut views, mut world) = (Views::new(writer), World::default());
+    let id = world.intern(&Xname::parse(NODE).unwrap());
+    let object = json!({
+        "apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "spec": {},
+        "metadata": {"name": NODE, "uid": "u", "resourceVersion": "1", "generation": 1},
+    });
+    views.component_seen(id, &serde_json::from_value(object).unwrap(), None);
+    world.nodes[id.0 as usize].staged = Some(("later".into(), 0));
+    (views, world, id)
+}
+
+fn project(views: &mut Views, world: &World, id: NodeId) -> usize {
+    views.update_component(world, id, 1, Timestamp::from_millis(0));
+    views.writer.queue_len()
+}
+
+/// A status that went first was written once more, for the generation that the spec had made: a quarter of the writes of a Shutdown.
+#[tokio::test]
+async fn a_status_waits_for_the_write_of_the_spec() {
+    let (mut views, world, id) = staged_anew();
+    assert_eq!(project(&mut views, &world, id), 1, "the spec alone");
+    let version = views.components[&id].submitted.as_ref().unwrap().0;
+    views.component_written(id, Target::Spec, version, "2", 2);
+    assert_eq!(project(&mut views, &world, id), 2);
+    assert_eq!(views.components[&id].shown.wanted().observed_generation, 2);
+}
+
+#[tokio::test]
+async fn a_status_that_a_report_waits_for_does_not() {
+    let (mut views, world, id) = staged_anew();
+    let (answer, _answered) = oneshot::channel();
+    views.await_status(id, answer);
+    assert_eq!(project(&mut views, &world, id), 2);
+}
