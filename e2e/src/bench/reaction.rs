@@ -75,16 +75,20 @@ fn told(before: &CallRecord, next: &CallRecord, records: &[PowerRecord], looks: 
     }
 }
 
-/// From each report to its answer, which comes when what it changes is durable.
+/// From each report to its answer, which comes when what it changes is durable. A node says the same again now and then, which the
+/// history has as a repeat of the first time: only the first answer tells how long it took.
 fn answers(records: &[PowerRecord]) -> impl Iterator<Item = (String, f64)> {
-    let answered = records.iter().filter_map(|record| match &record.event {
-        PowerEvent::ReportAcknowledged { token } => Some((record.at, token)),
+    let mut sent = None;
+    records.iter().filter_map(move |record| match &record.event {
+        PowerEvent::ReportSent { token } => {
+            sent = Some((record.at, token));
+            None
+        }
+        PowerEvent::ReportAcknowledged { token } => {
+            let (at, _) = sent.take_if(|(_, of)| *of == token)?;
+            Some(("answer to a report".to_owned(), record.at - at))
+        }
         _ => None,
-    });
-    answered.filter_map(|(at, token)| {
-        let sent =
-            records.iter().rfind(|sent| sent.at <= at && matches!(&sent.event, PowerEvent::ReportSent { token: of } if of == token))?;
-        Some(("answer to a report".to_owned(), at - sent.at))
     })
 }
 
@@ -116,6 +120,8 @@ mod tests {
             PowerRecord { at: 2.0, event: PowerEvent::PoweredOff, repeats: 1 },
             PowerRecord { at: 6.0, event: PowerEvent::ReportSent { token: "t".to_owned() }, repeats: 1 },
             PowerRecord { at: 6.2, event: PowerEvent::ReportAcknowledged { token: "t".to_owned() }, repeats: 1 },
+            // The same again, a minute later.
+            PowerRecord { at: 66.0, event: PowerEvent::ReportAcknowledged { token: "t".to_owned() }, repeats: 1 },
         ];
         let times = times(&calls, &BTreeMap::from([("x1".to_owned(), events.to_vec())]));
         let longest = |name: &str| times[name].longest;
