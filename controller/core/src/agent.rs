@@ -3,19 +3,17 @@
 //! from then on knows what the journal says; when the agent has gone it takes the Session back.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bos_crds::reasons;
 
 use crate::health::{Outage, Service};
 use crate::journal::{Journal, JournalError};
-use crate::model::{EndKind, Left, NodeId, SessionUid, World};
+use crate::model::{Left, NodeId, SessionUid, World};
 use crate::plan::Plan;
 use crate::ranges;
 use crate::session::{AgentSeen, Session};
 use crate::time::Timestamp;
-use crate::want::Decision;
 
 /// Ages in a journal count from when it was written, and it is read a little later: no other outage for that.
 const SAME_OUTAGE: Duration = Duration::from_secs(5);
@@ -94,26 +92,9 @@ impl World {
             return Ok(());
         };
         let busy = busy(&plan, &journal)?;
-        let known = self.outages_of_agent(uid);
-        self.put_back(uid, plan, Some(&journal), now);
-        self.resume(uid, journal, now)?;
-        self.keep_beginnings(uid, &known);
+        self.put_back(uid, Some(journal), true, now)?;
         self.let_go(uid, &busy, now);
         Ok(())
-    }
-
-    fn outages_of_agent(&self, uid: &SessionUid) -> Vec<(Service, Outage)> {
-        self.sessions.get(uid).and_then(Session::run).map(|run| run.outages.clone()).unwrap_or_default()
-    }
-
-    /// An outage that was known begins when it did: what people are told of it does not change with each journal that is read.
-    fn keep_beginnings(&mut self, uid: &SessionUid, known: &[(Service, Outage)]) {
-        let Some(run) = self.sessions.get_mut(uid).and_then(Session::run_mut) else { return };
-        for (service, outage) in &mut run.outages {
-            let before = known.iter().find(|(known, _)| known == service).map(|(_, before)| before.since);
-            let same = |before: &Timestamp| outage.since.since(*before).max(before.since(outage.since)) < SAME_OUTAGE;
-            outage.since = before.filter(same).unwrap_or(outage.since);
-        }
     }
 
     /// Nodes with which the agent is through may be given to others.
@@ -149,7 +130,7 @@ impl World {
     /// # Errors
     /// When the journal does not fit the plan.
     pub fn take_back(&mut self, uid: &SessionUid, journal: Option<Journal>, why: &str, now: Timestamp) -> Result<(), JournalError> {
-        self.bring_back(uid, journal, now)?;
+        self.put_back(uid, journal, false, now)?;
         self.give_up_agent(uid, why, now);
         Ok(())
     }
@@ -161,21 +142,39 @@ impl World {
     /// When the journal does not fit the plan.
     pub fn take_back_without_journal(&mut self, uid: &SessionUid, last: Option<Journal>, now: Timestamp) -> Result<(), JournalError> {
         if last.is_some() {
-            self.bring_back(uid, last, now)?;
+            self.put_back(uid, last, false, now)?;
         }
-        self.without_agent(uid, now);
-        if self.sessions.get(uid).is_some_and(|session| !session.stopping()) {
-            self.abandon(uid, now);
-        }
+        self.without_agent(uid, |world| world.abandon(uid, now), now);
         Ok(())
     }
 
-    fn bring_back(&mut self, uid: &SessionUid, journal: Option<Journal>, now: Timestamp) -> Result<(), JournalError> {
-        let Some(plan) = self.sessions.get(uid).and_then(Session::run).map(|run| run.plan.clone()) else { return Ok(()) };
-        let known = self.outages_of_agent(uid);
-        self.put_back(uid, plan, journal.as_ref(), now);
+    /// Nobody carries the session out any more: what is not over is ended for this reason, unless a person said stop.
+    pub fn give_up_agent(&mut self, uid: &SessionUid, why: &str, now: Timestamp) {
+        self.without_agent(uid, |world| world.fail_open(uid, reasons::AGENT_LOST, why, now), now);
+    }
+
+    fn without_agent(&mut self, uid: &SessionUid, end: impl FnOnce(&mut Self), now: Timestamp) {
+        self.let_go(uid, &BTreeSet::new(), now);
+        self.keep_from_agent(uid);
+        self.journal_due.insert(uid.clone());
+        if self.sessions.get(uid).is_some_and(|session| !session.stopping()) {
+            end(self);
+        }
+    }
+
+    /// Builds the run of a session anew, as its journal has it.
+    fn put_back(&mut self, uid: &SessionUid, journal: Option<Journal>, by_agent: bool, now: Timestamp) -> Result<(), JournalError> {
+        let Some(run) = self.sessions.get(uid).and_then(Session::run) else { return Ok(()) };
+        let (plan, known) = (run.plan.clone(), run.outages.clone());
+        let slots: Vec<NodeId> = run.slots.iter().map(|slot| slot.node).collect();
+        for id in slots {
+            if let Some(node) = self.nodes.get_mut(id.0 as usize) {
+                node.drive = node.drive.take().filter(|drive| drive.session != *uid);
+            }
+        }
+        self.begin(uid, plan, journal.as_ref(), now);
         if let Some(run) = self.sessions.get_mut(uid).and_then(Session::running_mut) {
-            run.by_agent = false;
+            run.by_agent &= by_agent;
         }
         if let Some(journal) = journal {
             self.resume(uid, journal, now)?;
@@ -184,32 +183,14 @@ impl World {
         Ok(())
     }
 
-    /// Nobody carries the session out any more: what is not over is ended for this reason, unless a person said stop.
-    pub fn give_up_agent(&mut self, uid: &SessionUid, why: &str, now: Timestamp) {
-        self.without_agent(uid, now);
-        let Some(session) = self.sessions.get(uid).filter(|session| !session.stopping()) else { return };
-        let open: Vec<NodeId> = session.running().map(|run| run.open().collect()).unwrap_or_default();
-        for id in open {
-            self.decide(id, Decision::End(EndKind::Failed, reasons::AGENT_LOST.into(), why.into()), now);
+    /// An outage that was known begins when it did: what people are told of it does not change with each journal that is read.
+    fn keep_beginnings(&mut self, uid: &SessionUid, known: &[(Service, Outage)]) {
+        let Some(run) = self.sessions.get_mut(uid).and_then(Session::run_mut) else { return };
+        for (service, outage) in &mut run.outages {
+            let before = known.iter().find(|(known, _)| known == service).map(|(_, before)| before.since);
+            let same = |before: &Timestamp| outage.since.since(*before).max(before.since(outage.since)) < SAME_OUTAGE;
+            outage.since = before.filter(same).unwrap_or(outage.since);
         }
-    }
-
-    fn without_agent(&mut self, uid: &SessionUid, now: Timestamp) {
-        self.let_go(uid, &BTreeSet::new(), now);
-        self.keep_from_agent(uid);
-        self.journal_due.insert(uid.clone());
-    }
-
-    /// Builds the run of a session anew.
-    fn put_back(&mut self, uid: &SessionUid, plan: Arc<Plan>, journal: Option<&Journal>, now: Timestamp) {
-        let slots: Vec<NodeId> =
-            self.sessions.get(uid).and_then(Session::run).map(|run| run.slots.iter().map(|slot| slot.node).collect()).unwrap_or_default();
-        for id in slots {
-            if let Some(node) = self.nodes.get_mut(id.0 as usize) {
-                node.drive = node.drive.take().filter(|drive| drive.session != *uid);
-            }
-        }
-        self.begin(uid, plan, journal, now);
     }
 
     /// In the agent: nodes of a boot set are not touched before what they are to boot was seen to be there.

@@ -172,10 +172,10 @@ impl World {
             *reading = false;
             *next = now + follow_pause(now.since(opened));
         }
-        if now.since(opened) > self.options.max_power_off_wait.min(self.options.max_power_on_wait) {
-            // From their deadline on something else is said of them.
-            self.touched.extend(batch.nodes.iter().map(|member| member.node));
-        }
+        // From its deadline on something else is said of a node.
+        let action = |id: &NodeId| self.nodes.get(id.0 as usize)?.drive.as_ref()?.action;
+        let overdue = batch.nodes.iter().map(|member| member.node).filter(|id| action(id).is_some_and(|issued| now >= issued.power_by));
+        self.touched.extend(overdue);
         match progress {
             // It tells of its nodes, and of this one transition never: a look at the nodes has to do.
             Progress::Unavailable { .. } if endless && self.is_told_of(id, now) => self.over(id),

@@ -147,10 +147,15 @@ impl World {
 
     /// Nobody knows what was sent for the nodes of a session: they are left as they are.
     pub(crate) fn abandon(&mut self, uid: &SessionUid, now: Timestamp) {
+        let message = "The journal of the Session was deleted, so nobody knows what was done. The node is left as it is; look at it, then use a new Session.";
+        self.fail_open(uid, reasons::RECORDS_LOST, message, now);
+    }
+
+    /// Every node of a session whose part is not over has failed, for this reason.
+    pub(crate) fn fail_open(&mut self, uid: &SessionUid, reason: &str, message: &str, now: Timestamp) {
         let open: Vec<NodeId> = self.sessions.get(uid).and_then(Session::running).map(|run| run.open().collect()).unwrap_or_default();
-        for node in open {
-            let message = "The journal of the Session was deleted, so nobody knows what was done. The node is left as it is; look at it, then use a new Session.";
-            self.decide(node, Decision::End(EndKind::Failed, reasons::RECORDS_LOST.into(), message.into()), now);
+        for id in open {
+            self.decide(id, Decision::End(EndKind::Failed, reason.into(), message.into()), now);
         }
     }
 

@@ -277,8 +277,8 @@ pub fn spawn_watches(client: &Client, namespace: &str, scope: &Scope, tx: &mpsc:
         }
     }
     to.spawn(Api::<Guarded<BootOptions>>::all(client.clone()), everything(), Watched::Options, News::Options);
-    to.health.begin(Watched::EmergencyStop);
-    tokio::spawn(to.emergency_stop(Api::namespaced(client.clone(), namespace)));
+    let stop = everything().fields(&format!("metadata.name={}", labels::EMERGENCY_STOP));
+    to.spawn(Api::<Guarded<ConfigMap>>::namespaced(client.clone(), namespace), stop, Watched::EmergencyStop, stop_switch);
     health
 }
 
@@ -357,31 +357,16 @@ impl Sink {
             }
         }
     }
+}
 
-    async fn emergency_stop(self, api: Api<ConfigMap>) {
-        let config = watcher::Config::default().timeout(WATCH_SECONDS).fields(&format!("metadata.name={}", labels::EMERGENCY_STOP));
-        let mut events = std::pin::pin!(watcher(api, config).default_backoff());
-        let mut listed = None;
-        while let Some(event) = self.next(&mut events, Watched::EmergencyStop).await {
-            let set = match event {
-                watcher::Event::Init => {
-                    listed = None;
-                    continue;
-                }
-                watcher::Event::InitApply(object) => {
-                    listed = Some(why_stopped(&object));
-                    continue;
-                }
-                watcher::Event::InitDone => listed.take(),
-                watcher::Event::Apply(object) => Some(why_stopped(&object)),
-                watcher::Event::Delete(_) => None,
-            };
-            if self.tx.send(News::EmergencyStop(set)).await.is_err() {
-                return;
-            }
-            self.health.of(Watched::EmergencyStop).synced = true;
-        }
-    }
+/// What the ConfigMap of that name tells of the stop switch. One that cannot be read stops as well.
+fn stop_switch(seen: Seen<ConfigMap>) -> News {
+    News::EmergencyStop(match seen {
+        Seen::Reset { items, invalid } => items.first().map(why_stopped).or_else(|| invalid.first().map(|_| Arc::default())),
+        Seen::Applied(object) => Some(why_stopped(&object)),
+        Seen::Invalid(_) => Some(Arc::default()),
+        Seen::Deleted(_) | Seen::InvalidDeleted(_) => None,
+    })
 }
 
 /// What people write into the stop switch, on one line.

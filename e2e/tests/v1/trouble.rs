@@ -1,11 +1,12 @@
 //! What an agent needs is away, or somebody takes it away.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::slice::from_ref;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bos_crds::{NodeStatus, reasons};
+use bos_crds::{BootComponent, NodeStatus, reasons};
 use bos_e2e::proxy::Rule;
 use bos_e2e::rig::NAMESPACE;
 use bos_e2e::site::{OutageKind, OutageSpec, Service};
@@ -87,7 +88,7 @@ pub async fn component_deleted(bench: &Bench, range: Range<usize>) -> Result {
     let mark = bench.mark();
     let held = under_way(bench, "v1-no-object", &nodes).await?;
     let node = &nodes[0];
-    let driven = |all: &std::collections::BTreeMap<String, bos_crds::BootComponent>| {
+    let driven = |all: &BTreeMap<String, BootComponent>| {
         let status = all.get(node).and_then(|found| found.status.as_ref());
         status.is_some_and(|status| status.status == Some(NodeStatus::PowerOnCalled) && status.attempts.power_on == 1)
     };

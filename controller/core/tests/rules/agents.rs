@@ -1,5 +1,8 @@
 //! Sessions of mode v1: the operator and an agent never act on a node at the same time (rule 11), and the records tell who may.
 
+#[path = "agents/told.rs"]
+mod told;
+
 use std::time::Duration;
 
 use bos_core::health::{Service, Services};
@@ -7,10 +10,10 @@ use bos_core::journal::{Journal, snapshot};
 use bos_core::model::{EndKind, NodeId, Power, PowerAction, SessionUid, World};
 use bos_core::plan::{Evidence, Plan, PlannedOperation, RunningPolicy};
 use bos_core::running::{Dispatch, Order};
-use bos_core::session::{AgentSeen, SessionOutcome, Stage};
+use bos_core::session::{SessionOutcome, Stage};
 use bos_core::time::Timestamp;
 use bos_core::want::Effect;
-use bos_crds::{SessionStatus, reasons};
+use bos_crds::reasons;
 
 use crate::SECOND;
 use crate::desk::{Desk, is_power};
@@ -117,20 +120,6 @@ fn what_the_agent_has_done_the_operator_shows() {
     assert_eq!(pair.end(0), Some((EndKind::Succeeded, "")));
     assert!(matches!(pair.operator.world.sessions[&pair.operator.uid].stage, Stage::Ended(_)));
     assert!(pair.operator.world.is_shown_by_agent(NodeId(0)), "until the Session is taken back");
-}
-
-/// It cannot see whether they are on: it said until the end that they wait for their power, with a deadline that was over.
-#[test]
-fn the_operator_says_that_nodes_of_an_agent_wait_for_their_boot() {
-    let mut pair = Pair::new(PlannedOperation::Boot, 2);
-    pair.powering_on();
-    pair.wait(SECOND);
-    pair.agent.power_of_all(Power::On);
-    pair.mirror();
-    let session = &pair.operator.world.sessions[&pair.operator.uid];
-    let shown = bos_core::project_session::session(&pair.operator.world, session, &SessionStatus::default(), pair.operator.now);
-    let by = pair.operator.drive(0).action.unwrap().boot_by.clock();
-    assert!(shown.message.contains(&format!("2 wait until HSM says Ready (latest deadline {by})")), "{}", shown.message);
 }
 
 #[test]
@@ -344,27 +333,6 @@ fn what_hsm_called_a_node_that_was_off_makes_its_ready_news() {
     }
 }
 
-#[test]
-fn an_outage_that_the_agent_meets_is_said_by_the_session() {
-    let mut pair = Pair::new(PlannedOperation::Boot, 1);
-    let condition = |desk: &Desk| {
-        let status = bos_core::project_session::session(&desk.world, &desk.world.sessions[&desk.uid], &Default::default(), desk.now);
-        let found = bos_crds::conditions::find(&status.conditions, bos_crds::conditions::SERVICES_AVAILABLE).cloned().unwrap();
-        (found.status, found.reason, found.message)
-    };
-    pair.mirror();
-    assert_eq!(condition(&pair.operator).0, "True");
-    let _ = pair.agent.pass();
-    pair.agent.world.services.failed(Service::Pcs, "503", pair.agent.now);
-    pair.wait(SECOND);
-    pair.mirror();
-    let (status, reason, message) = condition(&pair.operator);
-    assert_eq!((status.as_str(), reason.as_str()), ("False", reasons::PCS_UNAVAILABLE), "{message}");
-    pair.agent.world.services.answered(Service::Pcs, pair.agent.now);
-    pair.mirror();
-    assert_eq!(condition(&pair.operator).0, "True");
-}
-
 impl Pair {
     /// PCS powers the node on for an agent that is gone, and the operator has taken the Session back. `restart`: it was restarted then.
     fn taken_back(cancelled: bool, restart: bool) -> Self {
@@ -533,58 +501,6 @@ fn a_boot_of_nodes_that_are_all_on_has_succeeded() {
     pair.mirror();
     let Stage::Ended(ended) = &pair.operator.world.sessions[&pair.operator.uid].stage else { panic!("it has not ended") };
     assert_eq!((ended.end.outcome, &*ended.end.reason), (SessionOutcome::Succeeded, reasons::SESSION_SUCCEEDED));
-}
-
-/// What people are told of an outage names its beginning, which must not change with each journal that is read a little later.
-#[test]
-fn an_outage_of_an_agent_keeps_its_beginning() {
-    let mut pair = Pair::new(PlannedOperation::Boot, 1);
-    let _ = pair.agent.pass();
-    pair.agent.world.services.failed(Service::Pcs, "503", pair.agent.now);
-    pair.mirror();
-    let outage = |desk: &Desk| {
-        let session = &desk.world.sessions[&desk.uid];
-        let found = bos_core::project_session::lasting(&desk.world, session, Duration::ZERO, desk.now);
-        found.map(|(service, outage)| (service, outage.since)).collect::<Vec<_>>()
-    };
-    let first = outage(&pair.operator);
-    assert_eq!(first.len(), 1);
-    for _ in 0..3 {
-        pair.agent.wait(SECOND);
-        // The journal is on its way for longer.
-        pair.operator.wait(SECOND + Duration::from_millis(40));
-        pair.mirror();
-        assert_eq!(outage(&pair.operator), first);
-    }
-    // Another one begins when it does.
-    pair.agent.world.services.answered(Service::Pcs, pair.agent.now);
-    pair.wait(Duration::from_secs(60));
-    pair.agent.world.services.failed(Service::Pcs, "503", pair.agent.now);
-    pair.mirror();
-    assert!(outage(&pair.operator)[0].1 >= first[0].1 + Duration::from_secs(60));
-}
-
-/// A Session whose agent cannot begin shows what it waits for as one does whose service is away: it goes on, and is not stalled.
-#[test]
-fn a_session_whose_agent_cannot_begin_says_so_in_its_conditions() {
-    let mut pair = Pair::new(PlannedOperation::Boot, 1);
-    let uid = pair.operator.uid.clone();
-    let conditions = |desk: &Desk, type_: &str| {
-        let status = bos_core::project_session::session(&desk.world, &desk.world.sessions[&desk.uid], &Default::default(), desk.now);
-        let found = bos_crds::conditions::find(&status.conditions, type_).cloned().unwrap();
-        (found.status, found.reason, found.message)
-    };
-    for reason in [reasons::AGENT_WAITING, reasons::AGENT_STARTING] {
-        let message = "Job boa: pod p Pending (ImagePullBackOff).";
-        pair.operator.world.see_agent(&uid, AgentSeen { running: false, reason, message: message.into() });
-        for (type_, status) in [("Reconciling", "True"), ("Stalled", "False")] {
-            assert_eq!(conditions(&pair.operator, type_), (status.to_owned(), reason.to_owned(), message.to_owned()));
-        }
-        assert_eq!(conditions(&pair.operator, "Ready").0, "False");
-    }
-    let running = AgentSeen { running: true, reason: reasons::AGENT_RUNNING, message: "Job boa: pod p Running.".into() };
-    pair.operator.world.see_agent(&uid, running);
-    assert_eq!(conditions(&pair.operator, "Stalled").1, reasons::RUNNING);
 }
 
 /// Somebody deleted the journal of an agent that has ended: nobody knows what it did last, so what is not over fails and is left as it is.

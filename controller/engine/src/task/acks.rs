@@ -21,11 +21,10 @@ impl Task {
         match (ack.outcome, ack.target) {
             (WriteOutcome::Written { resource_version, generation, uid }, Target::Create) => {
                 self.views.created(id, ack.version, &uid, &resource_version, generation);
+                // Touched by it: what it is driven for, and what is known of it, is to be written.
                 if let Some(node) = self.world.node_mut(id) {
                     node.recorded = true;
                 }
-                // What it is driven for, and what is known of it.
-                self.world.touched.insert(id);
             }
             (WriteOutcome::Written { resource_version, generation, .. }, target) => {
                 let asked = self.views.component_written(id, target, ack.version, &resource_version, generation);

@@ -192,7 +192,6 @@ impl Task {
         self.world.may_be_with_agent(uid);
         if let JournalBytes::Written(bytes) = journal {
             self.mirror(uid, bytes, now);
-            self.agents.journals.insert(uid.clone(), bytes.clone());
         }
     }
 
@@ -437,11 +436,11 @@ impl Task {
                 continue;
             }
             self.mirror(&uid, bytes, now);
-            self.agents.journals.insert(uid, bytes.to_vec());
         }
     }
 
     fn mirror(&mut self, uid: &SessionUid, bytes: &[u8], now: Timestamp) {
+        self.agents.journals.insert(uid.clone(), bytes.to_vec());
         let mirrored = match Journal::decode(bytes) {
             Ok(journal) => self.world.mirror(uid, journal, now),
             Err(error) => Err(error),

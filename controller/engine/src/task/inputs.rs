@@ -242,14 +242,15 @@ impl Task {
 
     /// The stop switch was set, lifted, or says something else.
     pub(super) fn fold_stop_switch(&mut self, why: Option<Arc<str>>, now: Timestamp) {
-        let before = (self.world.emergency_stop, self.world.stop_note.clone());
+        let was_set = self.world.emergency_stop;
+        if why.as_deref() == was_set.then_some(&*self.world.stop_note) {
+            return;
+        }
         self.set_emergency_stop(why);
-        if before.0 != self.world.emergency_stop {
+        if self.world.emergency_stop != was_set {
             self.tell_stop_switch(now);
         }
-        if before != (self.world.emergency_stop, self.world.stop_note.clone()) {
-            self.touch_driven();
-        }
+        self.touch_driven();
     }
 
     /// Sets the stop switch with what was written into it, or lifts it, for what is decided and for calls that wait for a connection.
