@@ -85,7 +85,7 @@ fn start_logging(config: &Config) -> anyhow::Result<Logging> {
 }
 
 fn run(config: Config, logging: Logging) -> anyhow::Result<Option<SessionOutcome>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime = process::runtime().context("cannot start the runtime")?;
     let result = runtime.block_on(carry_out(config, logging));
     // Nothing that still hangs may keep a deposed process alive.
     runtime.shutdown_background();

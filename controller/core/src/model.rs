@@ -316,6 +316,8 @@ pub const PCS_SAMPLING: Duration = Duration::from_secs(45);
 pub struct ReportPath {
     /// Listening without a break since then; None when the endpoint is off or refuses reports.
     pub listening_since: Option<Timestamp>,
+    /// When the age of reports was looked at last.
+    pub looked: Timestamp,
 }
 
 /// State of the regular inventory.

@@ -130,6 +130,7 @@ impl World {
                 self.touched_sessions.insert(uid);
             }
             Want::Expire(nodes) => {
+                self.reports.looked = now;
                 for id in nodes {
                     if let Some(report) = self.node_mut(id).and_then(|node| node.reported.as_mut()) {
                         report.expired = true;

@@ -17,6 +17,28 @@ const EXIT_INTERRUPTED: i32 = 130;
 /// A graceful end takes at most this long; the kubelet gives 30 s.
 const LONGEST_END: Duration = Duration::from_secs(25);
 
+/// The runtime of a program around the engine: one thread for all that waits for the network, beside the caller's own, in which the
+/// engine runs. With more of them, work is handed from one to another: a tenth more CPU, and nothing faster, as the API server is the bound
+/// (docs/performance.md).
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
+}
+
+/// Takes as many open files as the system allows: each node that reports holds a connection until it is answered, and where only 1,024
+/// are open at first, ten thousand nodes would leave none for the API server. What cannot be had is done without.
+pub fn open_many_files() {
+    let rustix::process::Rlimit { current, maximum } = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    if current != maximum {
+        let wanted = rustix::process::Rlimit { current: maximum, maximum };
+        if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, wanted) {
+            tracing::warn!(?current, ?maximum, %error, "the limit of open files could not be raised");
+        }
+    }
+}
+
 /// Changes how much is logged.
 pub type Logging = reload::Handle<EnvFilter, Registry>;
 

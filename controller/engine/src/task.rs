@@ -332,7 +332,7 @@ impl Task {
         let mut answered = Vec::new();
         for (id, answer) in std::mem::take(&mut self.reported) {
             // Before the status is submitted: one that a node waits for is not put off.
-            self.views.await_status(id, answer);
+            self.views.await_status(&self.world, id, answer);
             answered.push(id);
         }
         let touched = std::mem::take(&mut self.world.touched);

@@ -262,7 +262,7 @@ impl Views {
                 target: Target::Status,
                 body,
                 version,
-                urgency: if urgent { Urgency::Urgent } else { Urgency::Normal },
+                urgency: if urgent || !component.reports.is_empty() { Urgency::Urgent } else { Urgency::Normal },
                 not_before: (passing || first).then(|| Instant::now() + LASTING + PER_QUEUED_WRITE.saturating_mul(queued)),
             });
             component.shown.submitted(submitted);
@@ -270,12 +270,15 @@ impl Views {
     }
 
     /// A report is answered once the node's status is written. Call [`Views::answer_settled`] after the projection.
-    pub fn await_status(&mut self, id: NodeId, answer: oneshot::Sender<ReportAnswer>) {
-        match self.components.get_mut(&id) {
-            Some(component) => reports::wait(&mut component.reports, answer),
-            None => {
-                let _ = answer.send(ReportAnswer::UnknownNode);
-            }
+    pub fn await_status(&mut self, world: &World, id: NodeId, answer: oneshot::Sender<ReportAnswer>) {
+        let (Some(component), Some(node)) = (self.components.get_mut(&id), world.node(id)) else {
+            let _ = answer.send(ReportAnswer::UnknownNode);
+            return;
+        };
+        reports::wait(&mut component.reports, answer);
+        if !component.shown.is_current() {
+            // Behind the statuses of ten thousand nodes it would be told to come again.
+            self.writer.hurry(&ObjectKey::cluster(Kind::BootComponent, node.xname.as_str()));
         }
     }
 

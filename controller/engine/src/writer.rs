@@ -98,7 +98,7 @@ pub enum Target {
 /// Which write goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Urgency {
-    /// Failures, ends, and what a person waits for.
+    /// Failures, ends, and what a person or a node waits for.
     Urgent,
     /// Everything else.
     Normal,
@@ -238,6 +238,12 @@ impl StatusWriter {
         }
         self.shared.changed.notify_one();
         submitted
+    }
+
+    /// What waits to be written of an object is urgent from now on.
+    pub fn hurry(&self, key: &ObjectKey) {
+        self.shared.queue().hurry(key);
+        self.shared.changed.notify_one();
     }
 
     /// Writes that wait or are in flight.

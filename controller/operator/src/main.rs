@@ -101,7 +101,8 @@ fn tell_logging(level: LoggingLevel, changed: Result<(), String>) {
 }
 
 fn run(config: Config, logging: Logging) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    process::open_many_files();
+    let runtime = process::runtime().context("cannot start the runtime")?;
     let result = runtime.block_on(operate(config, logging));
     // Nothing that still hangs may keep a deposed process alive.
     runtime.shutdown_background();

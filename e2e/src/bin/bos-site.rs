@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bos_e2e::site::{ADMIN_HELP, Site, SiteConfig};
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Simulates the services of a machine room (HSM, PCS, CAPMC, BSS, CFS, IMS, S3) and its nodes.
@@ -138,11 +139,18 @@ async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Each node that reports has a connection of its own.
+fn open_many_files() -> anyhow::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).context("raising the limit of open files")
+}
+
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     if args.print_config {
         println!("{}", serde_json::to_string_pretty(&SiteConfig::default())?);
         return Ok(());
     }
+    open_many_files()?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(args))
 }

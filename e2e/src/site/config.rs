@@ -343,8 +343,6 @@ pub struct Settings {
     /// Time limit of one report.
     #[serde(with = "seconds")]
     pub report_timeout: Duration,
-    /// Reports under way at the same time.
-    pub reports_in_flight: usize,
     /// Whether nodes report again every 0.75 x `bos_update_frequency` of their kernel parameters.
     pub periodic_reports: bool,
     /// How often PCS looks whether a transition was achieved (the real one: 15 s).
@@ -398,7 +396,6 @@ impl Default for Settings {
             cfs_delay: Duration::ZERO,
             report_backoff_scale: 1.0,
             report_timeout: Duration::from_secs(10),
-            reports_in_flight: 64,
             periodic_reports: true,
             confirm_delay: Duration::from_millis(50),
             sample_interval: Duration::ZERO,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::core::Core;
 use super::history::PowerEvent;
@@ -25,24 +25,21 @@ pub(crate) fn backoff(attempt: u32) -> Duration {
     Duration::from_secs(u64::from(attempt.saturating_mul(2).min(30)))
 }
 
-/// Sends reports, a bounded number at a time, until the site stops.
+/// Sends reports until the site stops, each by itself: no node waits for another.
 pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::UnboundedReceiver<ReportJob>) {
     let clients = Clients::new();
-    let slots = Arc::new(Semaphore::new(core.settings().reports_in_flight.max(1)));
     loop {
         let job = tokio::select! {
             () = core.stop.cancelled() => return,
             job = jobs.recv() => job,
         };
         let Some(job) = job else { return };
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let (core, clients) = (core.clone(), clients.clone());
         tokio::spawn(async move {
             tokio::select! {
                 () = core.stop.cancelled() => {}
                 () = report(&core, &clients, &job) => {}
             }
-            drop(slot);
         });
     }
 }
@@ -65,7 +62,7 @@ impl Clients {
 async fn report(core: &Core, clients: &Clients, job: &ReportJob) {
     let settings = core.settings();
     let client = if settings.operator_insecure { &clients.insecure } else { &clients.strict };
-    // A report that waited for its turn may be about a boot that is over, or overtaken by a newer one.
+    // It may be about a boot that is over by now, or overtaken by a newer one.
     if lock(&core.world).nodes[job.node].chain != job.chain {
         return;
     }

@@ -45,6 +45,29 @@ async fn a_status_waits_for_the_write_of_the_spec() {
 async fn a_status_that_a_report_waits_for_does_not() {
     let (mut views, world, id) = staged_anew();
     let (answer, _answered) = oneshot::channel();
-    views.await_status(id, answer);
+    views.await_status(&world, id, answer);
     assert_eq!(project(&mut views, &world, id), 2);
+}
+
+/// Of ten thousand nodes some say again that they are up while the statuses of all are being written: they were told to come again.
+#[tokio::test]
+async fn a_status_that_waits_already_is_hurried_for_a_report() {
+    let (mut views, world, id) = staged_anew();
+    let shown = &mut views.components.get_mut(&id).unwrap().shown;
+    shown.want(BootComponentStatus { message: "it may be passing".to_owned(), ..BootComponentStatus::default() });
+    let body = shown.patch(1).unwrap();
+    views.writer.submit(WriteJob {
+        key: ObjectKey::cluster(Kind::BootComponent, NODE),
+        uid: "u".to_owned(),
+        resource_version: None,
+        target: Target::Status,
+        body,
+        version: 1,
+        urgency: Urgency::Normal,
+        not_before: Some(Instant::now() + LASTING),
+    });
+    assert_eq!(views.writer.backlog(), 0);
+    let (answer, _answered) = oneshot::channel();
+    views.await_status(&world, id, answer);
+    assert_eq!(views.writer.backlog(), 1);
 }

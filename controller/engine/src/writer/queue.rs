@@ -117,6 +117,16 @@ impl Queue {
         submitted
     }
 
+    /// Somebody waits for what is to be written of an object.
+    pub(super) fn hurry(&mut self, key: &ObjectKey) {
+        let Some(pending) = self.objects.get_mut(key) else { return };
+        for queued in &mut pending.jobs {
+            queued.job.urgency = Urgency::Urgent;
+            queued.job.not_before = None;
+        }
+        self.place(key);
+    }
+
     /// Uses the version that our own writes have reached since the caller last heard.
     fn advance(&self, job: &mut WriteJob) {
         let (Some(version), Some(advanced)) = (&mut job.resource_version, self.advanced.get(&job.key)) else { return };

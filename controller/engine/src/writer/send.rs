@@ -4,7 +4,7 @@ use bos_crds::{BootComponent, BootOptions, Session, SessionTemplate, labels};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
 use kube::{Client, Resource};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -178,14 +178,15 @@ fn get(key: &ObjectKey) -> Built {
 fn request(job: &WriteJob, body: &Value, version: Option<&str>) -> Built {
     let requests = Request::new(collection(&job.key));
     let name = job.key.name.as_str();
+    let guarded = Patch::Merge(Guarded { body, metadata: Precondition { uid: &job.uid, resource_version: version } });
     match job.target {
         Target::Create => {
             let params = PostParams { field_manager: Some(manager(job.target).to_owned()), ..PostParams::default() };
             let body = serde_json::to_vec(&whole(job, body)).map_err(kube::core::request::Error::SerializeBody)?;
             requests.create(&params, body)
         }
-        Target::Spec => requests.patch(name, &patch_params(job.target), &Patch::Merge(guarded(job, body, version))),
-        Target::Status => requests.patch_subresource("status", name, &patch_params(job.target), &Patch::Merge(guarded(job, body, version))),
+        Target::Spec => requests.patch(name, &patch_params(job.target), &guarded),
+        Target::Status => requests.patch_subresource("status", name, &patch_params(job.target), &guarded),
     }
 }
 
@@ -212,16 +213,21 @@ fn whole(job: &WriteJob, body: &Value) -> Value {
     object
 }
 
-/// The patch with the uid and version that the object must have.
-fn guarded(job: &WriteJob, body: &Value, version: Option<&str>) -> Value {
-    let mut patch = body.clone();
-    if !job.uid.is_empty() {
-        patch["metadata"]["uid"] = json!(job.uid);
-    }
-    if let Some(version) = version {
-        patch["metadata"]["resourceVersion"] = json!(version);
-    }
-    patch
+/// A patch with the uid and version that the object must have. Its body names no metadata.
+#[derive(Serialize)]
+struct Guarded<'a> {
+    #[serde(flatten)]
+    body: &'a Value,
+    metadata: Precondition<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Precondition<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    uid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_version: Option<&'a str>,
 }
 
 fn collection(key: &ObjectKey) -> String {

@@ -338,6 +338,25 @@ async fn failures_go_first_and_then_the_longest_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_somebody_waits_for_goes_first_even_if_it_was_put_off() {
+    let mut rig = Rig::new(60);
+    rig.api.faults(|call| call.is_write().then_some(Fault::Slow(Duration::from_millis(40))));
+    for node in 0..59 {
+        rig.writer.submit(rig.status(node, 1));
+    }
+    let later = Instant::now() + Duration::from_secs(600);
+    rig.writer.submit(WriteJob { not_before: Some(later), ..rig.status(59, 1) });
+    rig.writer.hurry(&key(59));
+    rig.writer.hurry(&key(60));
+    let mut order = Vec::new();
+    for _ in 0..60 {
+        order.push(rig.ack().await.key);
+    }
+    let place = order.iter().position(|done| *done == key(59)).unwrap();
+    assert!(place < 32, "{place}: only what was on its way went before it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_sent_after_the_leadership_ended() {
     let rig = Rig::new(40);
     rig.api.faults(|call| call.is_write().then_some(Fault::Slow(Duration::from_millis(40))));
