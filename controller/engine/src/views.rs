@@ -243,16 +243,17 @@ impl Views {
         }
         component.shown.want(wanted);
         let wanted = component.shown.wanted();
-        let urgent = wanted.status == Some(NodeStatus::Failed);
-        if component.submitted.is_some() && !urgent && component.reports.is_empty() {
+        let awaited = !component.reports.is_empty();
+        let urgent = awaited || wanted.status == Some(NodeStatus::Failed);
+        if component.submitted.is_some() && !urgent {
             // The write of the spec makes a new generation, for which the status would have to be written once more.
             return;
         }
         let version = version + 1;
         self.last_version = version;
         // What will change soon may wait, and be skipped; what lasts is written at once.
-        let passing = wanted.enabled && wanted.status != Some(NodeStatus::OnHold) && component.reports.is_empty();
-        let first = wanted.enabled && !component.shown.written().enabled && component.reports.is_empty();
+        let passing = wanted.enabled && wanted.status != Some(NodeStatus::OnHold) && !awaited;
+        let first = wanted.enabled && !component.shown.written().enabled && !awaited;
         let queued = u32::try_from(self.writer.backlog().max(crowd)).unwrap_or(u32::MAX);
         if let Some(body) = component.shown.patch(version) {
             let submitted = self.writer.submit(WriteJob {
@@ -262,7 +263,7 @@ impl Views {
                 target: Target::Status,
                 body,
                 version,
-                urgency: if urgent || !component.reports.is_empty() { Urgency::Urgent } else { Urgency::Normal },
+                urgency: if urgent { Urgency::Urgent } else { Urgency::Normal },
                 not_before: (passing || first).then(|| Instant::now() + LASTING + PER_QUEUED_WRITE.saturating_mul(queued)),
             });
             component.shown.submitted(submitted);
