@@ -289,13 +289,16 @@ impl Node {
         }
     }
 
-    /// It has been switched off by an action of ours that was accepted before `at` and after the node was last heard: an `off`
-    /// is expected then, and what the node said before does not contradict it.
+    /// It has been switched off by an action of ours that was accepted before `at`, and all that it has said is of the boot that this
+    /// action ends: an `off` is expected then, and what the node said while it went down does not contradict it.
     #[must_use]
     pub fn switched_off_by_us(&self, at: Timestamp) -> bool {
-        let Some(issued) = self.drive.as_ref().and_then(|drive| drive.action) else { return false };
-        let after = self.heard.is_none_or(|heard| heard < issued.at);
-        issued.action != PowerAction::On && issued.accepted && !issued.failed && issued.at <= at && after
+        let Some(drive) = &self.drive else { return false };
+        let Some(issued) = drive.action else { return false };
+        let before = self.heard.is_none_or(|heard| heard < issued.at);
+        // Of one that is cycled for its silence every word counts (rule 8).
+        let repeats = drive.last_on.is_none() && self.reported.as_ref().is_some_and(|report| report.since < issued.at);
+        issued.action != PowerAction::On && issued.accepted && !issued.failed && issued.at <= at && (before || repeats)
     }
 
     /// It reported at or after `since`, as far as this process or its status knows.

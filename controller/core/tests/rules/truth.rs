@@ -7,6 +7,7 @@ use crate::boot_with;
 use crate::desk::Desk;
 use crate::desk::is_power;
 use crate::desk::token;
+use crate::fixture::START;
 use crate::fixture::at;
 use crate::fixture::digest;
 use crate::fixture::plan;
@@ -77,6 +78,41 @@ mod rule_02_unknown_is_not_an_answer {
         desk.power(0, Power::Off);
         assert!(desk.leaves().is_empty());
         assert_eq!(desk.drive(0).hold.map(|hold| hold.reason), Some(HoldReason::PowerUnknown));
+    }
+
+    /// Reboots a node that says something while it goes down, and looks at what PCS says then.
+    fn says_while_it_goes_down(said: &str, prepare: impl FnOnce(&mut bos_core::drive::Drive)) -> Desk {
+        let mut desk = Desk::new(1, plan(PlannedOperation::Reboot, 1, "new", ""));
+        desk.runs(0, "old");
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        let off = desk.one();
+        desk.answer(off.id, Outcome::Accepted { transition: "transition".into() });
+        prepare(desk.world.nodes[0].drive.as_mut().unwrap());
+        desk.wait(SECOND);
+        let _ = desk.report(0, &Token(said.into()));
+        desk.tasks(&off, Task::Succeeded);
+        desk
+    }
+
+    #[test]
+    fn a_node_that_says_the_same_again_while_we_switch_it_off_does_not_contradict_that() {
+        let mut desk = says_while_it_goes_down("old", |_| ());
+        assert!(matches!(desk.one().order, Order::BootParameters { .. }));
+    }
+
+    #[test]
+    fn but_one_that_speaks_of_another_boot_does() {
+        let mut desk = says_while_it_goes_down("somebody's", |_| ());
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.world.nodes[0].power_since(desk.now), Some(Power::Unknown));
+    }
+
+    #[test]
+    fn and_so_does_every_word_of_one_that_is_cycled_for_its_silence() {
+        let mut desk = says_while_it_goes_down("old", |drive| drive.last_on = Some(START));
+        assert!(desk.leaves().is_empty());
+        assert_eq!(desk.world.nodes[0].power_since(desk.now), Some(Power::Unknown));
     }
 
     #[test]
