@@ -27,18 +27,6 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
 }
 
-/// Takes as many open files as the system allows: each node that reports holds a connection until it is answered, and where only 1,024
-/// are open at first, ten thousand nodes would leave none for the API server. What cannot be had is done without.
-pub fn open_many_files() {
-    let rustix::process::Rlimit { current, maximum } = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    if current != maximum {
-        let wanted = rustix::process::Rlimit { current: maximum, maximum };
-        if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, wanted) {
-            tracing::warn!(?current, ?maximum, %error, "the limit of open files could not be raised");
-        }
-    }
-}
-
 /// Changes how much is logged.
 pub type Logging = reload::Handle<EnvFilter, Registry>;
 

@@ -5,6 +5,7 @@ mod apply;
 mod args;
 mod config;
 mod health;
+mod listener;
 mod metrics;
 mod node_identity;
 mod pass_on;
@@ -14,7 +15,7 @@ mod template;
 mod template_check;
 mod traces;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -101,7 +102,6 @@ fn tell_logging(level: LoggingLevel, changed: Result<(), String>) {
 }
 
 fn run(config: Config, logging: Logging) -> anyhow::Result<()> {
-    process::open_many_files();
     let runtime = process::runtime().context("cannot start the runtime")?;
     let result = runtime.block_on(operate(config, logging));
     // Nothing that still hangs may keep a deposed process alive.
@@ -129,7 +129,7 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
     let router = reports::router(queue, Arc::clone(&telemetry), Arc::clone(&metrics));
     let router = node_identity::guard(router, &config.node_identity, clients.review.clone(), &telemetry, &metrics)?;
     let router = router.merge(apply::router(requests, Arc::clone(&telemetry), clients.review.clone()));
-    serve_nodes(&config, router, (&telemetry, &metrics), &cancel, failed.0.clone())?;
+    serve_nodes(&config, router, (&telemetry, &metrics), &cancel)?;
 
     let work = async {
         if !preflight::wait_for_cluster(&clients.writer, &telemetry, &cancel).await? {
@@ -182,7 +182,8 @@ fn serve_health(
     metrics: &Arc<Metrics>,
     failed: mpsc::Sender<anyhow::Error>,
 ) -> anyhow::Result<()> {
-    let listener = listen("healthListen", config.health_listen)?;
+    let address = config.health_listen;
+    let listener = TcpListener::bind(address).with_context(|| format!("healthListen: cannot listen on {address}"))?;
     tracing::info!(address = %listener.local_addr()?, "health listens");
     health::spawn(listener, Arc::clone(telemetry), Arc::clone(metrics), move |error| {
         drop(failed.blocking_send(anyhow::Error::new(error).context("the health listener ended")));
@@ -195,26 +196,17 @@ fn serve_nodes(
     router: axum::Router,
     (telemetry, metrics): (&Arc<Telemetry>, &Arc<Metrics>),
     cancel: &CancellationToken,
-    failed: mpsc::Sender<anyhow::Error>,
 ) -> anyhow::Result<()> {
     let Some(address) = config.report_listen else {
         tracing::info!("reports of nodes are not heard (reportListen is not set)");
         return Ok(());
     };
-    let listener = listen("reportListen", address)?;
+    let listener = listener::listen(address).with_context(|| format!("reportListen: cannot listen on {address}"))?;
     tracing::info!(address = %listener.local_addr()?, "reports listen");
     let to_leader = PassOn::new(Arc::clone(telemetry), Arc::clone(metrics)).context("cannot make the client of the leader")?;
     let router = router.layer(axum::middleware::from_fn_with_state(to_leader.clone(), pass_on::or_answer));
     tokio::spawn(to_leader.watch_leader(cancel.clone()));
-    let serve = reports::serve(listener, router, cancel.clone());
-    let cancel = cancel.clone();
-    tokio::spawn(async move {
-        let ended = serve.await;
-        if !cancel.is_cancelled() {
-            let error = ended.err().unwrap_or_else(|| std::io::Error::other("the server ended"));
-            drop(failed.send(anyhow::Error::new(error).context("the report endpoint ended")).await);
-        }
-    });
+    tokio::spawn(listener::serve(listener, router, cancel.clone()));
     Ok(())
 }
 
@@ -233,8 +225,4 @@ fn look_at_templates(
             drop(failed.send(anyhow::anyhow!("the controller of templates ended by itself")).await);
         }
     });
-}
-
-fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).with_context(|| format!("{key}: cannot listen on {address}"))
 }

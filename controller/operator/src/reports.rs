@@ -4,7 +4,6 @@
 //! answered 200 only when what it changes is durable. Everything else makes bos-reporter try again, for ever, so when in
 //! doubt the answer is 503.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -22,17 +21,15 @@ use bos_engine::telemetry::Telemetry;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::listener::CONNECTIONS;
 use crate::metrics::{Metrics, ReportOutcome};
 
 /// A report is some hundred bytes; nothing else has to be read.
 const MAX_BODY: usize = 64 * 1024;
-/// Reports that wait for the engine.
-pub(crate) const QUEUE: usize = 4096;
-/// Requests that are answered at a time, once their body was read.
-const IN_FLIGHT: usize = 16_384;
+/// Reports that wait for the engine: every connection may bring one.
+pub(crate) const QUEUE: usize = CONNECTIONS;
 /// How long a node waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// When a node that was turned away should come again.
@@ -46,7 +43,6 @@ struct Endpoint {
     queue: mpsc::Sender<Report>,
     telemetry: Arc<Telemetry>,
     metrics: Arc<Metrics>,
-    in_flight: Arc<Semaphore>,
 }
 
 /// What bos-reporter sends. Other keys of a BOS component are refused: they would have no effect, and saying 200 to them
@@ -67,19 +63,9 @@ struct ActualState {
     _last_updated: Option<IgnoredAny>,
 }
 
-/// Serves these routes until `cancel` is cancelled.
-///
-/// # Errors
-/// When the socket fails.
-pub(crate) async fn serve(listener: TcpListener, router: Router, cancel: CancellationToken) -> std::io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    axum::serve(listener, router).with_graceful_shutdown(cancel.cancelled_owned()).await
-}
-
 /// The routes for reports, and the answers to whatever is none.
 pub(crate) fn router(queue: mpsc::Sender<Report>, telemetry: Arc<Telemetry>, metrics: Arc<Metrics>) -> Router {
-    let endpoint = Endpoint { queue, telemetry, metrics, in_flight: Arc::new(Semaphore::new(IN_FLIGHT)) };
+    let endpoint = Endpoint { queue, telemetry, metrics };
     let only_patch = || patch(component).fallback(wrong_method);
     Router::new()
         .route("/apis/bos/v2/components/{xname}", only_patch())
@@ -153,9 +139,6 @@ impl Endpoint {
         if !self.telemetry.leading.load(Ordering::Relaxed) {
             return Err(Refusal::TryLater("this operator is starting, or another one leads"));
         }
-        let Ok(_turn) = self.in_flight.try_acquire() else {
-            return Err(Refusal::TryLater("too many reports are under way"));
-        };
         let (answer, answered) = oneshot::channel();
         let report = Report { xname: xname.clone(), token: actual_state.bss_token.clone(), answer };
         self.queue.try_send(report).map_err(|_| Refusal::TryLater("too many reports wait"))?;
