@@ -244,12 +244,11 @@ impl BootComponentStatus {
     /// Only the last [`schema::TRANSITIONS_MAX`] are kept, and `from` only where the entry before does not say it:
     /// there may be 10,000 of these objects.
     pub fn change_status(&mut self, to: NodeStatus, reason: &str, time: Time) {
-        let from = self.status.map(NodeStatus::as_str).unwrap_or_default();
-        let said_before = self.transitions.last().is_some_and(|last| last.to == from);
+        let said_before = self.transitions.last().map(|last| last.to);
         self.transitions.push(Transition {
             time: time.clone(),
-            from: if said_before { String::new() } else { from.to_owned() },
-            to: to.as_str().to_owned(),
+            from: self.status.filter(|from| said_before != Some(*from)),
+            to,
             reason: bounded(reason, schema::REASON_MAX),
         });
         let surplus = self.transitions.len().saturating_sub(schema::TRANSITIONS_MAX);
@@ -325,13 +324,13 @@ pub struct Transition {
     pub time: Time,
 
     /// The status before; left out where the entry before names it, and for the first.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 32))]
-    pub from: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", length(max = 32))]
+    pub from: Option<NodeStatus>,
 
     /// The status after.
-    #[schemars(length(max = 32))]
-    pub to: String,
+    #[schemars(with = "String", length(max = 32))]
+    pub to: NodeStatus,
 
     /// Why, as one word; BootTimeout where the node is switched off because it did not come up.
     #[serde(default, skip_serializing_if = "String::is_empty")]

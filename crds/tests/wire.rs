@@ -211,8 +211,11 @@ fn transitions_are_the_last_ones_and_say_nothing_twice() {
     let mut status = BootComponentStatus { status: Some(NodeStatus::Stable), ..Default::default() };
     status.change_status(NodeStatus::PowerOnPending, "Paced", time());
     status.change_status(NodeStatus::PowerOnCalled, "AwaitingReport", time());
-    let said: Vec<_> = status.transitions.iter().map(|step| (step.from.as_str(), step.to.as_str(), step.reason.as_str())).collect();
-    assert_eq!(said, [("Stable", "PowerOnPending", "Paced"), ("", "PowerOnCalled", "AwaitingReport")]);
+    let said: Vec<_> = status.transitions.iter().map(|step| (step.from, step.to, step.reason.as_str())).collect();
+    assert_eq!(
+        said,
+        [(Some(NodeStatus::Stable), NodeStatus::PowerOnPending, "Paced"), (None, NodeStatus::PowerOnCalled, "AwaitingReport")]
+    );
     assert_eq!(
         (status.status, status.reason.as_str(), status.since.clone()),
         (Some(NodeStatus::PowerOnCalled), "AwaitingReport", Some(time()))
@@ -221,5 +224,5 @@ fn transitions_are_the_last_ones_and_say_nothing_twice() {
         status.change_status(NodeStatus::Failed, "BootTimeout", time());
     }
     assert_eq!(status.transitions.len(), schema::TRANSITIONS_MAX);
-    assert!(status.transitions.iter().all(|step| step.to == "Failed" && step.from.is_empty()));
+    assert!(status.transitions.iter().all(|step| step.to == NodeStatus::Failed && step.from.is_none()));
 }

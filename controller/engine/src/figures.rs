@@ -58,6 +58,7 @@ struct OutcomeOnly {
 #[derive(Debug, Clone)]
 pub struct Figures {
     passes: Histogram,
+    projections: Histogram,
     batch_nodes: Family<Action, Histogram, fn() -> Histogram>,
     batches: Family<ActionOutcome, Counter>,
     journal_writes: Histogram,
@@ -71,6 +72,7 @@ impl Default for Figures {
     fn default() -> Self {
         Self {
             passes: Histogram::new(PASSES),
+            projections: Histogram::new(PASSES),
             batch_nodes: Family::new_with_constructor(batch_sizes as fn() -> Histogram),
             batches: Family::default(),
             journal_writes: call_latencies(),
@@ -88,6 +90,11 @@ impl Figures {
     /// Shows them in a registry.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("pass_duration_seconds", "Time of one pass of all operators over all nodes", self.passes.clone());
+        registry.register(
+            "projection_duration_seconds",
+            "Time to work out, after a pass, what is to be shown of the nodes that it touched",
+            self.projections.clone(),
+        );
         registry.register("batch_nodes", "Nodes of each call that left, by action", self.batch_nodes.clone());
         registry.register("batches", "Calls that left, by action and by what became of them", self.batches.clone());
         registry.register(
@@ -107,6 +114,11 @@ impl Figures {
     /// A pass took so long.
     pub fn passed(&self, elapsed: Duration) {
         self.passes.observe(elapsed.as_secs_f64());
+    }
+
+    /// Statuses were worked out in so long.
+    pub fn projected(&self, elapsed: Duration) {
+        self.projections.observe(elapsed.as_secs_f64());
     }
 
     /// A call leaves.

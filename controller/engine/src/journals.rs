@@ -135,6 +135,13 @@ impl Journals {
         self.states.get(uid).is_none_or(|state| state.dirty.is_none() && state.underway.is_none())
     }
 
+    /// Whether a call or a node waits for the write on its way.
+    #[must_use]
+    pub fn is_awaited(&self, uid: &SessionUid) -> bool {
+        let write = self.states.get(uid).and_then(|state| state.underway.as_ref());
+        write.is_some_and(|write| !write.batches.is_empty() || !write.reports.is_empty())
+    }
+
     /// How long the write on its way has been.
     #[must_use]
     pub fn underway(&self, uid: &SessionUid) -> Option<Duration> {
@@ -191,6 +198,7 @@ mod tests {
         journals.begin(&uid, Timestamp::default(), now);
         journals.await_call(&uid, BatchId(2));
         assert!(journals.due(now, |_| true).is_empty(), "one write at a time");
+        assert!(journals.is_awaited(&uid));
         assert_eq!(journals.written(&uid), vec![BatchId(1)]);
         assert_eq!(journals.due(now, |_| true), vec![uid.clone()]);
     }
@@ -213,6 +221,7 @@ mod tests {
         journals.written(&uid);
         journals.begin(&uid, Timestamp::default(), later);
         assert_eq!(journals.waiting(later), (0, Duration::ZERO), "a write of nothing new keeps nobody waiting");
+        assert!(!journals.is_awaited(&uid));
     }
 
     #[test]

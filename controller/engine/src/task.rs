@@ -60,7 +60,6 @@ use crate::{convert, setup};
 
 /// With something to do, the operators look at the World at least this often.
 const TICK: Duration = Duration::from_millis(100);
-
 /// Without, this often: the next inventory, and what has become too old, can wait that long.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
@@ -79,6 +78,9 @@ const PASSES_APART: u32 = 10;
 
 /// But no longer than this, as every action waits for it.
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
+
+/// What comes back of our own writes is hardly ever acted on. While nothing else comes in, it is gathered for that many times as long.
+const ECHOES_APART: u32 = 3;
 
 /// What a background task brings back.
 enum Done {
@@ -228,6 +230,7 @@ impl Task {
         let (mut passed, mut company) = (Instant::now(), APART);
         loop {
             let tick = if self.is_idle() { IDLE_TICK } else { TICK };
+            let mut is_echo = false;
             tokio::select! {
                 biased;
                 () = lost.cancelled() => return Err(EngineError::Deposed),
@@ -235,9 +238,24 @@ impl Task {
                 Some(done) = self.done.recv() => self.fold_done(done)?,
                 Some(report) = reports.recv() => self.fold_report(report),
                 Some(application) = applications.recv() => self.fold_application(application),
-                Some(next) = news.recv() => self.fold_news(next),
-                Some(ack) = acks.recv() => self.fold_ack(ack),
+                Some(next) = news.recv() => {
+                    is_echo = next.is_of_nodes();
+                    self.fold_news(next);
+                }
+                Some(ack) = acks.recv() => {
+                    is_echo = true;
+                    self.fold_ack(ack);
+                }
                 () = tokio::time::sleep(tick) => {}
+            }
+            if is_echo {
+                tokio::select! {
+                    biased;
+                    Some(done) = self.done.recv() => self.fold_done(done)?,
+                    Some(report) = reports.recv() => self.fold_report(report),
+                    Some(application) = applications.recv() => self.fold_application(application),
+                    () = tokio::time::sleep_until(passed + company * ECHOES_APART) => {}
+                }
             }
             tokio::time::sleep_until((passed + company).max(Instant::now() + COALESCE)).await;
             if lost.is_cancelled() {
@@ -335,11 +353,7 @@ impl Task {
             self.views.await_status(&self.world, id, answer);
             answered.push(id);
         }
-        let touched = std::mem::take(&mut self.world.touched);
-        let crowd = touched.len();
-        for id in touched {
-            self.views.update_component(&self.world, id, crowd, now);
-        }
+        self.project(now);
         for id in answered {
             self.views.answer_settled(id);
         }
@@ -350,12 +364,15 @@ impl Task {
         self.count(now);
     }
 
-    /// While reports are put off, silence proves nothing (rule 8): nodes get the time to come again.
-    fn notice_reports_put_off(&mut self, now: Timestamp) {
-        let put_off = self.telemetry.reports_put_off.load(std::sync::atomic::Ordering::Relaxed);
-        if put_off != std::mem::replace(&mut self.put_off, put_off) && self.world.reports.listening_since.is_some() {
-            self.world.reports.listening_since = Some(now);
+    /// Brings what is shown of the nodes that were touched up to date.
+    fn project(&mut self, now: Timestamp) {
+        let begun = Instant::now();
+        let touched = std::mem::take(&mut self.world.touched);
+        let crowd = touched.len();
+        for id in touched {
+            self.views.update_component(&self.world, id, crowd, now);
         }
+        self.telemetry.figures.projected(begun.elapsed());
     }
 
     fn refresh(&mut self) {
@@ -454,8 +471,10 @@ impl Task {
         let Some(Ok(bytes)) = encoded else { return self.journals.forget(&uid) };
         self.journals.begin(&uid, now, Instant::now());
         let records = Arc::clone(&self.records);
+        let way = self.journals.is_awaited(&uid).then(|| self.views.give_way());
         self.spawn(async move {
             let written = records.write_journal(&uid.0, &key, &bytes).await;
+            drop(way);
             Done::Journal(uid, written)
         });
     }

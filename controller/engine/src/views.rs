@@ -32,7 +32,7 @@ use crate::reports::{self, ReportAnswer};
 use crate::telemetry::Counts;
 use crate::views::shown::Shown;
 use crate::views::spec::{SpecShown, digests};
-use crate::writer::{Kind, ObjectKey, StatusWriter, Target, Urgency, WriteJob, WriteOutcome};
+use crate::writer::{GiveWay, Kind, ObjectKey, StatusWriter, Target, Urgency, WriteJob, WriteOutcome};
 
 /// A status that does not last this long need not be shown (design "What is durable").
 const LASTING: Duration = Duration::from_secs(2);
@@ -185,7 +185,7 @@ impl Views {
             uid: String::new(),
             resource_version: None,
             target: Target::Create,
-            body: json!({ "spec": {} }).into(),
+            body: json!({}).into(),
             version,
             urgency: Urgency::Normal,
             not_before: None,
@@ -268,6 +268,12 @@ impl Views {
             });
             component.shown.submitted(submitted);
         }
+    }
+
+    /// Few statuses are written as long as what is returned lives.
+    #[must_use]
+    pub fn give_way(&self) -> GiveWay {
+        self.writer.give_way()
     }
 
     /// A report is answered once the node's status is written. Call [`Views::answer_settled`] after the projection.

@@ -83,6 +83,14 @@ pub enum News {
     AgentJournal(Seen<ConfigMap>),
 }
 
+impl News {
+    /// Of BootComponents: mostly what we have written ourselves.
+    #[must_use]
+    pub const fn is_of_nodes(&self) -> bool {
+        matches!(self, Self::Component(_))
+    }
+}
+
 /// The streams, by the kind they watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Watched {

@@ -144,7 +144,7 @@ async fn writes_are_guarded_by_uid_and_version() {
         uid: String::new(),
         resource_version: None,
         target: Target::Create,
-        body: json!({"spec": {}}).into(),
+        body: json!({}).into(),
         version: 1,
         urgency: Urgency::Normal,
         not_before: None,
@@ -155,9 +155,9 @@ async fn writes_are_guarded_by_uid_and_version() {
     assert!(matches!(writing.write(create(name)).await, WriteOutcome::Conflict { .. }));
     assert!(matches!(writing.write(create("not-an-xname")).await, WriteOutcome::Refused { .. }));
 
-    let body = json!({"status": {"message": "hello"}});
+    let body = json!({"message": "hello"});
     let job = status(&node, key.clone(), body.clone());
-    let spec = WriteJob { target: Target::Spec, body: json!({"spec": {"run": "r-1"}}).into(), ..job.clone() };
+    let spec = WriteJob { target: Target::Spec, body: json!({"run": "r-1"}).into(), ..job.clone() };
     assert!(matches!(writing.write(spec).await, WriteOutcome::Written { generation: 2, .. }));
     assert!(matches!(writing.write(job.clone()).await, WriteOutcome::Written { generation: 2, .. }), "our own version moved on");
     let now = nodes.get(name).await.unwrap();
@@ -165,23 +165,23 @@ async fn writes_are_guarded_by_uid_and_version() {
     // The same again changes nothing, not even the version.
     let same = writing.write(status(&now, key.clone(), body.clone())).await;
     assert!(matches!(&same, WriteOutcome::Written { resource_version, .. } if Some(resource_version) == now.resource_version().as_ref()));
-    let wrong = json!({"status": {"phase": "Dancing"}});
+    let wrong = json!({"phase": "Dancing"});
     assert!(matches!(writing.write(status(&now, key.clone(), wrong)).await, WriteOutcome::Refused { .. }));
 
     let mut suspended = now.clone();
     suspended.spec.suspend = true;
     nodes.replace(name, &PostParams::default(), &suspended).await.unwrap();
-    let WriteOutcome::Conflict { current } = writing.write(status(&now, key.clone(), json!({"status": {"message": "x"}}))).await else {
+    let WriteOutcome::Conflict { current } = writing.write(status(&now, key.clone(), json!({"message": "x"}))).await else {
         panic!("no conflict")
     };
     assert_eq!((current["spec"]["suspend"].as_bool(), current["metadata"].get("managedFields")), (Some(true), None));
 
     nodes.delete(name, &DeleteParams::default()).await.unwrap();
-    let later = json!({"status": {"message": "y"}});
+    let later = json!({"message": "y"});
     assert_eq!(writing.write(status(&now, key.clone(), later.clone())).await, WriteOutcome::Gone);
     assert!(matches!(writing.write(create(name)).await, WriteOutcome::Written { .. }));
     let successor = nodes.get(name).await.unwrap();
-    for (target, body) in [(Target::Status, later), (Target::Spec, json!({"spec": {"run": "r-2"}}))] {
+    for (target, body) in [(Target::Status, later), (Target::Spec, json!({"run": "r-2"}))] {
         for version in [None, now.resource_version()] {
             let job = WriteJob { resource_version: version.clone(), target, ..status(&now, key.clone(), body.clone()) };
             assert_eq!(writing.write(job).await, WriteOutcome::Gone, "{target:?} with the uid of the one before, version {version:?}");
@@ -190,10 +190,10 @@ async fn writes_are_guarded_by_uid_and_version() {
     let job = WriteJob {
         resource_version: successor.resource_version(),
         target: Target::Spec,
-        ..status(&now, key.clone(), json!({"spec": {"run": "r-2"}}))
+        ..status(&now, key.clone(), json!({"run": "r-2"}))
     };
     assert_eq!(writing.write(job).await, WriteOutcome::Gone, "the uid of one and the version of the other");
-    let any = WriteJob { resource_version: None, ..status(&successor, key.clone(), json!({"status": {"message": "z"}})) };
+    let any = WriteJob { resource_version: None, ..status(&successor, key.clone(), json!({"message": "z"})) };
     assert!(matches!(writing.write(any).await, WriteOutcome::Written { .. }), "whatever its version");
     let last = nodes.get(name).await.unwrap();
     assert_eq!((last.status.as_ref().map(|status| status.message.as_str()), last.spec.run), (Some("z"), None));

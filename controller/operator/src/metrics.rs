@@ -229,6 +229,7 @@ mod tests {
         let telemetry = Telemetry::shared();
         let metrics = Metrics::new(Arc::clone(&telemetry));
         telemetry.passed(Duration::from_micros(1500));
+        telemetry.figures.projected(Duration::from_micros(1500));
         telemetry.leading.store(true, Ordering::Relaxed);
         telemetry.epoch.store(7, Ordering::Relaxed);
         let figures = &telemetry.figures;
@@ -273,6 +274,7 @@ mod tests {
         for line in [
             "bos_pass_duration_seconds_count 1",
             r#"bos_pass_duration_seconds_bucket{le="0.0025"} 1"#,
+            "bos_projection_duration_seconds_count 1",
             "bos_pass_longest_seconds 0.0015",
             "bos_ready 0.0",
             "bos_leading 1.0",

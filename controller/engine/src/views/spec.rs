@@ -63,7 +63,7 @@ impl SpecShown {
                 world.node(id)?.staged.as_ref().map_or(Value::Null, |(uid, index)| staged(world, uid, *index)),
             );
         }
-        (!spec.is_empty()).then(|| json!({ "spec": spec }))
+        (!spec.is_empty()).then_some(Value::Object(spec))
     }
 }
 

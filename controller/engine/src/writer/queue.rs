@@ -244,7 +244,7 @@ impl Queue {
         let pause = pending.backoff.next_pause().max(asked.unwrap_or_default());
         pending.retry_at = Some(now + pause);
         if uncertain {
-            pending.sent_in_doubt(job.body.value());
+            pending.sent_in_doubt(&job);
         }
         let newer = pending.jobs.iter_mut().find(|queued| queued.job.target == job.target);
         let replaced = match newer {
@@ -303,7 +303,8 @@ impl Pending {
     }
 
     /// Keeps what the server may hold by now.
-    fn sent_in_doubt(&mut self, body: Value) {
+    fn sent_in_doubt(&mut self, job: &WriteJob) {
+        let Ok(body) = job.change() else { return };
         if self.uncertain.contains(&body) {
             return;
         }

@@ -1,11 +1,14 @@
 //! One write: the request, and what its answer means.
 
 use bos_crds::{BootComponent, BootOptions, Session, SessionTemplate, labels};
+use http::{HeaderValue, header};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
 use kube::{Client, Resource};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Kind, ObjectKey, Target, WriteJob, WriteOutcome};
@@ -57,7 +60,6 @@ impl From<Answer> for WriteOutcome {
 /// there the resourceVersion alone tells an object from its successor of the same name. A status
 /// write that names no version therefore reads it first.
 pub(super) async fn send(client: &Client, timeout: Duration, job: &WriteJob, uncertain: &[Value]) -> Sent {
-    let body = job.body.value();
     let mut version = job.resource_version.clone();
     let any_version = version.is_none() && job.target == Target::Status && !job.uid.is_empty();
     // Twice: once more when the version turned out to be that of our own lost write.
@@ -68,13 +70,13 @@ pub(super) async fn send(client: &Client, timeout: Duration, job: &WriteJob, unc
                 Err(sent) => return sent,
             };
         }
-        let error = match call::<Answer>(client, timeout, request(job, &body, version.as_deref())).await {
+        let error = match call::<Answer>(client, timeout, request(job, version.as_deref())).await {
             Ok(answer) => return Sent::Settled(answer.into()),
             Err(error) => error,
         };
         match error.verdict() {
             Verdict::Conflict if any_version => {}
-            Verdict::Conflict | Verdict::AlreadyExists => match look(client, timeout, job, &body, uncertain).await {
+            Verdict::Conflict | Verdict::AlreadyExists => match look(client, timeout, job, uncertain).await {
                 Look::Settled(sent) => return sent,
                 Look::OurOwn(newer) => version = Some(newer),
             },
@@ -123,7 +125,7 @@ enum Look {
     OurOwn(String),
 }
 
-async fn look(client: &Client, timeout: Duration, job: &WriteJob, body: &Value, uncertain: &[Value]) -> Look {
+async fn look(client: &Client, timeout: Duration, job: &WriteJob, uncertain: &[Value]) -> Look {
     let mut current: Value = match call(client, timeout, get(&job.key)).await {
         Ok(current) => current,
         Err(error) if error.verdict() == Verdict::NotFound && job.target == Target::Create => {
@@ -136,7 +138,7 @@ async fn look(client: &Client, timeout: Duration, job: &WriteJob, body: &Value, 
         return Look::Settled(Sent::Settled(WriteOutcome::Gone));
     }
     let lost = uncertain.iter().any(|body| contains(&current, body));
-    if lost && contains(&current, body) {
+    if lost && job.change().is_ok_and(|change| contains(&current, &change)) {
         return Look::Settled(match serde_json::from_value::<Answer>(current) {
             Ok(answer) => Sent::Settled(answer.into()),
             Err(error) => Sent::Settled(WriteOutcome::Refused { message: format!("unreadable answer: {error}") }),
@@ -175,20 +177,25 @@ fn get(key: &ObjectKey) -> Built {
     Request::new(collection(key)).get(&key.name, &kube::api::GetParams::default())
 }
 
-fn request(job: &WriteJob, body: &Value, version: Option<&str>) -> Built {
+fn request(job: &WriteJob, version: Option<&str>) -> Built {
     let requests = Request::new(collection(&job.key));
     let name = job.key.name.as_str();
-    let guarded = Patch::Merge(Guarded { body, metadata: Precondition { uid: &job.uid, resource_version: version } });
-    match job.target {
+    let body = written(job, version).map_err(kube::core::request::Error::SerializeBody)?;
+    let mut request = match job.target {
         Target::Create => {
             let params = PostParams { field_manager: Some(manager(job.target).to_owned()), ..PostParams::default() };
-            let body = serde_json::to_vec(&whole(job, body)).map_err(kube::core::request::Error::SerializeBody)?;
-            requests.create(&params, body)
+            requests.create(&params, serde_json::to_vec(&body).map_err(kube::core::request::Error::SerializeBody)?)?
         }
-        Target::Spec => requests.patch(name, &patch_params(job.target), &guarded),
-        Target::Status => requests.patch_subresource("status", name, &patch_params(job.target), &guarded),
-    }
+        Target::Spec => requests.patch(name, &patch_params(job.target), &Patch::Merge(body))?,
+        Target::Status => requests.patch_subresource("status", name, &patch_params(job.target), &Patch::Merge(body))?,
+    };
+    request.headers_mut().insert(header::ACCEPT, METADATA_ONLY);
+    Ok(request)
 }
+
+/// The rest of the object is what we have just said. Errors come as they are.
+const METADATA_ONLY: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json");
 
 fn manager(target: Target) -> &'static str {
     match target {
@@ -201,33 +208,34 @@ fn patch_params(target: Target) -> PatchParams {
     PatchParams { field_manager: Some(manager(target).to_owned()), ..PatchParams::default() }
 }
 
-/// The whole object of a create.
-fn whole(job: &WriteJob, body: &Value) -> Value {
-    let mut object = body.clone();
-    object["apiVersion"] = json!(bos_crds::API_VERSION);
-    object["kind"] = json!(job.key.kind.as_str());
-    object["metadata"]["name"] = json!(job.key.name);
-    if let Some(namespace) = &job.key.namespace {
-        object["metadata"]["namespace"] = json!(namespace);
+/// A patch with the uid and version that the object must have, or the whole of a new object.
+fn written<'a>(job: &'a WriteJob, version: Option<&'a str>) -> serde_json::Result<BTreeMap<&'static str, Box<RawValue>>> {
+    let is_new = job.target == Target::Create;
+    let metadata = Metadata {
+        uid: &job.uid,
+        resource_version: version,
+        name: is_new.then_some(&*job.key.name),
+        namespace: job.key.namespace.as_deref().filter(|_| is_new),
+    };
+    let mut parts = BTreeMap::from([("metadata", to_raw_value(&metadata)?), (job.target.part(), job.body.text()?)]);
+    if is_new {
+        parts.insert("apiVersion", to_raw_value(bos_crds::API_VERSION)?);
+        parts.insert("kind", to_raw_value(job.key.kind.as_str())?);
     }
-    object
-}
-
-/// A patch with the uid and version that the object must have. Its body names no metadata.
-#[derive(Serialize)]
-struct Guarded<'a> {
-    #[serde(flatten)]
-    body: &'a Value,
-    metadata: Precondition<'a>,
+    Ok(parts)
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Precondition<'a> {
+struct Metadata<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     uid: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     resource_version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
 }
 
 fn collection(key: &ObjectKey) -> String {
@@ -253,6 +261,8 @@ fn contains(object: &Value, patch: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -273,20 +283,24 @@ mod tests {
             uid: "u-1".to_owned(),
             resource_version: Some("7".to_owned()),
             target: Target::Status,
-            body: json!({"status": {"phase": "Running"}}).into(),
+            body: json!({"phase": "Running"}).into(),
             version: 1,
             urgency: super::super::Urgency::Normal,
             not_before: None,
         };
-        let sent = request(&job, &job.body.value(), job.resource_version.as_deref()).unwrap();
+        let sent = request(&job, job.resource_version.as_deref()).unwrap();
         assert_eq!(sent.uri().path(), "/apis/bos.hpe.com/v1alpha1/namespaces/bos/sessions/boot-1/status");
         let body: Value = serde_json::from_slice(sent.body()).unwrap();
         assert_eq!(body, json!({"status": {"phase": "Running"}, "metadata": {"uid": "u-1", "resourceVersion": "7"}}));
+        assert_eq!(sent.headers()["accept"], METADATA_ONLY);
         let node =
             WriteJob { key: ObjectKey::cluster(Kind::BootComponent, "x1c0s0b0n0"), target: Target::Create, body: json!({}).into(), ..job };
-        let sent = request(&node, &node.body.value(), None).unwrap();
+        let sent = request(&node, None).unwrap();
         assert_eq!(sent.uri().path(), "/apis/bos.hpe.com/v1alpha1/bootcomponents");
         let body: Value = serde_json::from_slice(sent.body()).unwrap();
-        assert_eq!(body, json!({"apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "metadata": {"name": "x1c0s0b0n0"}}));
+        assert_eq!(
+            body,
+            json!({"apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "metadata": {"name": "x1c0s0b0n0"}, "spec": {}})
+        );
     }
 }

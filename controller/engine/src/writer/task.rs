@@ -1,6 +1,7 @@
 //! The writer's task: keeps the wanted number of writes in flight and puts the rest off.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kube::Client;
@@ -97,7 +98,8 @@ fn fill(
     throttle: &Throttle,
 ) -> Option<Instant> {
     let now = Instant::now();
-    let limit = throttle.limit(now, config.in_flight);
+    let gives_way = shared.giving_way.load(Ordering::Relaxed) > 0;
+    let limit = throttle.limit(now, if gives_way { config.giving_way } else { config.in_flight });
     let mut queue = shared.queue();
     while flying.len() < limit {
         let Some(taken) = queue.take(now) else { return queue.next_due() };

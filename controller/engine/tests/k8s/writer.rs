@@ -50,7 +50,7 @@ impl Rig {
             uid,
             resource_version: Some(resource_version),
             target: Target::Status,
-            body: json!({"status": {"message": version}}).into(),
+            body: json!({"message": version}).into(),
             version,
             urgency: Urgency::Normal,
             not_before: None,
@@ -111,6 +111,27 @@ async fn ten_thousand_writes_to_a_slow_server_coalesce_and_stay_in_order() {
     let settled = count(Write::Written) + count(Write::Coalesced);
     assert_eq!(settled, NODES as u64 * ROUNDS, "every write was sent or replaced");
     assert_eq!((rig.writer.queue_len(), rig.writer.oldest_age()), (0, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_writes_leave_while_the_writer_gives_way() {
+    let mut rig = Rig::new(20);
+    rig.api.faults(|call| call.is_write().then_some(Fault::Slow(Duration::from_millis(40))));
+    let (first, second) = (rig.writer.give_way(), rig.writer.give_way());
+    for node in 0..20 {
+        rig.writer.submit(rig.status(node, 1));
+    }
+    for way in [first, second] {
+        for _ in 0..4 {
+            assert!(is_written(&rig.outcome().await));
+        }
+        assert_eq!(rig.api.most_in_flight(), 2);
+        drop(way);
+    }
+    for _ in 8..20 {
+        assert!(is_written(&rig.outcome().await));
+    }
+    assert!(rig.api.most_in_flight() >= 10, "{}", rig.api.most_in_flight());
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,7 +215,7 @@ async fn a_lost_answer_is_no_conflict() {
 #[tokio::test(start_paused = true)]
 async fn the_writers_own_versions_are_no_conflict() {
     let mut rig = Rig::new(1);
-    let spec = WriteJob { target: Target::Spec, body: json!({"spec": {"run": "r-1"}}).into(), ..rig.status(0, 1) };
+    let spec = WriteJob { target: Target::Spec, body: json!({"run": "r-1"}).into(), ..rig.status(0, 1) };
     rig.writer.submit(spec);
     rig.writer.submit(rig.status(0, 2));
     let first = rig.ack().await;
@@ -234,8 +255,7 @@ async fn what_is_gone_and_what_has_another_uid_is_gone() {
         rig.api.create(&path(node), json!({"spec": {}}));
         rig.writer.submit(WriteJob { resource_version: version, ..rig.status(node, 1) });
         assert_eq!(rig.outcome().await, WriteOutcome::Gone, "node {node}");
-        let spec =
-            WriteJob { target: Target::Spec, body: json!({"spec": {"run": "r"}}).into(), resource_version: None, ..rig.status(node, 2) };
+        let spec = WriteJob { target: Target::Spec, body: json!({"run": "r"}).into(), resource_version: None, ..rig.status(node, 2) };
         rig.writer.submit(spec);
         assert_eq!(rig.outcome().await, WriteOutcome::Gone, "node {node}");
         assert_eq!(rig.message(node), Value::Null);
@@ -272,7 +292,7 @@ async fn a_create_is_done_once_though_its_answer_is_lost() {
         uid: String::new(),
         resource_version: None,
         target: Target::Create,
-        body: json!({"spec": {"retryPolicy": 3}}).into(),
+        body: json!({"retryPolicy": 3}).into(),
         ..any.clone()
     };
     let mut first = true;
@@ -292,7 +312,7 @@ async fn a_state_that_does_not_last_is_not_written() {
     let any = rig.status(0, 0);
     let lazy = |version| WriteJob {
         not_before: Some(Instant::now() + Duration::from_secs(2)),
-        body: json!({"status": {"message": version}}).into(),
+        body: json!({"message": version}).into(),
         version,
         ..any.clone()
     };
