@@ -22,6 +22,7 @@ pub(super) struct Costs {
     pub(super) site: ProcStat,
     pub(super) writes: RequestTotals,
     pub(super) passes: Histogram,
+    pub(super) projections: Histogram,
     pub(super) journals: Histogram,
 }
 
@@ -37,6 +38,7 @@ impl Costs {
             site: procstat(rig.site_pid())?,
             writes,
             passes: Histogram::read(&metrics, "bos_pass_duration_seconds"),
+            projections: Histogram::read(&metrics, "bos_projection_duration_seconds"),
             journals: Histogram::read(&metrics, "bos_journal_write_duration_seconds"),
         })
     }
@@ -51,6 +53,7 @@ impl Costs {
             site: cpu(self.site, earlier.site),
             writes: self.writes.since(&earlier.writes),
             passes: self.passes.since(&earlier.passes),
+            projections: self.projections.since(&earlier.projections),
             journals: self.journals.since(&earlier.journals),
         }
     }

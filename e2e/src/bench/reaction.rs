@@ -68,10 +68,19 @@ fn told(before: &CallRecord, next: &CallRecord, records: &[PowerRecord], looks: 
     match before.operation.as_deref() {
         Some("Soft-Off" | "Force-Off") => {
             let off = between(|event| *event == PowerEvent::PoweredOff)?;
-            looks.iter().filter(|look| look.at >= off).find_map(|look| look.ended)
+            looks.iter().filter(|look| look.at >= off && tells_of(look, before)).find_map(|look| look.ended)
         }
         Some("On") => between(|event| matches!(event, PowerEvent::ReportSent { .. })),
         _ => before.ended,
+    }
+}
+
+/// Whether a look can tell what became of a power action: one at another transition cannot.
+fn tells_of(look: &CallRecord, action: &CallRecord) -> bool {
+    let transition = |path: &str| path.rsplit_once("transitions/").map(|(_, id)| id.to_owned());
+    match (transition(&look.path), action.location.as_deref().and_then(transition)) {
+        (Some(looked_at), Some(begun)) => looked_at == begun,
+        _ => true,
     }
 }
 
@@ -104,6 +113,24 @@ mod tests {
             "nodeCount": nodes.len(), "body": "", "status": 200, "outcome": "answered", "processed": true
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn a_look_at_another_transition_tells_nothing() {
+        let begun = CallRecord { location: Some("../transitions/t1".to_owned()), ..call(1.0, 1.1, "pcs", Some("Soft-Off"), &["x1"]) };
+        let look = |path: &str, at| CallRecord { path: path.to_owned(), ..call(at, at, "pcs", None, &[]) };
+        let calls = [
+            begun,
+            look("/transitions/t2", 2.1),
+            look("/transitions/t1", 2.5),
+            look("/transitions/t1", 2.6),
+            call(3.0, 3.1, "bss", None, &["x1"]),
+        ];
+        let off = vec![PowerRecord { at: 2.0, event: PowerEvent::PoweredOff, repeats: 1 }];
+        let seconds = |calls: &[CallRecord]| times(calls, &BTreeMap::from([("x1".to_owned(), off.clone())]))["bss"].longest;
+        assert_eq!(seconds(&calls), 0.5);
+        let by_power = [&calls[..1], &[look("/power-status", 2.3)], &calls[1..]].concat();
+        assert_eq!(seconds(&by_power), 0.7);
     }
 
     #[test]

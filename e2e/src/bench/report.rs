@@ -59,6 +59,8 @@ pub struct Report {
     pub service_calls: BTreeMap<String, u64>,
     /// Passes of all operators over the World.
     pub passes: Work,
+    /// What was to be shown after each pass.
+    pub projections: Work,
     /// Writes of journals.
     pub journal_writes: Work,
     /// From what the operator was told to the call that follows, by call; see `--help`.
@@ -121,6 +123,7 @@ impl Report {
             api_writes,
             service_calls: calls,
             passes: costs.passes.into(),
+            projections: costs.projections.into(),
             journal_writes: costs.journals.into(),
             event_to_action,
             idle,
@@ -170,7 +173,7 @@ impl Report {
         lines.extend(counted(&self.api_writes));
         lines.push(String::from("  calls of services"));
         lines.extend(counted(&self.service_calls));
-        let work = [("passes", &self.passes), ("journal writes", &self.journal_writes)];
+        let work = [("passes", &self.passes), ("projections", &self.projections), ("journal writes", &self.journal_writes)];
         lines.extend(
             work.iter().map(|(name, work)| format!("  {name:<18} {:8}     {:.3} s together, p99 {}", work.count, work.seconds, p99(work))),
         );
@@ -225,6 +228,7 @@ mod tests {
             ]),
             service_calls: BTreeMap::from([("pcs".to_owned(), 5)]),
             passes: Work { count: 10.0, seconds: 0.1, p99_seconds_at_most: Some(0.01) },
+            projections: Work { count: 10.0, seconds: 0.1, p99_seconds_at_most: Some(0.01) },
             journal_writes: Work { count: 10.0, seconds: 0.1, p99_seconds_at_most: None },
             event_to_action: BTreeMap::new(),
             idle: None,
@@ -258,6 +262,7 @@ mod tests {
             "operation",
             "operator",
             "passes",
+            "projections",
             "rawLimitSeconds",
             "serviceCalls",
             "site",

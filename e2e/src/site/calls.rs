@@ -57,6 +57,9 @@ pub struct CallRecord {
     pub outcome: CallOutcome,
     /// Whether the service acted on it.
     pub processed: bool,
+    /// Where the service says that what was begun can be looked at.
+    #[serde(default)]
+    pub location: Option<String>,
 }
 
 /// Which records are wanted. Absent fields match everything.
@@ -137,6 +140,7 @@ impl CallLog {
             status: None,
             outcome: CallOutcome::Pending,
             processed: false,
+            location: None,
         });
         self.last_seq
     }
@@ -146,9 +150,10 @@ impl CallLog {
         self.records.get_mut(usize::try_from(seq.checked_sub(first)?).ok()?)
     }
 
-    pub(crate) fn processed(&mut self, seq: u64) {
+    pub(crate) fn processed(&mut self, seq: u64, location: Option<String>) {
         if let Some(call) = self.get_mut(seq) {
             call.processed = true;
+            call.location = location;
         }
     }
 

@@ -121,7 +121,8 @@ async fn process(core: &Arc<Core>, service: Service, seq: u64, request: Request,
     let work = async move {
         pause(latency).await;
         let response = next.run(request).await;
-        lock(&core.calls).processed(seq);
+        let location = response.headers().get(http::header::LOCATION).and_then(|place| place.to_str().ok());
+        lock(&core.calls).processed(seq, location.map(str::to_owned));
         pause(settings.answer_delay).await;
         response
     };
