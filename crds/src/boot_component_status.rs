@@ -1,9 +1,11 @@
 //! Status of a BootComponent: what the node does and why.
 
+use std::borrow::Cow;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::schema::{self, bounded};
 use crate::wire::words;
@@ -244,11 +246,12 @@ impl BootComponentStatus {
     /// Only the last [`schema::TRANSITIONS_MAX`] are kept, and `from` only where the entry before does not say it:
     /// there may be 10,000 of these objects.
     pub fn change_status(&mut self, to: NodeStatus, reason: &str, time: Time) {
-        let said_before = self.transitions.last().map(|last| last.to);
+        let from = self.status.map(NodeStatus::as_str).unwrap_or_default();
+        let said_before = self.transitions.last().is_some_and(|last| last.to == from);
         self.transitions.push(Transition {
             time: time.clone(),
-            from: self.status.filter(|from| said_before != Some(*from)),
-            to,
+            from: if said_before { "".into() } else { from.into() },
+            to: to.as_str().into(),
             reason: bounded(reason, schema::REASON_MAX),
         });
         let surplus = self.transitions.len().saturating_sub(schema::TRANSITIONS_MAX);
@@ -324,13 +327,14 @@ pub struct Transition {
     pub time: Time,
 
     /// The status before; left out where the entry before names it, and for the first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", length(max = 32))]
-    pub from: Option<NodeStatus>,
+    #[serde(default, deserialize_with = "word", skip_serializing_if = "str::is_empty")]
+    #[schemars(length(max = 32))]
+    pub from: Cow<'static, str>,
 
     /// The status after.
-    #[schemars(with = "String", length(max = 32))]
-    pub to: NodeStatus,
+    #[serde(deserialize_with = "word")]
+    #[schemars(length(max = 32))]
+    pub to: Cow<'static, str>,
 
     /// Why, as one word; BootTimeout where the node is switched off because it did not come up.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -358,6 +362,12 @@ pub struct LastSession {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub outcome: String,
+}
+
+/// A status, which takes no memory if it is one of ours. Another release may know more of them, and its history stays readable.
+fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, str>, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    Ok(word.parse::<NodeStatus>().map_or(Cow::Owned(word), |status| status.as_str().into()))
 }
 
 /// `None` in the column PHASE would look like a word to read; an empty cell does not.

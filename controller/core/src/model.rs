@@ -289,15 +289,18 @@ impl Node {
         }
     }
 
-    /// It has been switched off by an action of ours that was accepted before `at`, and all that it has said is of the boot that this
-    /// action ends: an `off` is expected then, and what the node said while it went down does not contradict it.
+    /// It has been switched off by an action of ours that was accepted before `at`, and since then it has said nothing, or only, before
+    /// `at`, the same again as before the action: an `off` is expected then, and what the node said while it went down does not
+    /// contradict it.
     #[must_use]
     pub fn switched_off_by_us(&self, at: Timestamp) -> bool {
         let Some(drive) = &self.drive else { return false };
         let Some(issued) = drive.action else { return false };
         let before = self.heard.is_none_or(|heard| heard < issued.at);
         // Of one that is cycled for its silence every word counts (rule 8).
-        let repeats = drive.last_on.is_none() && self.reported.as_ref().is_some_and(|report| report.since < issued.at);
+        let repeats = drive.last_on.is_none()
+            && self.heard.is_some_and(|heard| heard <= at)
+            && self.reported.as_ref().is_some_and(|report| report.since < issued.at);
         issued.action != PowerAction::On && issued.accepted && !issued.failed && issued.at <= at && (before || repeats)
     }
 

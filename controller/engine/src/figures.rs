@@ -92,7 +92,7 @@ impl Figures {
         registry.register("pass_duration_seconds", "Time of one pass of all operators over all nodes", self.passes.clone());
         registry.register(
             "projection_duration_seconds",
-            "Time to work out, after a pass, what is to be shown of the nodes that it touched",
+            "Time to work out, after a pass, what is to be shown of the nodes that it touched, and to queue what is to be written",
             self.projections.clone(),
         );
         registry.register("batch_nodes", "Nodes of each call that left, by action", self.batch_nodes.clone());

@@ -94,7 +94,7 @@ impl<K: Resource> Resource for Guarded<K> {
 #[cfg(test)]
 mod tests {
     use bos_crds::BootComponent;
-    use kube::core::WatchEvent;
+    use kube::core::{ObjectList, WatchEvent};
     use serde_json::json;
 
     use super::*;
@@ -133,6 +133,16 @@ mod tests {
         assert_eq!(object.meta().name.as_deref(), Some("x1000c0s0b0n0"));
         assert_eq!(object.meta().annotations.as_ref().unwrap()["ä"], "\"managedFields\": [1]");
         assert!(object.0.unwrap().spec.suspend);
+    }
+
+    #[test]
+    fn so_is_a_list() {
+        let list = format!(
+            r#"{{"apiVersion":"bos.hpe.com/v1alpha1","kind":"BootComponentList","metadata":{{}},"items":[{0},{0}]}}"#,
+            text(&json!({}))
+        );
+        let list: ObjectList<Guarded<BootComponent>> = serde_json::from_str(&list).unwrap();
+        assert!(list.items.len() == 2 && list.items.iter().all(|item| item.0.is_ok()));
     }
 
     #[test]

@@ -22,6 +22,12 @@ const GATHERED: Duration = Duration::from_secs(1);
 /// every deadline anew, so an operator that crashes again and again would never reach one.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
+/// What is waited for waits for company, by this share of the time that the last write took.
+const COMPANY_SHARE: u32 = 2;
+
+/// But no longer than this.
+const LONGEST_COMPANY: Duration = Duration::from_millis(150);
+
 /// With more journals than this they are written less often, so that thousands of runs by hand leave the API server to others.
 const CROWD: usize = 50;
 
@@ -38,6 +44,8 @@ struct State {
     underway: Option<Write>,
     /// When the last writes began.
     begun: VecDeque<Instant>,
+    /// When the last one was durable, and how long that took.
+    ended: Option<(Instant, Duration)>,
     /// As of when the last write that is durable tells how things stand.
     durable: Option<Timestamp>,
 }
@@ -100,6 +108,12 @@ impl Journals {
         due.map(|(uid, _)| uid.clone()).collect()
     }
 
+    /// When the first journal that a call or a node waits for is to be written.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.states.values().filter_map(State::due_at).min()
+    }
+
     /// A snapshot was taken of how things stand, and its write begins.
     pub fn begin(&mut self, uid: &SessionUid, as_of: Timestamp, now: Instant) {
         let Some(state) = self.states.get_mut(uid) else { return };
@@ -116,6 +130,7 @@ impl Journals {
     pub fn written(&mut self, uid: &SessionUid) -> Vec<BatchId> {
         let Some(state) = self.states.get_mut(uid) else { return Vec::new() };
         let Some(write) = state.underway.take() else { return Vec::new() };
+        state.ended = write.begun.map(|begun| (Instant::now(), begun.elapsed()));
         state.durable = Some(write.as_of);
         for answer in write.reports {
             let _ = answer.send(ReportAnswer::Stored);
@@ -173,11 +188,24 @@ impl State {
             return false;
         }
         let last = self.begun.back();
-        let awaited = self.dirty.is_some() && (!self.batches.is_empty() || !self.reports.is_empty());
         let gathered = self.dirty.is_some() && last.is_none_or(|last| now.duration_since(*last) >= GATHERED);
-        let second = Duration::from_secs(1);
-        let allowed = self.begun.len() < RATE || self.begun.front().is_none_or(|first| now.duration_since(*first) >= second);
-        allowed && (awaited || gathered)
+        let allowed = self.allowed_at().is_none_or(|allowed| now >= allowed);
+        self.due_at().is_some_and(|due| now >= due) || (allowed && gathered)
+    }
+
+    /// When what a call or a node waits for is to be written. A write that takes long is not begun for the first of those that come
+    /// together: it would carry little, the next ones would follow at once, and the last would wait until a second is over.
+    fn due_at(&self) -> Option<Instant> {
+        let awaited = !self.batches.is_empty() || !self.reports.is_empty();
+        let dirty = self.dirty.filter(|_| awaited && self.underway.is_none())?;
+        let (ended, took) = self.ended.unwrap_or((dirty, Duration::ZERO));
+        let company = (took / COMPANY_SHARE).min(LONGEST_COMPANY);
+        Some((dirty.max(ended) + company).max(self.allowed_at().unwrap_or(dirty)))
+    }
+
+    /// When the next write is allowed, if there were as many as may be.
+    fn allowed_at(&self) -> Option<Instant> {
+        self.begun.front().filter(|_| self.begun.len() >= RATE).map(|first| *first + Duration::from_secs(1))
     }
 
     fn is_old(&self, now: Instant, heartbeat: Duration) -> bool {
@@ -200,7 +228,7 @@ mod tests {
         assert!(journals.due(now, |_| true).is_empty(), "one write at a time");
         assert!(journals.is_awaited(&uid));
         assert_eq!(journals.written(&uid), vec![BatchId(1)]);
-        assert_eq!(journals.due(now, |_| true), vec![uid.clone()]);
+        assert_eq!(journals.due(journals.next_due().unwrap(), |_| true), vec![uid.clone()]);
     }
 
     #[test]
@@ -226,17 +254,35 @@ mod tests {
 
     #[test]
     fn four_writes_a_second() {
+        let (uid, mut journals) = (SessionUid::from("u"), Journals::default());
+        let mut begun = Vec::new();
+        for number in 0..=RATE {
+            journals.await_call(&uid, BatchId(number as u64));
+            let due = journals.next_due().unwrap();
+            assert_eq!(journals.due(due, |_| true), vec![uid.clone()]);
+            journals.begin(&uid, Timestamp::default(), due);
+            journals.written(&uid);
+            begun.push(due);
+        }
+        assert!(begun[RATE - 1] < begun[0] + Duration::from_secs(1) && begun[RATE] >= begun[0] + Duration::from_secs(1), "{begun:?}");
+    }
+
+    #[test]
+    fn a_write_that_takes_long_waits_for_company() {
         let (uid, now) = (SessionUid::from("u"), Instant::now());
         let mut journals = Journals::default();
-        for number in 0..RATE {
-            journals.await_call(&uid, BatchId(number as u64));
-            assert!(!journals.due(now, |_| true).is_empty());
-            journals.begin(&uid, Timestamp::default(), now);
-            journals.written(&uid);
-        }
-        journals.await_call(&uid, BatchId(9));
-        assert!(journals.due(now, |_| true).is_empty());
-        assert!(!journals.due(now + Duration::from_secs(1), |_| true).is_empty());
+        journals.await_call(&uid, BatchId(1));
+        journals.begin(&uid, Timestamp::default(), now - Duration::from_millis(200));
+        journals.await_call(&uid, BatchId(2));
+        assert_eq!(journals.next_due(), None, "one is on its way");
+        journals.written(&uid);
+        let due = journals.next_due().unwrap();
+        assert!(due >= now + Duration::from_millis(100) && journals.due(now, |_| true).is_empty());
+        assert_eq!(journals.due(due, |_| true), vec![uid.clone()]);
+        journals.begin(&uid, Timestamp::default(), due - Duration::from_secs(60));
+        journals.await_call(&uid, BatchId(3));
+        journals.written(&uid);
+        assert!(journals.next_due().unwrap() <= Instant::now() + LONGEST_COMPANY);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod agents;
 mod apply;
 mod charge;
 mod count;
+mod farewell;
 mod inputs;
 mod plans;
 mod pods;
@@ -55,7 +56,7 @@ use crate::task::spans::Spans;
 use crate::telemetry::Telemetry;
 use crate::views::Views;
 use crate::watches::{News, Seen};
-use crate::writer::{Kind, StatusWriter, Target, WriteAck, WriteOutcome};
+use crate::writer::{GiveWay, Kind, StatusWriter, Target, WriteAck, WriteOutcome};
 use crate::{convert, setup};
 
 /// With something to do, the operators look at the World at least this often.
@@ -79,8 +80,23 @@ const PASSES_APART: u32 = 10;
 /// But no longer than this, as every action waits for it.
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
 
-/// What comes back of our own writes is hardly ever acted on. While nothing else comes in, it is gathered for that many times as long.
-const ECHOES_APART: u32 = 3;
+/// What comes back of our own writes is hardly ever acted on. While no answer, report or request comes in, it is gathered for that many
+/// times what the last pass took, and for three times as long as the others at least, within the same bound.
+const ECHOES_APART: u32 = 100;
+
+/// Statuses give way to a journal for so long: one that an API server refuses is tried for ever.
+const LONGEST_WAY: Duration = Duration::from_secs(2);
+
+/// Ends to give way when something takes too long.
+async fn giving_way<T>(way: Option<GiveWay>, write: impl Future<Output = T>) -> T {
+    let mut write = std::pin::pin!(write);
+    let in_time = tokio::time::timeout(LONGEST_WAY, write.as_mut()).await;
+    drop(way);
+    match in_time {
+        Ok(written) => written,
+        Err(_) => write.await,
+    }
+}
 
 /// What a background task brings back.
 enum Done {
@@ -227,9 +243,10 @@ impl Task {
         lost: &CancellationToken,
         cancel: &CancellationToken,
     ) -> Result<(), EngineError> {
-        let (mut passed, mut company) = (Instant::now(), APART);
+        let (mut passed, mut company, mut echoes) = (Instant::now(), APART, APART);
         loop {
-            let tick = if self.is_idle() { IDLE_TICK } else { TICK };
+            let tick = Instant::now() + if self.is_idle() { IDLE_TICK } else { TICK };
+            let tick = self.journals.next_due().map_or(tick, |due| tick.min(due));
             let mut is_echo = false;
             tokio::select! {
                 biased;
@@ -246,15 +263,16 @@ impl Task {
                     is_echo = true;
                     self.fold_ack(ack);
                 }
-                () = tokio::time::sleep(tick) => {}
+                () = tokio::time::sleep_until(tick) => {}
             }
             if is_echo {
+                let due = self.journals.next_due();
                 tokio::select! {
                     biased;
                     Some(done) = self.done.recv() => self.fold_done(done)?,
                     Some(report) = reports.recv() => self.fold_report(report),
                     Some(application) = applications.recv() => self.fold_application(application),
-                    () = tokio::time::sleep_until(passed + company * ECHOES_APART) => {}
+                    () = tokio::time::sleep_until(due.map_or(passed + echoes, |due| due.min(passed + echoes))) => {}
                 }
             }
             tokio::time::sleep_until((passed + company).max(Instant::now() + COALESCE)).await;
@@ -278,7 +296,9 @@ impl Task {
             }
             let begun = Instant::now();
             self.pass();
-            company = begun.elapsed().saturating_mul(PASSES_APART).clamp(APART, LONGEST_WAIT);
+            let took = begun.elapsed();
+            company = took.saturating_mul(PASSES_APART).clamp(APART, LONGEST_WAIT);
+            echoes = took.saturating_mul(ECHOES_APART).clamp(3 * APART, LONGEST_WAIT);
             passed = Instant::now();
             self.telemetry.beat();
             if self.outcome().is_some() {
@@ -290,38 +310,6 @@ impl Task {
     /// No Session is open, and of those that ended nothing is left to be done.
     fn is_idle(&self) -> bool {
         self.world.sessions.values().all(|session| matches!(&session.stage, Stage::Ended(ended) if ended.run.is_none()))
-    }
-
-    /// Waits a little for journal writes on their way, so that reports are answered and nothing is left in doubt.
-    pub async fn farewell(&mut self, patience: Duration) {
-        /// What nobody waits for is gathered for a while before it is written.
-        const LOOK: Duration = Duration::from_millis(100);
-        let until = Instant::now() + patience;
-        // What was not recorded yet will never be sent by us; the next leader need not wait it out.
-        self.world.withdraw_unsent();
-        for uid in std::mem::take(&mut self.world.journal_due) {
-            self.journals.changed(&uid);
-        }
-        while Instant::now() < until {
-            for uid in std::mem::take(&mut self.world.journal_due) {
-                self.journals.changed(&uid);
-            }
-            let sent = self.world.batches.values().any(|batch| batch.state == BatchState::Sent);
-            let uids: Vec<SessionUid> = self.world.sessions.keys().cloned().collect();
-            if !sent && uids.iter().all(|uid| self.journals.is_settled(uid)) {
-                return;
-            }
-            for uid in self.journals.due(Instant::now(), |_| false) {
-                self.write_journal(uid);
-            }
-            match tokio::time::timeout(LOOK, self.done.recv()).await {
-                // Calls are not released any more: what waits for this write is sent by nobody.
-                Ok(Some(Done::Journal(uid, Ok(())))) => drop(self.journals.written(&uid)),
-                Ok(Some(done)) => drop(self.fold_done(done)),
-                Ok(None) => return,
-                Err(_) => {}
-            }
-        }
     }
 
     /// One pass of the operators and everything that follows from it.
@@ -364,11 +352,22 @@ impl Task {
         self.count(now);
     }
 
+    /// While reports are put off, silence proves nothing (rule 8): nodes get the time to come again.
+    fn notice_reports_put_off(&mut self, now: Timestamp) {
+        let put_off = self.telemetry.reports_put_off.load(std::sync::atomic::Ordering::Relaxed);
+        if put_off != std::mem::replace(&mut self.put_off, put_off) && self.world.reports.listening_since.is_some() {
+            self.world.reports.listening_since = Some(now);
+        }
+    }
+
     /// Brings what is shown of the nodes that were touched up to date.
     fn project(&mut self, now: Timestamp) {
         let begun = Instant::now();
         let touched = std::mem::take(&mut self.world.touched);
         let crowd = touched.len();
+        if crowd == 0 {
+            return;
+        }
         for id in touched {
             self.views.update_component(&self.world, id, crowd, now);
         }
@@ -473,8 +472,8 @@ impl Task {
         let records = Arc::clone(&self.records);
         let way = self.journals.is_awaited(&uid).then(|| self.views.give_way());
         self.spawn(async move {
-            let written = records.write_journal(&uid.0, &key, &bytes).await;
-            drop(way);
+            let write = async { records.write_journal(&uid.0, &key, &bytes).await };
+            let written = giving_way(way, write).await;
             Done::Journal(uid, written)
         });
     }

@@ -278,7 +278,7 @@ impl StatusWriter {
         self.shared.changed.notify_one();
     }
 
-    /// Few writes leave as long as this lives: something is written elsewhere that a call or a node waits for.
+    /// Few writes leave as long as this lives, but for urgent ones: something is written elsewhere that a call or a node waits for.
     #[must_use]
     pub fn give_way(&self) -> GiveWay {
         self.shared.giving_way.fetch_add(1, Ordering::Relaxed);

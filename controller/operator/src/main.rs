@@ -29,12 +29,14 @@ use bos_services::flags::{self, LogFormat};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::Client;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, reload};
 
 use config::Config;
+use listener::Listener;
 use metrics::Metrics;
 use pass_on::PassOn;
 
@@ -129,7 +131,7 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
     let router = reports::router(queue, Arc::clone(&telemetry), Arc::clone(&metrics));
     let router = node_identity::guard(router, &config.node_identity, clients.review.clone(), &telemetry, &metrics)?;
     let router = router.merge(apply::router(requests, Arc::clone(&telemetry), clients.review.clone()));
-    serve_nodes(&config, router, (&telemetry, &metrics), &cancel)?;
+    let served = serve_nodes(&config, router, (&telemetry, &metrics), &cancel)?;
 
     let work = async {
         if !preflight::wait_for_cluster(&clients.writer, &telemetry, &cancel).await? {
@@ -154,7 +156,12 @@ async fn operate(config: Config, logging: Logging) -> anyhow::Result<()> {
         biased;
         result = work => result,
         Some(failure) = failures.recv() => Err(failure),
+    }?;
+    // What was passed on to the leader is under way still.
+    if let Some(served) = served {
+        drop(tokio::time::timeout(listener::GRACE, served).await);
     }
+    Ok(())
 }
 
 /// The pod of agents, if there are any, once it has an image. None of it when `cancel` came first.
@@ -196,18 +203,17 @@ fn serve_nodes(
     router: axum::Router,
     (telemetry, metrics): (&Arc<Telemetry>, &Arc<Metrics>),
     cancel: &CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<JoinHandle<()>>> {
     let Some(address) = config.report_listen else {
         tracing::info!("reports of nodes are not heard (reportListen is not set)");
-        return Ok(());
+        return Ok(None);
     };
-    let listener = listener::listen(address).with_context(|| format!("reportListen: cannot listen on {address}"))?;
+    let listener = Listener::bind(address).with_context(|| format!("reportListen: cannot listen on {address}"))?;
     tracing::info!(address = %listener.local_addr()?, "reports listen");
     let to_leader = PassOn::new(Arc::clone(telemetry), Arc::clone(metrics)).context("cannot make the client of the leader")?;
     let router = router.layer(axum::middleware::from_fn_with_state(to_leader.clone(), pass_on::or_answer));
     tokio::spawn(to_leader.watch_leader(cancel.clone()));
-    tokio::spawn(listener::serve(listener, router, cancel.clone()));
-    Ok(())
+    Ok(Some(tokio::spawn(listener.serve(router, Arc::clone(telemetry), cancel.clone()))))
 }
 
 fn look_at_templates(

@@ -17,6 +17,7 @@ use bos_engine::telemetry::Telemetry;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::listener::CONNECTIONS;
 use crate::metrics::{Metrics, ReportOutcome};
 use crate::reports::try_later;
 
@@ -26,8 +27,8 @@ const PASSED_ON: HeaderName = HeaderName::from_static("bos-passed-on");
 const THERE: [HeaderName; 3] = [header::AUTHORIZATION, header::CONTENT_TYPE, header::CONTENT_LENGTH];
 /// What the caller needs to see of its answer.
 const BACK: [HeaderName; 3] = [header::CONTENT_TYPE, header::RETRY_AFTER, header::ALLOW];
-/// Requests that are passed on at a time.
-const AT_A_TIME: usize = 4096;
+/// Requests that are passed on at a time: every connection may bring one.
+const AT_A_TIME: usize = CONNECTIONS;
 /// The leader answers within forty seconds, one way or the other.
 const PATIENCE: Duration = Duration::from_secs(45);
 /// How long a connection may take: pods are near one another.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::patch;
@@ -22,6 +22,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::listener::CONNECTIONS;
 use crate::metrics::{Metrics, ReportOutcome};
@@ -30,6 +31,8 @@ use crate::metrics::{Metrics, ReportOutcome};
 const MAX_BODY: usize = 64 * 1024;
 /// Reports that wait for the engine: every connection may bring one.
 pub(crate) const QUEUE: usize = CONNECTIONS;
+/// For the body of a report: one that trickles must not hold a connection for long.
+const BODY_TIME: Duration = Duration::from_secs(5);
 /// How long a node waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// When a node that was turned away should come again.
@@ -75,7 +78,15 @@ pub(crate) fn router(queue: mpsc::Sender<Report>, telemetry: Arc<Telemetry>, met
         .with_state(endpoint)
 }
 
-async fn component(State(endpoint): State<Endpoint>, Path(xname): Path<String>, body: Result<Bytes, BytesRejection>) -> Response {
+async fn component(State(endpoint): State<Endpoint>, Path(xname): Path<String>, request: Request) -> Response {
+    let Ok(body) = timeout(BODY_TIME, Bytes::from_request(request, &())).await else {
+        endpoint.metrics.report(ReportOutcome::Malformed, BODY_TIME);
+        return problem(
+            StatusCode::REQUEST_TIMEOUT,
+            "The report did not arrive in time",
+            &format!("its body must be there within {BODY_TIME:?}"),
+        );
+    };
     let begun = Instant::now();
     let (outcome, response) = match endpoint.answer(&xname, body).await {
         Ok(response) => (ReportOutcome::Stored, response),
@@ -142,7 +153,7 @@ impl Endpoint {
         let (answer, answered) = oneshot::channel();
         let report = Report { xname: xname.clone(), token: actual_state.bss_token.clone(), answer };
         self.queue.try_send(report).map_err(|_| Refusal::TryLater("too many reports wait"))?;
-        match tokio::time::timeout(PATIENCE, answered).await {
+        match timeout(PATIENCE, answered).await {
             Ok(Ok(ReportAnswer::Stored)) => Ok(json_response(
                 StatusCode::OK,
                 "application/json",

@@ -109,6 +109,21 @@ mod rule_02_unknown_is_not_an_answer {
     }
 
     #[test]
+    fn and_so_does_one_that_speaks_after_the_look() {
+        let mut desk = Desk::new(1, plan(PlannedOperation::Reboot, 1, "new", ""));
+        desk.runs(0, "old");
+        let _ = desk.pass();
+        desk.power(0, Power::On);
+        let off = desk.one();
+        desk.answer(off.id, Outcome::Accepted { transition: "transition".into() });
+        let asked = desk.now;
+        desk.wait(SECOND);
+        let _ = desk.report(0, &Token("old".into()));
+        desk.world.fold_power(&[NodeId(0)], asked, Ok(vec![(NodeId(0), Power::Off, "".into())]), desk.now);
+        assert_eq!(desk.world.nodes[0].power_since(asked), Some(Power::Unknown));
+    }
+
+    #[test]
     fn and_so_does_every_word_of_one_that_is_cycled_for_its_silence() {
         let mut desk = says_while_it_goes_down("old", |drive| drive.last_on = Some(START));
         assert!(desk.leaves().is_empty());

@@ -53,7 +53,7 @@ mod why_it_is_cycled {
         let mut desk = silent(1);
         let _ = desk.one();
         let last = node(&desk, 0).transitions.last().unwrap().clone();
-        assert_eq!((last.to.as_str(), last.reason.as_str()), ("PowerOffGracefullyCalled", reasons::BOOT_TIMEOUT));
+        assert_eq!((&*last.to, last.reason.as_str()), ("PowerOffGracefullyCalled", reasons::BOOT_TIMEOUT));
     }
 
     #[test]

@@ -11,14 +11,6 @@ use crate::telemetry::Counts;
 const COUNT: Duration = Duration::from_secs(5);
 
 impl Task {
-    /// While reports are put off, silence proves nothing (rule 8): nodes get the time to come again.
-    pub(super) fn notice_reports_put_off(&mut self, now: Timestamp) {
-        let put_off = self.telemetry.reports_put_off.load(std::sync::atomic::Ordering::Relaxed);
-        if put_off != std::mem::replace(&mut self.put_off, put_off) && self.world.reports.listening_since.is_some() {
-            self.world.reports.listening_since = Some(now);
-        }
-    }
-
     /// Counts, if it is time.
     pub(super) fn count(&mut self, now: Timestamp) {
         if self.counted.is_some_and(|counted| counted.elapsed() < COUNT) {

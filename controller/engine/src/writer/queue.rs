@@ -167,8 +167,14 @@ impl Queue {
         }
     }
 
-    /// Takes the next write that may leave.
-    pub(super) fn take(&mut self, now: Instant) -> Option<Taken> {
+    /// Whether the next write that may leave is urgent.
+    pub(super) fn is_urgent(&mut self, now: Instant) -> bool {
+        self.ripen(now);
+        self.ready.first().is_some_and(|rank| rank.urgency == Urgency::Urgent)
+    }
+
+    /// Moves what is due by now to what may leave.
+    fn ripen(&mut self, now: Instant) {
         while let Some((due, _, key)) = self.delayed.first().cloned() {
             if due > now {
                 break;
@@ -178,6 +184,11 @@ impl Queue {
             }
             self.place(&key);
         }
+    }
+
+    /// Takes the next write that may leave.
+    pub(super) fn take(&mut self, now: Instant) -> Option<Taken> {
+        self.ripen(now);
         let key = self.ready.first()?.key.clone();
         let pending = self.objects.get_mut(&key)?;
         let Queued { job, since } = pending.next_job()?;

@@ -292,9 +292,14 @@ mod tests {
         assert_eq!(sent.uri().path(), "/apis/bos.hpe.com/v1alpha1/namespaces/bos/sessions/boot-1/status");
         let body: Value = serde_json::from_slice(sent.body()).unwrap();
         assert_eq!(body, json!({"status": {"phase": "Running"}, "metadata": {"uid": "u-1", "resourceVersion": "7"}}));
-        assert_eq!(sent.headers()["accept"], METADATA_ONLY);
-        let node =
-            WriteJob { key: ObjectKey::cluster(Kind::BootComponent, "x1c0s0b0n0"), target: Target::Create, body: json!({}).into(), ..job };
+        assert_eq!(sent.headers()["accept"], "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json");
+        let node = WriteJob {
+            uid: String::new(),
+            key: ObjectKey::cluster(Kind::BootComponent, "x1c0s0b0n0"),
+            target: Target::Create,
+            body: json!({}).into(),
+            ..job
+        };
         let sent = request(&node, None).unwrap();
         assert_eq!(sent.uri().path(), "/apis/bos.hpe.com/v1alpha1/bootcomponents");
         let body: Value = serde_json::from_slice(sent.body()).unwrap();

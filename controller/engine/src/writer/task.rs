@@ -98,10 +98,10 @@ fn fill(
     throttle: &Throttle,
 ) -> Option<Instant> {
     let now = Instant::now();
+    let limit = throttle.limit(now, config.in_flight);
     let gives_way = shared.giving_way.load(Ordering::Relaxed) > 0;
-    let limit = throttle.limit(now, if gives_way { config.giving_way } else { config.in_flight });
     let mut queue = shared.queue();
-    while flying.len() < limit {
+    while flying.len() < limit && !(gives_way && flying.len() >= config.giving_way && !queue.is_urgent(now)) {
         let Some(taken) = queue.take(now) else { return queue.next_due() };
         let (client, figures) = (client.clone(), shared.figures.clone());
         flying.spawn(async move {

@@ -135,6 +135,21 @@ async fn few_writes_leave_while_the_writer_gives_way() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn urgent_writes_do_not_give_way() {
+    let mut rig = Rig::new(20);
+    rig.api.faults(|call| call.is_write().then_some(Fault::Slow(Duration::from_millis(40))));
+    let _way = rig.writer.give_way();
+    for node in 0..20 {
+        let urgency = if node < 10 { Urgency::Urgent } else { Urgency::Normal };
+        rig.writer.submit(WriteJob { urgency, ..rig.status(node, 1) });
+    }
+    for _ in 0..20 {
+        assert!(is_written(&rig.outcome().await));
+    }
+    assert_eq!(rig.api.most_in_flight(), 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_object_has_one_write_in_flight() {
     let mut rig = Rig::new(1);
     rig.api.faults(|call| call.is_write().then_some(Fault::Slow(Duration::from_millis(100))));
