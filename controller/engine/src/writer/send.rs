@@ -1,7 +1,6 @@
 //! One write: the request, and what its answer means.
 
 use bos_crds::{BootComponent, BootOptions, Session, SessionTemplate, labels};
-use http::{HeaderValue, header};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
 use kube::{Client, Resource};
@@ -181,21 +180,15 @@ fn request(job: &WriteJob, version: Option<&str>) -> Built {
     let requests = Request::new(collection(&job.key));
     let name = job.key.name.as_str();
     let body = written(job, version).map_err(kube::core::request::Error::SerializeBody)?;
-    let mut request = match job.target {
+    match job.target {
         Target::Create => {
             let params = PostParams { field_manager: Some(manager(job.target).to_owned()), ..PostParams::default() };
-            requests.create(&params, serde_json::to_vec(&body).map_err(kube::core::request::Error::SerializeBody)?)?
+            requests.create(&params, serde_json::to_vec(&body).map_err(kube::core::request::Error::SerializeBody)?)
         }
-        Target::Spec => requests.patch(name, &patch_params(job.target), &Patch::Merge(body))?,
-        Target::Status => requests.patch_subresource("status", name, &patch_params(job.target), &Patch::Merge(body))?,
-    };
-    request.headers_mut().insert(header::ACCEPT, METADATA_ONLY);
-    Ok(request)
+        Target::Spec => requests.patch(name, &patch_params(job.target), &Patch::Merge(body)),
+        Target::Status => requests.patch_subresource("status", name, &patch_params(job.target), &Patch::Merge(body)),
+    }
 }
-
-/// The rest of the object is what we have just said. Errors come as they are.
-const METADATA_ONLY: HeaderValue =
-    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json");
 
 fn manager(target: Target) -> &'static str {
     match target {
@@ -292,7 +285,6 @@ mod tests {
         assert_eq!(sent.uri().path(), "/apis/bos.hpe.com/v1alpha1/namespaces/bos/sessions/boot-1/status");
         let body: Value = serde_json::from_slice(sent.body()).unwrap();
         assert_eq!(body, json!({"status": {"phase": "Running"}, "metadata": {"uid": "u-1", "resourceVersion": "7"}}));
-        assert_eq!(sent.headers()["accept"], "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json");
         let node = WriteJob {
             uid: String::new(),
             key: ObjectKey::cluster(Kind::BootComponent, "x1c0s0b0n0"),
