@@ -181,7 +181,9 @@ impl FakeApi {
             }
         }
         state.watchers.push((collection.to_owned(), tx));
-        let lines = rx.map(|event| Ok::<_, std::io::Error>(format!("{event}\n")));
+        // In the order of an API server, which tells the type first.
+        let line = |event: Value| format!("{{\"type\":{},\"object\":{}}}\n", event["type"], event["object"]);
+        let lines = rx.map(move |event| Ok::<_, std::io::Error>(line(event)));
         Response::builder().status(200).body(Body::from_stream(lines)).unwrap()
     }
 
