@@ -260,6 +260,7 @@ mod tests {
             journals.await_call(&uid, BatchId(number as u64));
             let due = journals.next_due().unwrap();
             assert_eq!(journals.due(due, |_| true), vec![uid.clone()]);
+            assert!(number == 0 || journals.due(due - Duration::from_micros(1), |_| true).is_empty(), "not before that");
             journals.begin(&uid, Timestamp::default(), due);
             journals.written(&uid);
             begun.push(due);

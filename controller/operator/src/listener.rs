@@ -72,12 +72,11 @@ impl Listener {
         let places = Arc::new(Semaphore::new(self.connections));
         let mut unheard = Unheard { telemetry, told: None };
         loop {
-            let accepted = tokio::select! {
+            let (stream, peer, place) = tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
                 accepted = self.accept(&places, &mut unheard) => accepted,
             };
-            let (stream, peer, place) = accepted;
             tokio::spawn(connection(stream, peer, router.clone(), cancel.clone(), place));
         }
         drop(self.socket);
@@ -187,6 +186,16 @@ mod tests {
         server: tokio::task::JoinHandle<()>,
     }
 
+    impl Served {
+        /// A connection whose request is under way.
+        async fn ask_slowly(&self) -> TcpStream {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            ask(&mut stream, "/slow").await;
+            self.begun.notified().await;
+            stream
+        }
+    }
+
     fn serve_two() -> Served {
         let listener = Listener { connections: 2, ..Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap() };
         let address = listener.local_addr().unwrap();
@@ -224,9 +233,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_has_one_request_and_waits_for_a_place() {
         let served = serve_two();
-        let mut slow = TcpStream::connect(served.address).await.unwrap();
-        ask(&mut slow, "/slow").await;
-        served.begun.notified().await;
+        let slow = served.ask_slowly().await;
         // It takes the other place and says nothing yet, so the third has to wait for one of the two.
         let mut silent = TcpStream::connect(served.address).await.unwrap();
         let mut third = TcpStream::connect(served.address).await.unwrap();
@@ -249,9 +256,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_under_way_is_answered_when_the_server_ends() {
         let served = serve_two();
-        let mut slow = TcpStream::connect(served.address).await.unwrap();
-        ask(&mut slow, "/slow").await;
-        served.begun.notified().await;
+        let slow = served.ask_slowly().await;
         served.cancel.cancel();
         while TcpStream::connect(served.address).await.is_ok() {
             tokio::task::yield_now().await;
@@ -279,10 +284,7 @@ mod tests {
         let put_off = || served.telemetry.reports_put_off.load(Ordering::Relaxed);
         let mut slow = Vec::new();
         for _ in 0..2 {
-            let mut stream = TcpStream::connect(served.address).await.unwrap();
-            ask(&mut stream, "/slow").await;
-            served.begun.notified().await;
-            slow.push(stream);
+            slow.push(served.ask_slowly().await);
         }
         assert_eq!(put_off(), 0);
         while put_off() < 3 {

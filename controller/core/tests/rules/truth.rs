@@ -29,6 +29,7 @@ use bos_core::model::Token;
 use bos_core::plan::Evidence;
 use bos_core::plan::PlannedOperation;
 use bos_core::plan::RunningPolicy;
+use bos_core::running::Dispatch;
 use bos_core::running::Order;
 use bos_core::session::SessionOutcome;
 use bos_core::session::Stage;
@@ -80,14 +81,20 @@ mod rule_02_unknown_is_not_an_answer {
         assert_eq!(desk.drive(0).hold.map(|hold| hold.reason), Some(HoldReason::PowerUnknown));
     }
 
-    /// Reboots a node that says something while it goes down, and looks at what PCS says then.
-    fn says_while_it_goes_down(said: &str, prepare: impl FnOnce(&mut bos_core::drive::Drive)) -> Desk {
+    /// A node is rebooted, and PCS has accepted to switch it off.
+    fn goes_down() -> (Desk, Dispatch) {
         let mut desk = Desk::new(1, plan(PlannedOperation::Reboot, 1, "new", ""));
         desk.runs(0, "old");
         let _ = desk.pass();
         desk.power(0, Power::On);
         let off = desk.one();
         desk.answer(off.id, Outcome::Accepted { transition: "transition".into() });
+        (desk, off)
+    }
+
+    /// It says something meanwhile, and then PCS says that it is off.
+    fn says_while_it_goes_down(said: &str, prepare: impl FnOnce(&mut bos_core::drive::Drive)) -> Desk {
+        let (mut desk, off) = goes_down();
         prepare(desk.world.nodes[0].drive.as_mut().unwrap());
         desk.wait(SECOND);
         let _ = desk.report(0, &Token(said.into()));
@@ -110,12 +117,7 @@ mod rule_02_unknown_is_not_an_answer {
 
     #[test]
     fn and_so_does_one_that_speaks_after_the_look() {
-        let mut desk = Desk::new(1, plan(PlannedOperation::Reboot, 1, "new", ""));
-        desk.runs(0, "old");
-        let _ = desk.pass();
-        desk.power(0, Power::On);
-        let off = desk.one();
-        desk.answer(off.id, Outcome::Accepted { transition: "transition".into() });
+        let (mut desk, _) = goes_down();
         let asked = desk.now;
         desk.wait(SECOND);
         let _ = desk.report(0, &Token("old".into()));
