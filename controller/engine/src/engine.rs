@@ -17,7 +17,7 @@ use crate::lease::{Elector, Leadership, LeaseConfig};
 use crate::load;
 use crate::records::{JournalBytes, RecordError, Records, SessionKey, highest_epoch, journal_epoch};
 use crate::reports::Report;
-use crate::task::Task;
+use crate::task::{Inputs, Task};
 use crate::telemetry::Telemetry;
 use crate::tenants;
 use crate::watches::{Scope, WatchHealth, spawn_watches};
@@ -196,7 +196,8 @@ async fn lead_on(
     telemetry.set_waiting("");
     telemetry.leading.store(true, Ordering::Relaxed);
     let looking = look_at_watches(telemetry, watching);
-    let ended = task.run(news, asked.reports, asked.applications, acks, &lost, cancel).await;
+    let inputs = Inputs { news, reports: asked.reports, applications: asked.applications, acks };
+    let ended = task.run(inputs, &lost, cancel).await;
     looking.abort();
     if ended.is_ok() {
         task.farewell(FAREWELL).await;
@@ -267,7 +268,7 @@ async fn carry_out(
     let looking = look_at_watches(telemetry, watching);
     let (_reports, reports) = mpsc::channel(1);
     let (_applications, applications) = mpsc::channel(1);
-    let ended = task.run(news, reports, applications, acks, &lost, cancel).await;
+    let ended = task.run(Inputs { news, reports, applications, acks }, &lost, cancel).await;
     looking.abort();
     ended?;
     if task.outcome().is_none() {

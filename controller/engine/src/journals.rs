@@ -62,6 +62,12 @@ pub struct Write {
     begun: Option<Instant>,
 }
 
+impl Write {
+    fn is_awaited(&self) -> bool {
+        !self.batches.is_empty() || !self.reports.is_empty()
+    }
+}
+
 /// All journals.
 #[derive(Debug, Default)]
 pub struct Journals {
@@ -150,11 +156,10 @@ impl Journals {
         self.states.get(uid).is_none_or(|state| state.dirty.is_none() && state.underway.is_none())
     }
 
-    /// Whether a call or a node waits for the write on its way.
+    /// Whether a call or a node waits for a journal, be it on its way or not.
     #[must_use]
-    pub fn is_awaited(&self, uid: &SessionUid) -> bool {
-        let write = self.states.get(uid).and_then(|state| state.underway.as_ref());
-        write.is_some_and(|write| !write.batches.is_empty() || !write.reports.is_empty())
+    pub fn are_awaited(&self) -> bool {
+        self.states.values().any(|state| state.is_awaited() || state.underway.as_ref().is_some_and(Write::is_awaited))
     }
 
     /// How long the write on its way has been.
@@ -196,11 +201,15 @@ impl State {
     /// When what a call or a node waits for is to be written. A write that takes long is not begun for the first of those that come
     /// together: it would carry little, the next ones would follow at once, and the last would wait until a second is over.
     fn due_at(&self) -> Option<Instant> {
-        let awaited = !self.batches.is_empty() || !self.reports.is_empty();
-        let dirty = self.dirty.filter(|_| awaited && self.underway.is_none())?;
+        let dirty = self.dirty.filter(|_| self.is_awaited() && self.underway.is_none())?;
         let (ended, took) = self.ended.unwrap_or((dirty, Duration::ZERO));
         let company = (took / COMPANY_SHARE).min(LONGEST_COMPANY);
         Some((dirty.max(ended) + company).max(self.allowed_at().unwrap_or(dirty)))
+    }
+
+    /// Whether a call or a node waits for the next write.
+    fn is_awaited(&self) -> bool {
+        !self.batches.is_empty() || !self.reports.is_empty()
     }
 
     /// When the next write is allowed, if there were as many as may be.
@@ -222,12 +231,14 @@ mod tests {
         let (uid, now) = (SessionUid::from("u"), Instant::now());
         let mut journals = Journals::default();
         journals.await_call(&uid, BatchId(1));
+        assert!(journals.are_awaited());
         assert_eq!(journals.due(now, |_| true), vec![uid.clone()]);
         journals.begin(&uid, Timestamp::default(), now);
         journals.await_call(&uid, BatchId(2));
         assert!(journals.due(now, |_| true).is_empty(), "one write at a time");
-        assert!(journals.is_awaited(&uid));
+        assert!(journals.are_awaited());
         assert_eq!(journals.written(&uid), vec![BatchId(1)]);
+        assert!(journals.are_awaited(), "the second waits still");
         assert_eq!(journals.due(journals.next_due().unwrap(), |_| true), vec![uid.clone()]);
     }
 
@@ -249,7 +260,7 @@ mod tests {
         journals.written(&uid);
         journals.begin(&uid, Timestamp::default(), later);
         assert_eq!(journals.waiting(later), (0, Duration::ZERO), "a write of nothing new keeps nobody waiting");
-        assert!(!journals.is_awaited(&uid));
+        assert!(!journals.are_awaited());
     }
 
     #[test]
@@ -318,7 +329,9 @@ mod tests {
         let mut journals = Journals::default();
         let (tx, mut rx) = oneshot::channel();
         journals.await_report(&uid, tx);
+        assert!(journals.are_awaited());
         journals.begin(&uid, Timestamp::default(), now);
+        assert!(journals.are_awaited());
         let (again, mut repeated) = oneshot::channel();
         journals.repeat_report(Some(&uid), again);
         assert!(rx.try_recv().is_err() && repeated.try_recv().is_err());

@@ -10,10 +10,12 @@ mod farewell;
 mod inputs;
 mod plans;
 mod pods;
+mod rounds;
 mod settle;
 mod spans;
 mod tell;
 mod troubles;
+mod way;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -52,51 +54,17 @@ use crate::records::{MAX_RECORD_BYTES, RecordError, Records, SessionKey};
 use crate::reports::{Report, ReportAnswer};
 use crate::task::agents::Agents;
 use crate::task::charge::Carried;
+pub use crate::task::rounds::Inputs;
 use crate::task::spans::Spans;
+use crate::task::way::Way;
 use crate::telemetry::Telemetry;
 use crate::views::Views;
 use crate::watches::{News, Seen};
-use crate::writer::{GiveWay, Kind, StatusWriter, Target, WriteAck, WriteOutcome};
+use crate::writer::{Kind, StatusWriter, Target, WriteAck, WriteOutcome};
 use crate::{convert, setup};
-
-/// With something to do, the operators look at the World at least this often.
-const TICK: Duration = Duration::from_millis(100);
-/// Without, this often: the next inventory, and what has become too old, can wait that long.
-const IDLE_TICK: Duration = Duration::from_secs(1);
 
 /// Driven nodes are projected anew this often, whatever was touched.
 const REFRESH: Duration = Duration::from_secs(60);
-
-/// Inputs that arrive together are folded together: the first of them waits this long for company.
-const COALESCE: Duration = Duration::from_millis(3);
-
-/// Passes are at least so far apart: while many answers come in, one more each 3 ms finds nothing to do.
-const APART: Duration = Duration::from_millis(20);
-
-/// A pass looks at the whole World, however little has changed: it waits for this many times what the last one took, so that
-/// answers to ten thousand writes do not become ten thousand passes over ten thousand nodes.
-const PASSES_APART: u32 = 10;
-
-/// But no longer than this, as every action waits for it.
-const LONGEST_WAIT: Duration = Duration::from_millis(200);
-
-/// What comes back of our own writes is hardly ever acted on. While no answer, report or request comes in, it is gathered for that many
-/// times what the last pass took, and for three times as long as the others at least, within the same bound.
-const ECHOES_APART: u32 = 100;
-
-/// Statuses give way to a journal for so long: one that an API server refuses is tried for ever.
-const LONGEST_WAY: Duration = Duration::from_secs(2);
-
-/// Ends to give way when something takes too long.
-async fn giving_way<T>(way: Option<GiveWay>, write: impl Future<Output = T>) -> T {
-    let mut write = std::pin::pin!(write);
-    let in_time = tokio::time::timeout(LONGEST_WAY, write.as_mut()).await;
-    drop(way);
-    match in_time {
-        Ok(written) => written,
-        Err(_) => write.await,
-    }
-}
 
 /// What a background task brings back.
 enum Done {
@@ -157,6 +125,8 @@ pub struct Task {
     dropping: HashMap<Digest, Shared<BoxFuture<'static, ()>>>,
     /// Reports put off by the endpoint, as far as the World knows.
     put_off: u64,
+    /// Statuses give way to journals that a call or a node waits for.
+    way: Way,
     /// Time limits of the operator's own configuration, in force where BootOptions says nothing else.
     configured_timeouts: HashMap<bos_services::Service, Duration>,
     /// The options as they were last taken up, to log what changes.
@@ -212,6 +182,7 @@ impl Task {
             planning: HashMap::new(),
             dropping: HashMap::new(),
             put_off: 0,
+            way: Way::default(),
             configured_timeouts,
             known_options: BootOptionsSpec::default(),
             stopped_since: None,
@@ -230,90 +201,10 @@ impl Task {
         self.clock.now()
     }
 
-    /// Goes round the loop.
-    ///
-    /// # Errors
-    /// When the leadership is lost.
-    pub async fn run(
-        &mut self,
-        mut news: mpsc::Receiver<News>,
-        mut reports: mpsc::Receiver<Report>,
-        mut applications: mpsc::Receiver<Application>,
-        mut acks: mpsc::Receiver<WriteAck>,
-        lost: &CancellationToken,
-        cancel: &CancellationToken,
-    ) -> Result<(), EngineError> {
-        let (mut passed, mut company, mut echoes) = (Instant::now(), APART, APART);
-        loop {
-            let tick = Instant::now() + if self.is_idle() { IDLE_TICK } else { TICK };
-            let tick = self.journals.next_due().map_or(tick, |due| tick.min(due));
-            let mut is_echo = false;
-            tokio::select! {
-                biased;
-                () = lost.cancelled() => return Err(EngineError::Deposed),
-                () = cancel.cancelled() => return Ok(()),
-                Some(done) = self.done.recv() => self.fold_done(done)?,
-                Some(report) = reports.recv() => self.fold_report(report),
-                Some(application) = applications.recv() => self.fold_application(application),
-                Some(next) = news.recv() => {
-                    is_echo = next.is_of_nodes();
-                    self.fold_news(next);
-                }
-                Some(ack) = acks.recv() => {
-                    is_echo = true;
-                    self.fold_ack(ack);
-                }
-                () = tokio::time::sleep_until(tick) => {}
-            }
-            if is_echo {
-                let due = self.journals.next_due();
-                tokio::select! {
-                    biased;
-                    Some(done) = self.done.recv() => self.fold_done(done)?,
-                    Some(report) = reports.recv() => self.fold_report(report),
-                    Some(application) = applications.recv() => self.fold_application(application),
-                    () = tokio::time::sleep_until(due.map_or(passed + echoes, |due| due.min(passed + echoes))) => {}
-                }
-            }
-            tokio::time::sleep_until((passed + company).max(Instant::now() + COALESCE)).await;
-            if lost.is_cancelled() {
-                return Err(EngineError::Deposed);
-            }
-            while let Ok(done) = self.done.try_recv() {
-                self.fold_done(done)?;
-            }
-            while let Ok(report) = reports.try_recv() {
-                self.fold_report(report);
-            }
-            while let Ok(application) = applications.try_recv() {
-                self.fold_application(application);
-            }
-            while let Ok(next) = news.try_recv() {
-                self.fold_news(next);
-            }
-            while let Ok(ack) = acks.try_recv() {
-                self.fold_ack(ack);
-            }
-            let begun = Instant::now();
-            self.pass();
-            let took = begun.elapsed();
-            company = took.saturating_mul(PASSES_APART).clamp(APART, LONGEST_WAIT);
-            echoes = took.saturating_mul(ECHOES_APART).clamp(3 * APART, LONGEST_WAIT);
-            passed = Instant::now();
-            self.telemetry.beat();
-            if self.outcome().is_some() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// No Session is open, and of those that ended nothing is left to be done.
-    fn is_idle(&self) -> bool {
-        self.world.sessions.values().all(|session| matches!(&session.stage, Stage::Ended(ended) if ended.run.is_none()))
-    }
-
-    /// One pass of the operators and everything that follows from it.
-    fn pass(&mut self) {
+    /// One pass of the operators and everything that follows from it. Returns how long it took, without the projection: that takes as
+    /// long as there is to show, in few passes as in many.
+    fn pass(&mut self) -> Duration {
+        let started = Instant::now();
         let now = self.now();
         self.notice_reports_put_off(now);
         let begun = Instant::now();
@@ -331,6 +222,7 @@ impl Task {
             }
         }
         self.note_outages();
+        self.give_way();
         for uid in self.journals.due(Instant::now(), |uid| self.world.drives(uid)) {
             self.write_journal(uid);
         }
@@ -341,7 +233,7 @@ impl Task {
             self.views.await_status(&self.world, id, answer);
             answered.push(id);
         }
-        self.project(now);
+        let projecting = self.project(now);
         for id in answered {
             self.views.answer_settled(id);
         }
@@ -350,6 +242,7 @@ impl Task {
         self.update_sessions(now);
         self.settle(now);
         self.count(now);
+        started.elapsed().saturating_sub(projecting)
     }
 
     /// While reports are put off, silence proves nothing (rule 8): nodes get the time to come again.
@@ -360,18 +253,20 @@ impl Task {
         }
     }
 
-    /// Brings what is shown of the nodes that were touched up to date.
-    fn project(&mut self, now: Timestamp) {
+    /// Brings what is shown of the nodes that were touched up to date. Returns how long that took.
+    fn project(&mut self, now: Timestamp) -> Duration {
         let begun = Instant::now();
         let touched = std::mem::take(&mut self.world.touched);
         let crowd = touched.len();
         if crowd == 0 {
-            return;
+            return Duration::ZERO;
         }
         for id in touched {
             self.views.update_component(&self.world, id, crowd, now);
         }
-        self.telemetry.figures.projected(begun.elapsed());
+        let took = begun.elapsed();
+        self.telemetry.figures.projected(took);
+        took
     }
 
     fn refresh(&mut self) {
@@ -470,10 +365,8 @@ impl Task {
         let Some(Ok(bytes)) = encoded else { return self.journals.forget(&uid) };
         self.journals.begin(&uid, now, Instant::now());
         let records = Arc::clone(&self.records);
-        let way = self.journals.is_awaited(&uid).then(|| self.views.give_way());
         self.spawn(async move {
-            let write = async { records.write_journal(&uid.0, &key, &bytes).await };
-            let written = giving_way(way, write).await;
+            let written = records.write_journal(&uid.0, &key, &bytes).await;
             Done::Journal(uid, written)
         });
     }

@@ -30,7 +30,8 @@ MAKE
   make bench [NODES=1000] [OPERATION=Boot] [POWER=pcs] [MODE=v2] [JSON=out.json] [HARDWARE_SECONDS=3] [IDLE_SECONDS=0]
 
 EXIT CODE
-  0 if every node came to what was asked for; with --check only if the budgets were kept too.";
+  0 if every node came to what was asked for, none was power-cycled more or less often, and what each was answered
+  200 for is shown in its BootComponent; with --check only if the budgets were kept too.";
 
 /// Measures an operation on simulated nodes and a real control plane.
 #[derive(Debug, Clone, Parser)]

@@ -3,14 +3,17 @@
 mod args;
 mod costs;
 mod figures;
+mod kept;
 mod raw_limit;
 mod reaction;
 mod report;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bos_crds::Outcome;
+use bos_crds::{BootComponent, Outcome};
+use kube::ResourceExt;
 
 pub use args::Args;
 use costs::Costs;
@@ -22,7 +25,7 @@ pub use report::{Cost, Idle, Report};
 use crate::demo::{ModeArg, Operation};
 use crate::rig::{Rig, RigConfig, Truth, Wanted, template};
 use crate::signals;
-use crate::site::{ImageSpec, SiteConfig};
+use crate::site::{ImageSpec, PowerRecord, SiteConfig};
 
 const TEMPLATE: &str = "bench";
 const SESSION: &str = "bench";
@@ -33,7 +36,8 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(300);
 /// Measures once. The report says whether all budgets were kept.
 ///
 /// # Errors
-/// When something cannot be started or measured, or not every node came to what was asked for.
+/// When something cannot be started or measured, not every node came to what was asked for, one was cycled more or less often, or what
+/// one was answered 200 for is not shown.
 pub async fn run(args: &Args) -> anyhow::Result<Report> {
     tokio::select! {
         result = measure(args) => result,
@@ -60,8 +64,14 @@ async fn measure(args: &Args) -> anyhow::Result<Report> {
     costs::wait_quiet(rig.control_plane(), SETTLE_LIMIT).await?;
     let costs = Costs::of(&rig).await?.since(&before);
     let calls = rig.site().call_counts().await?.services;
-    let event_to_action = reaction::times(&rig.site().calls("").await?, &rig.site().power_history().await?);
-    check(&rig, args.operation, args.mode == ModeArg::V2).await?;
+    let history = rig.site().power_history().await?;
+    let event_to_action = reaction::times(&rig.site().calls("").await?, &history);
+    let heard = args.mode == ModeArg::V2;
+    check(&rig, args.operation, heard).await?;
+    // What is off runs nothing, and nothing is said of it.
+    if heard && args.operation != Operation::Shutdown {
+        check_reports(&rig, &history).await?;
+    }
     let idle = idle(&rig, args.idle()?).await?;
     say("the raw limit: the same API server alone");
     rig.operator().stop().await;
@@ -127,7 +137,25 @@ async fn check(rig: &Rig, operation: Operation, heard: bool) -> anyhow::Result<(
             Wanted::Booted { heard, image: &image, configuration: template::CONFIGURATION }
         }
     };
-    let truth = Truth::of(&rig.site().nodes().await?, wanted);
+    let nodes = rig.site().nodes().await?;
+    let truth = Truth::of(&nodes, wanted);
     anyhow::ensure!(truth.wrong.is_empty(), "{} nodes are not as asked, the first: {}", truth.wrong.len(), truth.wrong[0]);
+    let asked = usize::from(operation == Operation::Reboot);
+    let others = kept::not_cycled_as_asked(&nodes, asked);
+    if let [(node, times), ..] = others.as_slice() {
+        anyhow::bail!("{} nodes were not power-cycled {asked} times, the first: {node}, {times} times", others.len());
+    }
+    Ok(())
+}
+
+/// Whether what nodes were answered 200 for is there.
+async fn check_reports(rig: &Rig, history: &BTreeMap<String, Vec<PowerRecord>>) -> anyhow::Result<()> {
+    let components = rig.components().await?;
+    let token = |component: &BootComponent| component.status.as_ref()?.actual_state.as_ref()?.bss_token.clone();
+    let shown = components.iter().filter_map(|component| Some((component.name_any(), token(component)?))).collect();
+    let lost = kept::not_shown(history, &shown);
+    if let [(node, token), ..] = lost.as_slice() {
+        anyhow::bail!("{} reports were answered 200 and are not shown, the first: {token} of {node}", lost.len());
+    }
     Ok(())
 }

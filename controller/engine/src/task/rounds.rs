@@ -1,0 +1,144 @@
+//! The loop of the engine: what comes in is folded into the World, and now and then a pass looks at it.
+
+use super::*;
+
+/// With something to do, the operators look at the World at least this often.
+const TICK: Duration = Duration::from_millis(100);
+/// Without, this often: the next inventory, and what has become too old, can wait that long.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// Inputs that arrive together are folded together: the first of them waits this long for company.
+const COALESCE: Duration = Duration::from_millis(3);
+
+/// Passes are at least so far apart: while many answers come in, one more each 3 ms finds nothing to do.
+const APART: Duration = Duration::from_millis(20);
+
+/// A pass looks at the whole World, however little has changed: it waits for this many times what the last one took, projection aside,
+/// so that answers to ten thousand writes do not become ten thousand passes over ten thousand nodes.
+const PASSES_APART: u32 = 10;
+
+/// But no longer than this, as every action waits for it.
+const LONGEST_WAIT: Duration = Duration::from_millis(200);
+
+/// What comes back of our own writes is hardly ever acted on. While no answer, report or request comes in, it is gathered for that many
+/// times what the last pass took, and for three times as long as the others at least, within the same bound.
+const ECHOES_APART: u32 = 100;
+
+/// What comes in from elsewhere.
+pub struct Inputs {
+    /// From the API server.
+    pub news: mpsc::Receiver<News>,
+    /// Of nodes.
+    pub reports: mpsc::Receiver<Report>,
+    /// Staged operations that are to be applied.
+    pub applications: mpsc::Receiver<Application>,
+    /// Answers to our writes.
+    pub acks: mpsc::Receiver<WriteAck>,
+}
+
+impl Task {
+    /// Goes round the loop.
+    ///
+    /// # Errors
+    /// When the leadership is lost.
+    pub async fn run(&mut self, mut inputs: Inputs, lost: &CancellationToken, cancel: &CancellationToken) -> Result<(), EngineError> {
+        let (mut passed, mut company, mut echoes) = (Instant::now(), APART, APART);
+        loop {
+            let tick = Instant::now() + if self.is_idle() { IDLE_TICK } else { TICK };
+            let tick = self.journals.next_due().map_or(tick, |due| tick.min(due));
+            let mut is_echo = false;
+            tokio::select! {
+                biased;
+                () = lost.cancelled() => return Err(EngineError::Deposed),
+                () = cancel.cancelled() => return Ok(()),
+                Some(done) = self.done.recv() => self.take_up(&mut inputs, done)?,
+                Some(report) = inputs.reports.recv() => self.fold_report(report),
+                Some(application) = inputs.applications.recv() => self.fold_application(application),
+                Some(next) = inputs.news.recv() => {
+                    is_echo = next.is_of_nodes();
+                    self.fold_news(next);
+                }
+                Some(ack) = inputs.acks.recv() => {
+                    is_echo = true;
+                    self.fold_ack(ack);
+                }
+                () = tokio::time::sleep_until(tick) => {}
+            }
+            if is_echo {
+                let until = self.journals.next_due().map_or(passed + echoes, |due| due.min(passed + echoes));
+                tokio::select! {
+                    biased;
+                    () = lost.cancelled() => return Err(EngineError::Deposed),
+                    Some(done) = self.done.recv() => self.take_up(&mut inputs, done)?,
+                    Some(report) = inputs.reports.recv() => self.fold_report(report),
+                    Some(application) = inputs.applications.recv() => self.fold_application(application),
+                    () = tokio::time::sleep_until(until) => {}
+                }
+            }
+            self.give_way();
+            self.gather(&mut inputs, (passed + company).max(Instant::now() + COALESCE), lost).await?;
+            self.fold_asked(&mut inputs);
+            while let Ok(done) = self.done.try_recv() {
+                self.fold_done(done)?;
+            }
+            while let Ok(ack) = inputs.acks.try_recv() {
+                self.fold_ack(ack);
+            }
+            let took = self.pass();
+            company = took.saturating_mul(PASSES_APART).clamp(APART, LONGEST_WAIT);
+            echoes = took.saturating_mul(ECHOES_APART).clamp(3 * APART, LONGEST_WAIT);
+            passed = Instant::now();
+            self.telemetry.beat();
+            if self.outcome().is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// No Session is open, and of those that ended nothing is left to be done.
+    fn is_idle(&self) -> bool {
+        self.world.sessions.values().all(|session| matches!(&session.stage, Stage::Ended(ended) if ended.run.is_none()))
+    }
+
+    /// Lets inputs come together until then. What our own calls bring back is taken up at once: the end of a journal's write lets calls
+    /// leave and answers nodes.
+    async fn gather(&mut self, inputs: &mut Inputs, until: Instant, lost: &CancellationToken) -> Result<(), EngineError> {
+        let mut together = std::pin::pin!(tokio::time::sleep_until(until));
+        loop {
+            tokio::select! {
+                biased;
+                () = lost.cancelled() => return Err(EngineError::Deposed),
+                () = together.as_mut() => return Ok(()),
+                Some(done) = self.done.recv() => {
+                    self.take_up(inputs, done)?;
+                    self.give_way();
+                }
+            }
+        }
+    }
+
+    /// Takes up what a call of ours brings back. It may let other calls leave: whatever has come in against them goes first, be it a node
+    /// that says it is up after all (rule 8), a stop switch or a suspension (rule 10).
+    fn take_up(&mut self, inputs: &mut Inputs, done: Done) -> Result<(), EngineError> {
+        self.fold_asked(inputs);
+        self.fold_done(done)
+    }
+
+    /// Folds what nodes and people have said.
+    fn fold_asked(&mut self, inputs: &mut Inputs) {
+        while let Ok(report) = inputs.reports.try_recv() {
+            self.fold_report(report);
+        }
+        while let Ok(application) = inputs.applications.try_recv() {
+            self.fold_application(application);
+        }
+        while let Ok(next) = inputs.news.try_recv() {
+            self.fold_news(next);
+        }
+    }
+
+    /// Statuses give way as long as a call or a node waits for a journal.
+    pub(super) fn give_way(&mut self) {
+        self.way.mind(self.journals.are_awaited(), Instant::now(), || self.views.give_way());
+    }
+}
