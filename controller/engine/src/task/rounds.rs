@@ -142,3 +142,90 @@ impl Task {
         self.way.mind(self.journals.are_awaited(), Instant::now(), || self.views.give_way());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::LeaseConfig;
+    use crate::writer::WriterConfig;
+
+    const NODE: &str = "x1000c0s0b0n0";
+
+    /// A task whose API server is away, and where its inputs come from.
+    fn task() -> (Task, Inputs, mpsc::Sender<News>, mpsc::Sender<Report>) {
+        let client = kube::Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let mut config = bos_services::ServicesConfig::default();
+        config.s3.access_key = "access".to_owned();
+        config.s3.secret_key = bos_services::config::Secret::new("secret");
+        let services = bos_services::Clients::new(&config, Arc::new(bos_services::NoObserver)).unwrap();
+        let (telemetry, stopped) = (Telemetry::shared(), CancellationToken::new());
+        stopped.cancel();
+        let settings = Settings {
+            namespace: "bos".to_owned(),
+            identity: "operator-1".to_owned(),
+            lease: LeaseConfig::default(),
+            hears_reports: true,
+            reports_at: None,
+            agent_template: None,
+        };
+        let records = Arc::new(Records::new(client.clone(), &settings.namespace, 1, stopped.clone()));
+        let figures = telemetry.figures.writes.clone();
+        let (writer, acks) = StatusWriter::spawn(client.clone(), WriterConfig::default(), figures, stopped.clone());
+        let events = SessionEvents::spawn(client.clone(), "bos-operator", &settings.identity, stopped);
+        let mut task = Task::new(&settings, client, services, records, writer, events, telemetry);
+        task.world.intern(&Xname::parse(NODE).unwrap());
+        let ((news_tx, news), (reports_tx, reports)) = (mpsc::channel(1), mpsc::channel(1));
+        let (_, applications) = mpsc::channel(1);
+        (task, Inputs { news, reports, applications, acks }, news_tx, reports_tx)
+    }
+
+    /// What a call brings back that ends the leadership: whatever is folded after it is too late.
+    fn the_end() -> Done {
+        Done::Removed("u".into(), Err(RecordError::Cancelled { name: "bos-plan-u".to_owned() }))
+    }
+
+    #[tokio::test]
+    async fn what_was_said_counts_before_what_our_calls_bring_back() {
+        let (mut task, mut inputs, news, reports) = task();
+        let (answer, _answered) = oneshot::channel();
+        reports.try_send(Report { xname: Xname::parse(NODE).unwrap(), token: "t".to_owned(), answer }).unwrap();
+        news.try_send(News::EmergencyStop(Some("water".into()))).unwrap();
+        assert!(matches!(task.take_up(&mut inputs, the_end()), Err(EngineError::Deposed)));
+        assert!(task.world.emergency_stop);
+        assert_eq!(task.telemetry.reports.load(std::sync::atomic::Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_our_calls_bring_back_does_not_wait_for_a_pass() {
+        let (mut task, mut inputs, _news, _reports) = task();
+        let lost = CancellationToken::new();
+        let later = Instant::now() + Duration::from_secs(60);
+        assert!(task.gather(&mut inputs, later, &lost).await.is_ok() && Instant::now() >= later);
+        task.done_tx.send(the_end()).unwrap();
+        assert!(matches!(task.gather(&mut inputs, Instant::now() + LONGEST_WAIT, &lost).await, Err(EngineError::Deposed)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_taken_up_after_the_leadership() {
+        let (mut task, mut inputs, _news, reports) = task();
+        let (lost, (answer, _answered)) = (CancellationToken::new(), oneshot::channel());
+        lost.cancel();
+        reports.try_send(Report { xname: Xname::parse(NODE).unwrap(), token: "t".to_owned(), answer }).unwrap();
+        task.done_tx.send(Done::Power(Vec::new(), Timestamp::default(), Ok(Vec::new()))).unwrap();
+        assert!(matches!(task.gather(&mut inputs, Instant::now(), &lost).await, Err(EngineError::Deposed)));
+        assert_eq!(task.telemetry.reports.load(std::sync::atomic::Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_pass_gives_way_to_a_journal_that_a_call_waits_for() {
+        let (mut task, ..) = task();
+        task.pass();
+        assert!(!task.way.is_given());
+        // Of a Session that nobody knows: its journal is forgotten in the same pass.
+        task.journals.await_call(&"u".into(), BatchId(1));
+        task.pass();
+        assert!(task.way.is_given());
+        task.pass();
+        assert!(!task.way.is_given());
+    }
+}

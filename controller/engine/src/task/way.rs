@@ -38,6 +38,11 @@ impl<G> Way<G> {
             self.given = Some(give());
         }
     }
+
+    #[cfg(test)]
+    pub(super) fn is_given(&self) -> bool {
+        self.given.is_some()
+    }
 }
 
 #[cfg(test)]
