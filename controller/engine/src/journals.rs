@@ -36,10 +36,8 @@ const CROWD: usize = 50;
 struct State {
     /// Changed since the last snapshot, first then.
     dirty: Option<Instant>,
-    /// Calls that wait for the next write.
-    batches: Vec<BatchId>,
-    /// Reports that wait for the next write.
-    reports: Vec<oneshot::Sender<ReportAnswer>>,
+    /// What waits for the next write.
+    waiting: Waiting,
     /// The write on its way, with what waits for it.
     underway: Option<Write>,
     /// When the last writes began.
@@ -50,22 +48,28 @@ struct State {
     durable: Option<Timestamp>,
 }
 
-/// A write on its way.
+/// Calls and nodes that wait for a write.
 #[derive(Debug, Default)]
-pub struct Write {
-    /// Calls it names.
-    pub batches: Vec<BatchId>,
+struct Waiting {
+    batches: Vec<BatchId>,
     reports: Vec<oneshot::Sender<ReportAnswer>>,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.batches.is_empty() && self.reports.is_empty()
+    }
+}
+
+/// A write on its way.
+#[derive(Debug)]
+struct Write {
+    /// What it names.
+    waiting: Waiting,
     as_of: Timestamp,
     /// When the first change that it carries was made; None of one that carries none.
     since: Option<Instant>,
-    begun: Option<Instant>,
-}
-
-impl Write {
-    fn is_awaited(&self) -> bool {
-        !self.batches.is_empty() || !self.reports.is_empty()
-    }
+    begun: Instant,
 }
 
 /// All journals.
@@ -84,22 +88,22 @@ impl Journals {
     pub fn await_call(&mut self, uid: &SessionUid, batch: BatchId) {
         let state = self.states.entry(uid.clone()).or_default();
         state.touch();
-        state.batches.push(batch);
+        state.waiting.batches.push(batch);
     }
 
     /// A report waits for the next write.
     pub fn await_report(&mut self, uid: &SessionUid, answer: oneshot::Sender<ReportAnswer>) {
         let state = self.states.entry(uid.clone()).or_default();
         state.touch();
-        reports::wait(&mut state.reports, answer);
+        reports::wait(&mut state.waiting.reports, answer);
     }
 
     /// A repeated report waits for what is not durable yet; with nothing on its way it is answered.
     pub fn repeat_report(&mut self, uid: Option<&SessionUid>, answer: oneshot::Sender<ReportAnswer>) {
         let state = uid.and_then(|uid| self.states.get_mut(uid));
         match state {
-            Some(state) if state.dirty.is_some() => reports::wait(&mut state.reports, answer),
-            Some(State { underway: Some(write), .. }) => reports::wait(&mut write.reports, answer),
+            Some(state) if state.dirty.is_some() => reports::wait(&mut state.waiting.reports, answer),
+            Some(State { underway: Some(write), .. }) => reports::wait(&mut write.waiting.reports, answer),
             _ => {
                 let _ = answer.send(ReportAnswer::Stored);
             }
@@ -128,20 +132,19 @@ impl Journals {
         while state.begun.len() > RATE {
             state.begun.pop_front();
         }
-        let (batches, reports) = (std::mem::take(&mut state.batches), std::mem::take(&mut state.reports));
-        state.underway = Some(Write { batches, reports, as_of, since, begun: Some(now) });
+        state.underway = Some(Write { waiting: std::mem::take(&mut state.waiting), as_of, since, begun: now });
     }
 
     /// The write is durable: reports are answered, calls may leave.
     pub fn written(&mut self, uid: &SessionUid) -> Vec<BatchId> {
         let Some(state) = self.states.get_mut(uid) else { return Vec::new() };
         let Some(write) = state.underway.take() else { return Vec::new() };
-        state.ended = write.begun.map(|begun| (Instant::now(), begun.elapsed()));
+        state.ended = Some((Instant::now(), write.begun.elapsed()));
         state.durable = Some(write.as_of);
-        for answer in write.reports {
+        for answer in write.waiting.reports {
             let _ = answer.send(ReportAnswer::Stored);
         }
-        write.batches
+        write.waiting.batches
     }
 
     /// How things stood for a session when its journal was last written; None before the first write of this process.
@@ -159,13 +162,14 @@ impl Journals {
     /// Whether a call or a node waits for a journal, be it on its way or not.
     #[must_use]
     pub fn are_awaited(&self) -> bool {
-        self.states.values().any(|state| state.is_awaited() || state.underway.as_ref().is_some_and(Write::is_awaited))
+        let awaited = |state: &State| !state.waiting.is_empty() || state.underway.as_ref().is_some_and(|write| !write.waiting.is_empty());
+        self.states.values().any(awaited)
     }
 
     /// How long the write on its way has been.
     #[must_use]
     pub fn underway(&self, uid: &SessionUid) -> Option<Duration> {
-        self.states.get(uid)?.underway.as_ref()?.begun.map(|begun| begun.elapsed())
+        Some(self.states.get(uid)?.underway.as_ref()?.begun.elapsed())
     }
 
     /// How many journals are not durable as they stand, and for how long the first of them has not been.
@@ -201,15 +205,10 @@ impl State {
     /// When what a call or a node waits for is to be written. A write that takes long is not begun for the first of those that come
     /// together: it would carry little, the next ones would follow at once, and the last would wait until a second is over.
     fn due_at(&self) -> Option<Instant> {
-        let dirty = self.dirty.filter(|_| self.is_awaited() && self.underway.is_none())?;
+        let dirty = self.dirty.filter(|_| !self.waiting.is_empty() && self.underway.is_none())?;
         let (ended, took) = self.ended.unwrap_or((dirty, Duration::ZERO));
         let company = (took / COMPANY_SHARE).min(LONGEST_COMPANY);
         Some((dirty.max(ended) + company).max(self.allowed_at().unwrap_or(dirty)))
-    }
-
-    /// Whether a call or a node waits for the next write.
-    fn is_awaited(&self) -> bool {
-        !self.batches.is_empty() || !self.reports.is_empty()
     }
 
     /// When the next write is allowed, if there were as many as may be.

@@ -179,6 +179,13 @@ mod tests {
         (task, Inputs { news, reports, applications, acks }, news_tx, reports_tx)
     }
 
+    /// A node says that it is up.
+    fn report(reports: &mpsc::Sender<Report>) -> oneshot::Receiver<ReportAnswer> {
+        let (answer, answered) = oneshot::channel();
+        reports.try_send(Report { xname: Xname::parse(NODE).unwrap(), token: "t".to_owned(), answer }).unwrap();
+        answered
+    }
+
     /// What a call brings back that ends the leadership: whatever is folded after it is too late.
     fn the_end() -> Done {
         Done::Removed("u".into(), Err(RecordError::Cancelled { name: "bos-plan-u".to_owned() }))
@@ -187,8 +194,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_said_counts_before_what_our_calls_bring_back() {
         let (mut task, mut inputs, news, reports) = task();
-        let (answer, _answered) = oneshot::channel();
-        reports.try_send(Report { xname: Xname::parse(NODE).unwrap(), token: "t".to_owned(), answer }).unwrap();
+        let _answered = report(&reports);
         news.try_send(News::EmergencyStop(Some("water".into()))).unwrap();
         assert!(matches!(task.take_up(&mut inputs, the_end()), Err(EngineError::Deposed)));
         assert!(task.world.emergency_stop);
@@ -208,9 +214,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_taken_up_after_the_leadership() {
         let (mut task, mut inputs, _news, reports) = task();
-        let (lost, (answer, _answered)) = (CancellationToken::new(), oneshot::channel());
+        let (lost, _answered) = (CancellationToken::new(), report(&reports));
         lost.cancel();
-        reports.try_send(Report { xname: Xname::parse(NODE).unwrap(), token: "t".to_owned(), answer }).unwrap();
         task.done_tx.send(Done::Power(Vec::new(), Timestamp::default(), Ok(Vec::new()))).unwrap();
         assert!(matches!(task.gather(&mut inputs, Instant::now(), &lost).await, Err(EngineError::Deposed)));
         assert_eq!(task.telemetry.reports.load(std::sync::atomic::Ordering::Relaxed), 0);
