@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// An object without its managedFields, or what is known of one that is not of the schema.
+/// An object without its managedFields unless it is applied server-side, or what is known of one that is not of the schema.
 #[derive(Debug, Clone)]
 pub(crate) struct Guarded<K>(pub(crate) Result<K, InvalidObject>);
 
@@ -51,10 +51,16 @@ struct ManagedFields<'a> {
     managed_fields: &'a RawValue,
 }
 
-/// They are about as long as the rest, and nobody here reads them.
+/// What the managedFields say of somebody who applies an object server-side.
+pub(crate) const APPLY: &str = "Apply";
+
+/// They are about as long as the rest, and nobody here reads them but for whether there is one who applies the object server-side.
 fn without_managed_fields(object: &str) -> Cow<'_, str> {
     let Ok(Managed { metadata }) = serde_json::from_str(object) else { return object.into() };
     let fields = metadata.managed_fields.get();
+    if fields.contains(APPLY) {
+        return object.into();
+    }
     let start = fields.as_ptr().addr() - object.as_ptr().addr();
     match (object.get(..start), object.get(start + fields.len()..)) {
         (Some(before), Some(after)) => [before, "null", after].concat().into(),
@@ -154,6 +160,12 @@ mod tests {
         for other in [r#"{"metadata":{"name":"x"}}"#, r#"{"spec":{}}"#, "[1]"] {
             assert_eq!(without_managed_fields(other), other);
         }
+    }
+
+    #[test]
+    fn whoever_applies_it_is_known() {
+        let object: Guarded<BootComponent> = serde_json::from_str(&text(&json!({})).replace("Update", "Apply")).unwrap();
+        assert_eq!(object.meta().managed_fields.as_ref().unwrap().len(), 1);
     }
 
     #[test]

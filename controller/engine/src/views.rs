@@ -63,11 +63,22 @@ struct Component {
     digests: Vec<String>,
     /// Reports that are answered when the status is written.
     reports: Vec<oneshot::Sender<ReportAnswer>>,
+    /// Somebody applies it server-side: the API server is to know which fields are whose.
+    is_applied: bool,
 }
 
 impl Component {
     fn new(shown: Shown<BootComponentStatus>, spec: &BootComponentSpec) -> Self {
-        Self { shown, held: SpecShown::of(spec), submitted: None, ours: 0, unheard: None, digests: digests(spec), reports: Vec::new() }
+        Self {
+            shown,
+            held: SpecShown::of(spec),
+            submitted: None,
+            ours: 0,
+            unheard: None,
+            digests: digests(spec),
+            reports: Vec::new(),
+            is_applied: false,
+        }
     }
 
     /// Takes over what the server says the spec is.
@@ -107,6 +118,7 @@ impl Views {
         let generation = object.metadata.generation.unwrap_or_default();
         let known = self.components.get_mut(&id).filter(|known| known.shown.uid == uid);
         if let Some(known) = known {
+            known.is_applied = is_applied(object);
             let newest = generation >= known.shown.generation;
             known.shown.generation = known.shown.generation.max(generation);
             if let Some(version) = in_the_way {
@@ -131,7 +143,7 @@ impl Views {
         let status = object.status.clone().unwrap_or_default();
         let shown = Shown::new(uid, object.resource_version(), generation, status);
         self.creating.remove(&id);
-        self.components.insert(id, Component::new(shown, &object.spec));
+        self.components.insert(id, Component { is_applied: is_applied(object), ..Component::new(shown, &object.spec) });
         Some(convert::wish(object))
     }
 
@@ -189,6 +201,7 @@ impl Views {
             version,
             urgency: Urgency::Normal,
             not_before: None,
+            untracked: false,
         });
     }
 
@@ -231,6 +244,7 @@ impl Views {
                 version,
                 urgency: Urgency::Normal,
                 not_before: None,
+                untracked: !component.is_applied,
             });
         }
         if !world.is_agent && world.is_shown_by_agent(id) {
@@ -265,6 +279,7 @@ impl Views {
                 version,
                 urgency: if urgent { Urgency::Urgent } else { Urgency::Normal },
                 not_before: (passing || first).then(|| Instant::now() + LASTING + PER_QUEUED_WRITE.saturating_mul(queued)),
+                untracked: false,
             });
             component.shown.submitted(submitted);
         }
@@ -401,6 +416,7 @@ impl Views {
                 version,
                 urgency: Urgency::Normal,
                 not_before: None,
+                untracked: false,
             });
             shown.submitted(submitted);
         }
@@ -448,6 +464,7 @@ impl Views {
                 version,
                 urgency: Urgency::Urgent,
                 not_before: None,
+                untracked: false,
             });
             shown.submitted(submitted);
         }
@@ -496,6 +513,11 @@ impl Views {
             runs.into_iter().chain(component.digests.iter().map(String::as_str))
         })
     }
+}
+
+/// Of managedFields, what is read keeps only those of objects that are applied server-side.
+fn is_applied(object: &BootComponent) -> bool {
+    !object.managed_fields().is_empty()
 }
 
 fn count_word(counts: &mut BTreeMap<String, u64>, word: &str) {

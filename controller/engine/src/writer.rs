@@ -136,6 +136,9 @@ pub struct WriteJob {
     /// The write may wait until then, so that a state that does not last is never written. A newer
     /// write for the same object and target takes the earlier of the two times.
     pub not_before: Option<Instant>,
+    /// The object's managedFields are dropped, and the API server keeps none until somebody applies it server-side (ADR 0014). Heeded in
+    /// writes of the spec alone: with a status they cannot be changed.
+    pub untracked: bool,
 }
 
 impl WriteJob {
@@ -171,7 +174,7 @@ pub enum WriteOutcome {
     },
     /// Somebody else has changed it. Nothing was written.
     Conflict {
-        /// The object as it is now, without managedFields.
+        /// The object as it is now, without managedFields unless somebody has applied it server-side.
         current: Box<Value>,
     },
     /// It does not exist (any more), or another object has its name.
@@ -284,6 +287,12 @@ impl StatusWriter {
     pub fn give_way(&self) -> GiveWay {
         self.shared.giving_way.fetch_add(1, Ordering::Relaxed);
         GiveWay(Arc::clone(&self.shared))
+    }
+
+    /// What waits to be written of an object.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self, key: &ObjectKey) -> Vec<WriteJob> {
+        self.shared.queue().waiting(key)
     }
 
     /// Writes that wait or are in flight.

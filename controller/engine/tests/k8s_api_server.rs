@@ -16,7 +16,7 @@ use bos_engine::watches::{News, Scope, Seen, spawn_watches};
 use bos_engine::writer::{Kind, ObjectKey, StatusWriter, Target, Urgency, WriteJob, WriteOutcome, WriterConfig};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, mpsc};
@@ -127,7 +127,53 @@ fn status(object: &impl ResourceExt, key: ObjectKey, body: Value) -> WriteJob {
         version: 1,
         urgency: Urgency::Normal,
         not_before: None,
+        untracked: false,
     }
+}
+
+/// ADR 0014: what the API server keeps of who wrote which field costs a fifth of each write.
+#[tokio::test]
+async fn managed_fields_stay_away_once_dropped_until_somebody_applies() {
+    let (clients, client) = rig("untracked").await;
+    let (writer, acks) =
+        StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), WriteFigures::default(), CancellationToken::new());
+    let mut writing = Writing { writer, acks };
+    let nodes: Api<BootComponent> = Api::all(client.clone());
+    let name = "x9001c0s0b0n0";
+    let key = ObjectKey::cluster(Kind::BootComponent, name);
+    let new = json!({"apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "metadata": {"name": name}, "spec": {}});
+    let node = nodes.create(&PostParams::default(), &serde_json::from_value(new).unwrap()).await.unwrap();
+    assert!(!node.managed_fields().is_empty());
+    let with_status = status(&node, key.clone(), json!({"message": "hello"}));
+    assert!(matches!(writing.write(WriteJob { untracked: true, ..with_status }).await, WriteOutcome::Written { .. }));
+    let node = nodes.get(name).await.unwrap();
+    assert!(!node.managed_fields().is_empty(), "a status cannot change them");
+
+    let spec = |node: &BootComponent, run: &str, untracked| WriteJob {
+        target: Target::Spec,
+        untracked,
+        ..status(node, key.clone(), json!({ "run": run }))
+    };
+    assert!(matches!(writing.write(spec(&node, "r-1", true)).await, WriteOutcome::Written { .. }));
+    let node = nodes.get(name).await.unwrap();
+    assert_eq!((node.managed_fields().len(), node.spec.run.as_deref()), (0, Some("r-1")));
+    assert!(matches!(writing.write(status(&node, key.clone(), json!({"message": "again"}))).await, WriteOutcome::Written { .. }));
+    let node = nodes.get(name).await.unwrap();
+    assert!(matches!(writing.write(spec(&node, "r-2", false)).await, WriteOutcome::Written { .. }));
+    assert!(nodes.get(name).await.unwrap().managed_fields().is_empty());
+
+    // Git suspends the node, and the fields of Git stay those of Git.
+    let applied =
+        json!({"apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "metadata": {"name": name}, "spec": {"suspend": true}});
+    let node = nodes.patch(name, &PatchParams::apply("git"), &Patch::Apply(applied)).await.unwrap();
+    let is_gits = |node: &BootComponent| node.managed_fields().iter().any(|entry| entry.operation.as_deref() == Some("Apply"));
+    assert!(is_gits(&node) && node.spec.suspend && node.spec.run.as_deref() == Some("r-2"));
+    let older = WriteJob { resource_version: Some("1".to_owned()), ..spec(&node, "r-3", true) };
+    let WriteOutcome::Conflict { current } = writing.write(older).await else { panic!("no conflict") };
+    assert!(is_gits(&serde_json::from_value(*current).unwrap()), "so that the next write leaves them");
+    assert!(matches!(writing.write(spec(&node, "r-3", false)).await, WriteOutcome::Written { .. }));
+    assert!(is_gits(&nodes.get(name).await.unwrap()));
+    nodes.delete(name, &DeleteParams::default()).await.unwrap();
 }
 
 #[tokio::test]
@@ -148,6 +194,7 @@ async fn writes_are_guarded_by_uid_and_version() {
         version: 1,
         urgency: Urgency::Normal,
         not_before: None,
+        untracked: false,
     };
     let WriteOutcome::Written { uid, .. } = writing.write(create(name)).await else { panic!("not created") };
     let node = nodes.get(name).await.unwrap();

@@ -8,6 +8,15 @@ use tokio_util::sync::CancellationToken;
 
 const NODE: &str = "x1000c0s0b0n0";
 
+/// Its object, as a watch tells of it.
+fn object(managed_fields: serde_json::Value) -> BootComponent {
+    let object = json!({
+        "apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "spec": {},
+        "metadata": {"name": NODE, "uid": "u", "resourceVersion": "1", "generation": 1, "managedFields": managed_fields},
+    });
+    serde_json::from_value(object).unwrap()
+}
+
 /// A node that was seen without a status, and whose spec has to be written too.
 fn staged_anew() -> (Views, World, NodeId) {
     let client = kube::Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
@@ -16,11 +25,7 @@ fn staged_anew() -> (Views, World, NodeId) {
     let (writer, _acks) = StatusWriter::spawn(client, WriterConfig::default(), WriteFigures::default(), stopped);
     let (mut views, mut world) = (Views::new(writer), World::default());
     let id = world.intern(&Xname::parse(NODE).unwrap());
-    let object = json!({
-        "apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "spec": {},
-        "metadata": {"name": NODE, "uid": "u", "resourceVersion": "1", "generation": 1},
-    });
-    views.component_seen(id, &serde_json::from_value(object).unwrap(), None);
+    views.component_seen(id, &object(json!([])), None);
     world.nodes[id.0 as usize].staged = Some(("later".into(), 0));
     (views, world, id)
 }
@@ -65,9 +70,25 @@ async fn a_status_that_waits_already_is_hurried_for_a_report() {
         version: 1,
         urgency: Urgency::Normal,
         not_before: Some(Instant::now() + LASTING),
+        untracked: false,
     });
     assert_eq!(views.writer.backlog(), 0);
     let (answer, _answered) = oneshot::channel();
     views.await_status(&world, id, answer);
     assert_eq!(views.writer.backlog(), 1);
+}
+
+/// ADR 0014.
+#[tokio::test]
+async fn whose_fields_are_whose_is_forgotten_unless_somebody_applies_the_object() {
+    let dropped = |views: &mut Views, world: &World, id| {
+        project(views, world, id);
+        let waiting = views.writer.waiting(&ObjectKey::cluster(Kind::BootComponent, NODE));
+        waiting.into_iter().map(|job| (job.target, job.untracked)).collect::<Vec<_>>()
+    };
+    let (mut views, world, id) = staged_anew();
+    assert_eq!(dropped(&mut views, &world, id), [(Target::Spec, true)]);
+    let (mut views, world, id) = staged_anew();
+    views.component_seen(id, &object(json!([{"manager": "git", "operation": "Apply"}])), None);
+    assert_eq!(dropped(&mut views, &world, id), [(Target::Spec, false)]);
 }

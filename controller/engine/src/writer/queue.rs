@@ -85,6 +85,12 @@ impl Queue {
         self.ready.len()
     }
 
+    /// What waits to be written of an object.
+    #[cfg(test)]
+    pub(super) fn waiting(&self, key: &ObjectKey) -> Vec<WriteJob> {
+        self.objects.get(key).into_iter().flat_map(|pending| &pending.jobs).map(|queued| queued.job.clone()).collect()
+    }
+
     /// Adds a write, in the place of one that waits.
     pub(super) fn submit(&mut self, mut job: WriteJob, now: Instant) -> Submitted {
         self.advance(&mut job);

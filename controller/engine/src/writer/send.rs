@@ -1,6 +1,7 @@
 //! One write: the request, and what its answer means.
 
 use bos_crds::{BootComponent, BootOptions, Session, SessionTemplate, labels};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
 use kube::{Client, Resource};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use super::{Kind, ObjectKey, Target, WriteJob, WriteOutcome};
 use crate::clients::{CallError, Verdict, bounded};
+use crate::guard::APPLY;
 
 /// How sending ended.
 #[derive(Debug)]
@@ -148,7 +150,10 @@ async fn look(client: &Client, timeout: Duration, job: &WriteJob, uncertain: &[V
         return Look::OurOwn(version.to_owned());
     }
     if let Some(metadata) = current["metadata"].as_object_mut() {
-        metadata.remove("managedFields");
+        let applied = |entry: &Value| entry["operation"] == APPLY;
+        if !metadata.get("managedFields").and_then(Value::as_array).is_some_and(|entries| entries.iter().any(applied)) {
+            metadata.remove("managedFields");
+        }
     }
     Look::Settled(Sent::Settled(WriteOutcome::Conflict { current: Box::new(current) }))
 }
@@ -209,6 +214,8 @@ fn written<'a>(job: &'a WriteJob, version: Option<&'a str>) -> serde_json::Resul
         resource_version: version,
         name: is_new.then_some(&*job.key.name),
         namespace: job.key.namespace.as_deref().filter(|_| is_new),
+        // One that is empty stands for none: the API server's way to drop all of them.
+        managed_fields: (job.untracked && job.target == Target::Spec).then_some([ManagedFieldsEntry::default()]),
     };
     let mut parts = BTreeMap::from([("metadata", to_raw_value(&metadata)?), (job.target.part(), job.body.text()?)]);
     if is_new {
@@ -229,6 +236,8 @@ struct Metadata<'a> {
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     namespace: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    managed_fields: Option<[ManagedFieldsEntry; 1]>,
 }
 
 fn collection(key: &ObjectKey) -> String {
@@ -280,11 +289,15 @@ mod tests {
             version: 1,
             urgency: super::super::Urgency::Normal,
             not_before: None,
+            untracked: true,
         };
         let sent = request(&job, job.resource_version.as_deref()).unwrap();
         assert_eq!(sent.uri().path(), "/apis/bos.hpe.com/v1alpha1/namespaces/bos/sessions/boot-1/status");
         let body: Value = serde_json::from_slice(sent.body()).unwrap();
         assert_eq!(body, json!({"status": {"phase": "Running"}, "metadata": {"uid": "u-1", "resourceVersion": "7"}}));
+        let spec = WriteJob { target: Target::Spec, body: json!({"run": "r"}).into(), ..job.clone() };
+        let body: Value = serde_json::from_slice(request(&spec, Some("7")).unwrap().body()).unwrap();
+        assert_eq!(body, json!({"spec": {"run": "r"}, "metadata": {"uid": "u-1", "resourceVersion": "7", "managedFields": [{}]}}));
         let node = WriteJob {
             uid: String::new(),
             key: ObjectKey::cluster(Kind::BootComponent, "x1c0s0b0n0"),

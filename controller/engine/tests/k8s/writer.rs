@@ -54,6 +54,7 @@ impl Rig {
             version,
             urgency: Urgency::Normal,
             not_before: None,
+            untracked: false,
         }
     }
 
