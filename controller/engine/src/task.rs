@@ -66,6 +66,13 @@ use crate::{convert, setup};
 /// Driven nodes are projected anew this often, whatever was touched.
 const REFRESH: Duration = Duration::from_secs(60);
 
+/// Ten thousand nodes take their steps together, a tenth of a second apart, and to show one step takes longer than to decide it. The
+/// next projection waits for this many times what the last one took, and shows what has become of the nodes by then.
+const PROJECTIONS_APART: u32 = 4;
+
+/// But no longer than this.
+const LONGEST_UNSHOWN: Duration = Duration::from_secs(1);
+
 /// What a background task brings back.
 enum Done {
     Inventory(Result<Snapshot, Fault>, BTreeMap<Xname, BTreeSet<Arc<str>>>),
@@ -134,6 +141,8 @@ pub struct Task {
     /// The stop switch is set, and was seen first then.
     stopped_since: Option<Timestamp>,
     refreshed: Instant,
+    /// The next projection of all nodes that were touched is due then.
+    project_at: Instant,
     settled: Instant,
     counted: Option<Instant>,
     /// Agents of Sessions of mode v1, in the operator.
@@ -187,6 +196,7 @@ impl Task {
             known_options: BootOptionsSpec::default(),
             stopped_since: None,
             refreshed: Instant::now(),
+            project_at: Instant::now(),
             settled: Instant::now(),
             counted: None,
             agents: Agents::default(),
@@ -233,7 +243,7 @@ impl Task {
             self.views.await_status(&self.world, id, answer);
             answered.push(id);
         }
-        let projecting = self.project(now);
+        let projecting = self.project(&answered, now);
         for id in answered {
             self.views.answer_settled(id);
         }
@@ -253,20 +263,34 @@ impl Task {
         }
     }
 
-    /// Brings what is shown of the nodes that were touched up to date. Returns how long that took.
-    fn project(&mut self, now: Timestamp) -> Duration {
+    /// Brings what is shown of the nodes that were touched up to date, if it is time; of those whose report waits for it in any case.
+    /// Returns how long that took.
+    fn project(&mut self, awaited: &[NodeId], now: Timestamp) -> Duration {
         let begun = Instant::now();
-        let touched = std::mem::take(&mut self.world.touched);
-        let crowd = touched.len();
-        if crowd == 0 {
+        let crowd = self.world.touched.len();
+        let due = begun >= self.project_at;
+        let nodes = if due {
+            std::mem::take(&mut self.world.touched)
+        } else {
+            awaited.iter().filter(|id| self.world.touched.remove(*id)).copied().collect()
+        };
+        if nodes.is_empty() {
             return Duration::ZERO;
         }
-        for id in touched {
+        for id in nodes {
             self.views.update_component(&self.world, id, crowd, now);
         }
         let took = begun.elapsed();
+        if due {
+            self.project_at = Instant::now() + took.saturating_mul(PROJECTIONS_APART).min(LONGEST_UNSHOWN);
+        }
         self.telemetry.figures.projected(took);
         took
+    }
+
+    /// Whether everything about a node is on the server.
+    fn is_shown(&self, id: NodeId) -> bool {
+        !self.world.touched.contains(&id) && self.views.component_settled(id)
     }
 
     fn refresh(&mut self) {

@@ -233,4 +233,18 @@ mod tests {
         task.pass();
         assert!(!task.way.is_given());
     }
+    #[tokio::test(start_paused = true)]
+    async fn a_projection_leaves_time_for_others_but_not_for_a_node_that_waits() {
+        let (mut task, ..) = task();
+        let ids = [NODE, "x1000c0s1b0n0"].map(|name| task.world.intern(&Xname::parse(name).unwrap()));
+        let [waiting, other] = ids;
+        task.project_at = Instant::now() + LONGEST_UNSHOWN;
+        task.world.touched.extend(ids);
+        task.project(&[waiting], Timestamp::default());
+        assert_eq!(task.world.touched, [other].into());
+        assert!(task.is_shown(waiting) && !task.is_shown(other), "what is not projected yet is not on the server");
+        tokio::time::advance(LONGEST_UNSHOWN).await;
+        task.project(&[], Timestamp::default());
+        assert!(task.world.touched.is_empty() && task.is_shown(other));
+    }
 }

@@ -65,7 +65,7 @@ impl Task {
         }
         // The status of a node that another session drives is that session's to complete.
         let others = |id: NodeId| self.world.driver(id).is_some_and(|(driver, _)| driver.uid != uid);
-        if !run.slots.iter().all(|slot| self.views.component_settled(slot.node) || others(slot.node)) {
+        if !run.slots.iter().all(|slot| self.is_shown(slot.node) || others(slot.node)) {
             return;
         }
         if self.charge.is_some() {
