@@ -233,6 +233,7 @@ mod tests {
         task.pass();
         assert!(!task.way.is_given());
     }
+
     #[tokio::test(start_paused = true)]
     async fn a_projection_leaves_time_for_others_but_not_for_a_node_that_waits() {
         let (mut task, ..) = task();
