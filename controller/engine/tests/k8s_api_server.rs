@@ -111,6 +111,12 @@ struct Writing {
 }
 
 impl Writing {
+    fn begin(clients: &Clients) -> Self {
+        let (writer, acks) =
+            StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), WriteFigures::default(), CancellationToken::new());
+        Self { writer, acks }
+    }
+
     async fn write(&mut self, job: WriteJob) -> WriteOutcome {
         self.writer.submit(job);
         self.acks.recv().await.unwrap().outcome
@@ -118,11 +124,16 @@ impl Writing {
 }
 
 fn status(object: &impl ResourceExt, key: ObjectKey, body: Value) -> WriteJob {
+    WriteJob { uid: object.uid().unwrap(), resource_version: object.resource_version(), ..job(key, Target::Status, body) }
+}
+
+/// A write of an object that is not there yet.
+fn job(key: ObjectKey, target: Target, body: Value) -> WriteJob {
     WriteJob {
         key,
-        uid: object.uid().unwrap(),
-        resource_version: object.resource_version(),
-        target: Target::Status,
+        uid: String::new(),
+        resource_version: None,
+        target,
         body: body.into(),
         version: 1,
         urgency: Urgency::Normal,
@@ -135,9 +146,7 @@ fn status(object: &impl ResourceExt, key: ObjectKey, body: Value) -> WriteJob {
 #[tokio::test]
 async fn managed_fields_stay_away_once_dropped_until_somebody_applies() {
     let (clients, client) = rig("untracked").await;
-    let (writer, acks) =
-        StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), WriteFigures::default(), CancellationToken::new());
-    let mut writing = Writing { writer, acks };
+    let mut writing = Writing::begin(&clients);
     let nodes: Api<BootComponent> = Api::all(client.clone());
     let name = "x9001c0s0b0n0";
     let key = ObjectKey::cluster(Kind::BootComponent, name);
@@ -179,23 +188,11 @@ async fn managed_fields_stay_away_once_dropped_until_somebody_applies() {
 #[tokio::test]
 async fn writes_are_guarded_by_uid_and_version() {
     let (clients, client) = rig("writes").await;
-    let (writer, acks) =
-        StatusWriter::spawn(clients.writer.clone(), WriterConfig::default(), WriteFigures::default(), CancellationToken::new());
-    let mut writing = Writing { writer, acks };
+    let mut writing = Writing::begin(&clients);
     let nodes: Api<BootComponent> = Api::all(client.clone());
     let name = "x9000c0s0b0n0";
     let key = ObjectKey::cluster(Kind::BootComponent, name);
-    let create = |name: &str| WriteJob {
-        key: ObjectKey::cluster(Kind::BootComponent, name),
-        uid: String::new(),
-        resource_version: None,
-        target: Target::Create,
-        body: json!({}).into(),
-        version: 1,
-        urgency: Urgency::Normal,
-        not_before: None,
-        untracked: false,
-    };
+    let create = |name: &str| job(ObjectKey::cluster(Kind::BootComponent, name), Target::Create, json!({}));
     let WriteOutcome::Written { uid, .. } = writing.write(create(name)).await else { panic!("not created") };
     let node = nodes.get(name).await.unwrap();
     assert_eq!(node.uid(), Some(uid));
