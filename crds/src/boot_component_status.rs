@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
+use smol_str::SmolStr;
 
 use crate::schema::{self, bounded};
 use crate::wire::words;
@@ -100,12 +101,12 @@ pub struct BootComponentStatus {
     /// The spec.run that was last taken up, or refused as next says. While it differs from spec.run the node waits to be driven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
-    pub run: Option<String>,
+    pub run: Option<SmolStr>,
 
     /// The spec.applyStaged that was last answered: applied, or refused as the message says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
-    pub applied_staged: Option<String>,
+    pub applied_staged: Option<SmolStr>,
 
     /// Only of a node whose last run was no Session's: Sessions that were created up to then are older than that run and do not take the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,19 +121,19 @@ pub struct BootComponentStatus {
     pub status: Option<NodeStatus>,
 
     /// Why it has this status, as one word, for example AwaitingReport or BootTimeout; Suspended where a person holds the node or its Session.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "SmolStr::is_empty")]
     #[schemars(length(max = 64))]
-    pub reason: String,
+    pub reason: SmolStr,
 
     /// Why it has this status, for people.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "SmolStr::is_empty")]
     #[schemars(length(max = 512))]
-    pub message: String,
+    pub message: SmolStr,
 
     /// What happens next and when at the latest, for example "power-cycle at 14:22 if it has not reported".
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "SmolStr::is_empty")]
     #[schemars(length(max = 512))]
-    pub next: String,
+    pub next: SmolStr,
 
     /// Since when it has this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,9 +162,9 @@ pub struct BootComponentStatus {
     pub attempts: Attempts,
 
     /// Attempts of the action at hand, of how many are allowed, for example "1/3".
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "SmolStr::is_empty")]
     #[schemars(length(max = 24))]
-    pub tries: String,
+    pub tries: SmolStr,
 
     /// The last eight changes of status, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -185,17 +186,17 @@ pub struct BootComponentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[schemars(length(max = 16), inner(length(max = 64)))]
-    pub macs: Vec<String>,
+    pub macs: Vec<SmolStr>,
 
     /// Architecture from HSM, for example X86.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    pub arch: Option<String>,
+    pub arch: Option<SmolStr>,
 
     /// Role from HSM, with sub-role if there is one, for example Compute or Application_UAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 127))]
-    pub role: Option<String>,
+    pub role: Option<SmolStr>,
 
     /// Ready (Stable with the wanted state) and InInventory (HSM lists the node).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -213,16 +214,16 @@ impl Default for BootComponentStatus {
             owned_since: None,
             phase: None,
             status: None,
-            reason: String::new(),
-            message: String::new(),
-            next: String::new(),
+            reason: SmolStr::default(),
+            message: SmolStr::default(),
+            next: SmolStr::default(),
             since: None,
             actual_state: None,
             power: PowerState::Unknown,
             last_action: None,
             last_action_time: None,
             attempts: Attempts::default(),
-            tries: String::new(),
+            tries: SmolStr::default(),
             transitions: Vec::new(),
             last_session: None,
             nid: None,
@@ -252,12 +253,12 @@ impl BootComponentStatus {
             time: time.clone(),
             from: if said_before { "".into() } else { from.into() },
             to: to.as_str().into(),
-            reason: bounded(reason, schema::REASON_MAX),
+            reason: bounded(reason, schema::REASON_MAX).into(),
         });
         let surplus = self.transitions.len().saturating_sub(schema::TRANSITIONS_MAX);
         self.transitions.drain(..surplus);
         self.status = Some(to);
-        self.reason = bounded(reason, schema::REASON_MAX);
+        self.reason = bounded(reason, schema::REASON_MAX).into();
         self.since = Some(time);
     }
 }
@@ -269,22 +270,22 @@ pub struct ActualState {
     /// Digest of kernel, initrd, kernel parameters and root file system together, 20 hexadecimal digits, found by the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 80))]
-    pub artifacts: Option<String>,
+    pub artifacts: Option<SmolStr>,
 
     /// Short name of the image: its name in IMS where known, otherwise the beginning of its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
-    pub image: Option<String>,
+    pub image: Option<SmolStr>,
 
     /// CFS configuration it was last configured with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 127))]
-    pub configuration: Option<String>,
+    pub configuration: Option<SmolStr>,
 
     /// The boot token from its kernel command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
-    pub bss_token: Option<String>,
+    pub bss_token: Option<SmolStr>,
 
     /// When it reported last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -337,9 +338,9 @@ pub struct Transition {
     pub to: Cow<'static, str>,
 
     /// Why, as one word; BootTimeout where the node is switched off because it did not come up.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "SmolStr::is_empty")]
     #[schemars(length(max = 64))]
-    pub reason: String,
+    pub reason: SmolStr,
 }
 
 /// The last Session that drove a node.
@@ -348,20 +349,20 @@ pub struct Transition {
 pub struct LastSession {
     /// Namespace of the Session.
     #[schemars(length(max = 63))]
-    pub namespace: String,
+    pub namespace: SmolStr,
 
     /// Name of the Session.
     #[schemars(length(max = 253))]
-    pub name: String,
+    pub name: SmolStr,
 
     /// Its metadata.uid.
     #[schemars(length(max = 64))]
-    pub uid: String,
+    pub uid: SmolStr,
 
     /// How it went for this node: Succeeded, or the reason why not.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "SmolStr::is_empty")]
     #[schemars(length(max = 64))]
-    pub outcome: String,
+    pub outcome: SmolStr,
 }
 
 /// A status, which takes no memory if it is one of ours. Another release may know more of them, and its history stays readable.

@@ -204,13 +204,9 @@ impl World {
     }
 
     fn fold_task(&mut self, id: BatchId, node: NodeId, task: Task, asked: Timestamp, now: Timestamp) {
-        let Some(batch) = self.batches.get_mut(&id) else { return };
-        let Some(position) = batch.nodes.iter().position(|member| member.node == node) else { return };
-        if task == Task::Open {
-            return;
-        }
+        let Some(batch) = self.batches.get(&id).filter(|_| task != Task::Open) else { return };
+        let Some(member) = batch.nodes.iter().find(|member| member.node == node).copied() else { return };
         let (work, session) = (batch.work, batch.session.clone());
-        let Some(member) = batch.nodes.get(position).copied() else { return };
         // PCS holds its reservations until the slowest task ends, so the node stays in the batch till then; its result counts now.
         match task {
             Task::Open => {}

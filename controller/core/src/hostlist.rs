@@ -20,6 +20,11 @@ impl Block {
         Some(Self([next()?, next()?, next()?, next()?, next()?]))
     }
 
+    /// The numbers at all positions but one.
+    fn others(&self, position: usize) -> impl Iterator<Item = &Vec<u32>> {
+        self.0.iter().enumerate().filter(move |(at, _)| *at != position).map(|(_, numbers)| numbers)
+    }
+
     /// How many names the block stands for.
     fn len(&self) -> usize {
         self.0.iter().map(Vec::len).product()
@@ -55,26 +60,14 @@ pub fn fold<'a>(names: impl IntoIterator<Item = &'a Xname>, max_chars: usize) ->
 
 /// Merges the blocks that differ in nothing but the numbers at `position`.
 fn merge(mut blocks: Vec<Block>, position: usize) -> Vec<Block> {
-    let others = |block: &Block| -> [Vec<u32>; 5] {
-        let mut key = block.0.clone();
-        if let Some(numbers) = key.get_mut(position) {
-            numbers.clear();
-        }
-        key
-    };
-    blocks.sort_by_cached_key(|block| others(block));
+    blocks.sort_by(|a, b| a.others(position).cmp(b.others(position)));
     let mut merged: Vec<Block> = Vec::with_capacity(blocks.len());
-    let mut last_key: Option<[Vec<u32>; 5]> = None;
     for block in blocks {
-        let key = others(&block);
-        if last_key.as_ref() == Some(&key)
-            && let (Some(into), Some(from)) = (merged.last_mut().and_then(|last| last.0.get_mut(position)), block.0.get(position))
-        {
-            into.extend(from);
-            continue;
+        let same = merged.last_mut().filter(|last| last.others(position).eq(block.others(position)));
+        match same.and_then(|last| last.0.get_mut(position)).zip(block.0.get(position)) {
+            Some((into, from)) => into.extend(from),
+            None => merged.push(block),
         }
-        merged.push(block);
-        last_key = Some(key);
     }
     for numbers in merged.iter_mut().filter_map(|block| block.0.get_mut(position)) {
         numbers.sort_unstable();

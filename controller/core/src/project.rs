@@ -2,16 +2,17 @@
 
 mod words;
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use bos_crds::conditions::{self, ConditionStatus, NewCondition, set_condition};
 use bos_crds::{
     ActualState, Attempts, BootComponentStatus, LastAction, LastSession, NodePhase, NodeStatus, PowerState, Time, bounded, reasons,
     schema::COMPONENT_MESSAGE_MAX,
 };
+use smol_str::{SmolStr, format_smolstr};
 
 use crate::health::Service;
-use crate::model::{Drive, EndKind, Issued, LastRun, Node, NodeId, Owner, Phase, Power, PowerAction, Prepared, World};
+use crate::model::{Drive, EndKind, Issued, LastRun, Node, NodeId, Owner, Phase, Power, PowerAction, Prepared, SessionUid, World};
 use crate::plan::Evidence;
 use crate::session::Session;
 use crate::status::hold_reason;
@@ -39,7 +40,7 @@ const MACS_MAX: usize = 16;
 struct Shown {
     status: NodeStatus,
     phase: Option<NodePhase>,
-    reason: Cow<'static, str>,
+    reason: SmolStr,
     /// Why it came to this status, where that is something else than what it waits for now.
     because: Option<&'static str>,
     message: String,
@@ -64,11 +65,11 @@ pub fn component(world: &World, id: NodeId, before: &BootComponentStatus, genera
             show_rested(node, last)
         }),
     };
-    status.run = node.asked.answer().map(ToString::to_string);
-    status.applied_staged = node.asked.applied.as_ref().map(ToString::to_string);
+    status.run = node.asked.answer().cloned().map(SmolStr::from);
+    status.applied_staged = node.asked.applied.clone().map(SmolStr::from);
     status.owned_since = node.owner.as_ref().and_then(Owner::since_by_hand).map(time);
     if node.drive.is_none() {
-        status.next = bounded(&asked(world, node), COMPONENT_MESSAGE_MAX);
+        status.next = said(&asked(world, node));
     }
     let shown = shown.or_else(|| newly_discovered(world, node, &mut status)).or_else(|| records_lost(&mut status));
     let Some(shown) = shown else { return status };
@@ -77,15 +78,20 @@ pub fn component(world: &World, id: NodeId, before: &BootComponentStatus, genera
         status.change_status(shown.status, shown.because.unwrap_or(&shown.reason), time(at));
     }
     status.phase = shown.phase;
-    status.reason = shown.reason.into_owned();
-    status.message = bounded(&shown.message, COMPONENT_MESSAGE_MAX);
+    status.reason = shown.reason;
+    status.message = said(&shown.message);
     if node.drive.is_some() {
         // What was asked meanwhile and is not done comes first.
         let parts = [&*node.asked.refused, &shown.next];
         let next = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
-        status.next = bounded(&next, COMPONENT_MESSAGE_MAX);
+        status.next = said(&next);
     }
     status
+}
+
+/// A text within the bound of the schema.
+fn said(text: &str) -> SmolStr {
+    if text.len() <= COMPONENT_MESSAGE_MAX { text.into() } else { bounded(text, COMPONENT_MESSAGE_MAX).into() }
 }
 
 /// What becomes of a node that is not driven: what was asked of it and is not done, or what waits there.
@@ -114,11 +120,11 @@ fn facts(world: &World, node: &Node, status: &mut BootComponentStatus, now: Time
     in_inventory(node, world, status, now);
     let Some(facts) = &node.facts else { return };
     status.nid = facts.nid.filter(|nid| *nid >= 0);
-    status.macs = node.macs.iter().take(MACS_MAX).map(ToString::to_string).collect();
-    status.arch.clone_from(&facts.arch);
+    status.macs = node.macs.iter().take(MACS_MAX).cloned().map(SmolStr::from).collect();
+    status.arch = facts.arch.as_ref().map(SmolStr::from);
     status.role = match (&facts.role, &facts.sub_role) {
-        (Some(role), Some(sub)) => Some(format!("{role}_{sub}")),
-        (Some(role), None) => Some(role.clone()),
+        (Some(role), Some(sub)) => Some(format_smolstr!("{role}_{sub}")),
+        (Some(role), None) => Some(role.into()),
         (None, _) => None,
     };
 }
@@ -159,14 +165,15 @@ fn observations(world: &World, node: &Node, status: &mut BootComponentStatus) {
         }
     }
     let Some(report) = &node.reported else { return };
-    let artifacts = report.artifacts.as_ref().map(|digest| digest.0.to_string());
+    let artifacts = report.artifacts.as_ref().map(|digest| SmolStr::from(Arc::clone(&digest.0)));
     let known = status.actual_state.as_ref().filter(|actual| actual.bss_token.as_deref() == Some(&*report.token.0)).cloned();
-    let image = report.artifacts.as_ref().filter(|_| !report.expired).and_then(|digest| Some(world.artifacts.get(digest)?.image.clone()));
+    let image =
+        report.artifacts.as_ref().filter(|_| !report.expired).and_then(|digest| Some(SmolStr::from(&world.artifacts.get(digest)?.image)));
     let mut actual = known.unwrap_or_else(|| ActualState {
         artifacts: None,
         image: None,
         configuration: None,
-        bss_token: Some(report.token.0.to_string()),
+        bss_token: Some(Arc::clone(&report.token.0).into()),
         last_updated: Some(time(report.since)),
     });
     actual.artifacts = artifacts.or(actual.artifacts);
@@ -176,7 +183,7 @@ fn observations(world: &World, node: &Node, status: &mut BootComponentStatus) {
 
 fn driven(world: &World, node: &Node, drive: &Drive, session: &Session, status: &mut BootComponentStatus) {
     status.enabled = true;
-    status.last_session = (!session.by_hand).then(|| last_session(session.uid.0.as_ref(), &session.namespace, &session.name, ""));
+    status.last_session = (!session.by_hand).then(|| last_session(&session.uid, &session.namespace, &session.name, ""));
     // As it was by the wall clock: a restart moves the other instant on.
     let action = drive.action.map(|issued| (last_action(issued.action), issued.decided));
     let (action, at) = action.unwrap_or_else(|| match (status.last_action, &status.last_action_time) {
@@ -200,9 +207,9 @@ fn rested(last: &LastRun, status: &mut BootComponentStatus) {
     };
     status.enabled = false;
     if let (Some(actual), Some(configuration)) = (&mut status.actual_state, &last.configuration) {
-        actual.configuration = Some(configuration.to_string());
+        actual.configuration = Some(Arc::clone(configuration).into());
     }
-    status.last_session = (!last.by_hand).then(|| last_session(last.session.0.as_ref(), &last.namespace, &last.name, outcome));
+    status.last_session = (!last.by_hand).then(|| last_session(&last.session, &last.namespace, &last.name, outcome));
     if let Some(issued) = last.action {
         status.last_action = Some(last_action(issued.action));
         status.last_action_time = Some(time(issued.decided));
@@ -213,8 +220,9 @@ fn rested(last: &LastRun, status: &mut BootComponentStatus) {
     status.tries = tries(last.attempts, last.action, last.phase, last.limit);
 }
 
-fn last_session(uid: &str, namespace: &str, name: &str, outcome: &str) -> LastSession {
-    LastSession { namespace: namespace.to_owned(), name: name.to_owned(), uid: uid.to_owned(), outcome: outcome.to_owned() }
+fn last_session(uid: &SessionUid, namespace: &Arc<str>, name: &Arc<str>, outcome: &'static str) -> LastSession {
+    let shared = |text: &Arc<str>| Arc::clone(text).into();
+    LastSession { namespace: shared(namespace), name: shared(name), uid: shared(&uid.0), outcome: SmolStr::new_static(outcome) }
 }
 
 const fn last_action(action: PowerAction) -> LastAction {
@@ -229,14 +237,14 @@ fn attempts(used: crate::model::Attempts) -> Attempts {
     Attempts { power_on: i32::from(used.on), power_off_graceful: i32::from(used.graceful), power_off_forceful: i32::from(used.forceful) }
 }
 
-fn tries(used: crate::model::Attempts, action: Option<Issued>, phase: Phase, limit: u16) -> String {
+fn tries(used: crate::model::Attempts, action: Option<Issued>, phase: Phase, limit: u16) -> SmolStr {
     let count = match (phase, action.map(|issued| issued.action)) {
         (Phase::PoweringOff, Some(PowerAction::ForceOff)) => used.forceful,
         (Phase::PoweringOff, _) => used.graceful,
         (Phase::None | Phase::PoweringOn | Phase::Configuring, _) => used.on,
     };
     // The option may have been lowered meanwhile: "1/0" would be no share of anything.
-    format!("{count}/{}", limit.max(count))
+    format_smolstr!("{count}/{}", limit.max(count))
 }
 
 /// A node that no Session has acted on, or none since another was put in its place.
@@ -246,7 +254,7 @@ fn newly_discovered(world: &World, node: &Node, status: &mut BootComponentStatus
         status.enabled = false;
         status.actual_state = None;
         status.attempts = Attempts::default();
-        status.tries = String::new();
+        status.tries = SmolStr::default();
         (reasons::NODE_REPLACED, "Discovered anew: HSM says that another node is in its place. No Session has acted on it.")
     } else if !untouched || status.reason == reasons::NODE_REPLACED {
         return None;
@@ -261,7 +269,7 @@ fn newly_discovered(world: &World, node: &Node, status: &mut BootComponentStatus
     Some(Shown {
         status: NodeStatus::Stable,
         phase: None,
-        reason: reason.into(),
+        reason: SmolStr::new_static(reason),
         because: None,
         message: message.to_owned(),
         next: String::new(),
@@ -272,12 +280,12 @@ fn newly_discovered(world: &World, node: &Node, status: &mut BootComponentStatus
 fn records_lost(status: &mut BootComponentStatus) -> Option<Shown> {
     std::mem::replace(&mut status.enabled, false).then(|| {
         if let Some(session) = &mut status.last_session {
-            LAST_FAILED.clone_into(&mut session.outcome);
+            session.outcome = SmolStr::new_static(LAST_FAILED);
         }
         Shown {
             status: NodeStatus::Failed,
             phase: status.phase,
-            reason: reasons::RECORDS_LOST.into(),
+            reason: SmolStr::new_static(reasons::RECORDS_LOST),
             because: None,
             message: reasons::describe(reasons::RECORDS_LOST).unwrap_or_default().to_owned(),
             next: String::new(),
@@ -290,10 +298,10 @@ fn show_rested(node: &Node, last: &LastRun) -> Shown {
         EndKind::Failed => (NodeStatus::Failed, node_phase(last.phase)),
         EndKind::Succeeded | EndKind::LeftRunning | EndKind::Superseded | EndKind::Cancelled => (NodeStatus::Stable, None),
     };
-    let (mut reason, mut message) = (last.end.reason.to_string().into(), last.end.message.to_string());
+    let (mut reason, mut message) = (SmolStr::from(Arc::clone(&last.end.reason)), last.end.message.to_string());
     let known = node.reported.as_ref().is_some_and(|report| report.artifacts.is_some() && !report.expired);
     if *last.end.reason == *reasons::UNKNOWN_IMAGE_RUNNING && known {
-        reason = "".into();
+        reason = SmolStr::default();
         "It was left alone, for nobody knew then what it ran. It has said so since: see status.actualState.".clone_into(&mut message);
     }
     Shown { status, phase, reason, because: None, message, next: String::new() }
@@ -314,7 +322,14 @@ fn show_driven(world: &World, node: &Node, drive: &Drive, session: &Session, now
     // Its history shall say that it was cycled for its silence, not that power-offs take time.
     let silent = drive.phase == Phase::PoweringOff && !drive.cause.is_empty();
     let (message, next) = words::of_driven(&words::View { world, node, drive, session, now }, status, reason);
-    Shown { status, phase: node_phase(drive.phase), reason: reason.into(), because: silent.then_some(reasons::BOOT_TIMEOUT), message, next }
+    Shown {
+        status,
+        phase: node_phase(drive.phase),
+        reason: SmolStr::new_static(reason),
+        because: silent.then_some(reasons::BOOT_TIMEOUT),
+        message,
+        next,
+    }
 }
 
 /// Status and reason of a driven node: what the Session counts.

@@ -109,8 +109,8 @@ const SKEW: Duration = Duration::from_secs(60);
 #[must_use]
 pub fn asked(object: &BootComponent) -> Option<Asked> {
     let status = object.status.as_ref().filter(|status| status.is_observed())?;
-    let token = |token: &Option<String>| token.as_deref().map(Arc::from);
-    Some(Asked { taken: token(&status.run), applied: token(&status.applied_staged), ..Asked::default() })
+    let (taken, applied) = (status.run.as_deref().map(Arc::from), status.applied_staged.as_deref().map(Arc::from));
+    Some(Asked { taken, applied, ..Asked::default() })
 }
 
 /// A GitOps tool tracks it.

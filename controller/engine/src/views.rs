@@ -31,7 +31,7 @@ use crate::convert;
 use crate::reports::{self, ReportAnswer};
 use crate::telemetry::Counts;
 use crate::views::shown::Shown;
-use crate::views::spec::{SpecShown, digests};
+use crate::views::spec::{SpecSeen, SpecShown, digests};
 use crate::writer::{GiveWay, Kind, ObjectKey, StatusWriter, Target, Urgency, WriteJob, WriteOutcome};
 
 /// A status that does not last this long need not be shown (design "What is durable").
@@ -57,8 +57,8 @@ struct Component {
     submitted: Option<(u64, SpecShown)>,
     /// `metadata.generation` after our last write of the spec: what the watch says of older ones is overwritten.
     ours: i64,
-    /// What somebody else wrote while a write of ours was on its way.
-    unheard: Option<(i64, Box<BootComponent>)>,
+    /// What was seen of the spec while a write of ours was on its way, and its generation.
+    unheard: Option<(i64, SpecSeen)>,
     /// Artifact sets that the spec names.
     digests: Vec<String>,
     /// Reports that are answered when the status is written.
@@ -81,10 +81,11 @@ impl Component {
         }
     }
 
-    /// Takes over what the server says the spec is.
-    fn see_spec(&mut self, spec: &BootComponentSpec) {
-        self.held = SpecShown::of(spec);
-        self.digests = digests(spec);
+    /// Takes over what the server says the spec is; what it asks for is left.
+    fn see_spec(&mut self, seen: SpecSeen) -> Wish {
+        self.held = seen.held;
+        self.digests = seen.digests;
+        seen.wish
     }
 }
 
@@ -124,21 +125,19 @@ impl Views {
             if let Some(version) = in_the_way {
                 known.shown.resource_version = object.resource_version();
                 known.shown.adopt(object.status.clone().unwrap_or_default(), version);
-                known.see_spec(&object.spec);
                 known.submitted = None;
                 known.unheard = None;
-                return Some(convert::wish(object));
+                return Some(known.see_spec(SpecSeen::of(object)));
             }
             known.shown.advance(object.resource_version());
             if generation < known.ours || !newest {
                 return None;
             }
             if known.submitted.is_some() {
-                known.unheard = Some((generation, Box::new(object.clone())));
+                known.unheard = Some((generation, SpecSeen::of(object)));
                 return None;
             }
-            known.see_spec(&object.spec);
-            return Some(convert::wish(object));
+            return Some(known.see_spec(SpecSeen::of(object)));
         }
         let status = object.status.clone().unwrap_or_default();
         let shown = Shown::new(uid, object.resource_version(), generation, status);
@@ -227,7 +226,7 @@ impl Views {
         let version = self.next_version();
         let Some(component) = self.components.get_mut(&id) else { return };
         let Some(node) = world.node(id) else { return };
-        let key = ObjectKey::cluster(Kind::BootComponent, node.xname.as_str());
+        let key = || ObjectKey::cluster(Kind::BootComponent, node.xname.as_str());
         let underway = component.submitted.as_ref().map_or(&component.held, |(_, spec)| spec);
         let wanted = underway.wanted(world, id);
         if !world.is_agent
@@ -236,7 +235,7 @@ impl Views {
         {
             component.submitted = Some((version, wanted));
             self.writer.submit(WriteJob {
-                key: key.clone(),
+                key: key(),
                 uid: component.shown.uid.clone(),
                 resource_version: component.shown.resource_version.clone(),
                 target: Target::Spec,
@@ -271,7 +270,7 @@ impl Views {
         let queued = u32::try_from(self.writer.backlog().max(crowd)).unwrap_or(u32::MAX);
         if let Some(body) = component.shown.patch(version) {
             let submitted = self.writer.submit(WriteJob {
-                key,
+                key: key(),
                 uid: component.shown.uid.clone(),
                 resource_version: component.shown.resource_version.clone(),
                 target: Target::Status,
@@ -324,9 +323,8 @@ impl Views {
                 component.shown.generation = component.shown.generation.max(generation);
                 if let Some((_, spec)) = component.submitted.take_if(|(submitted, _)| *submitted == version) {
                     component.held = spec;
-                    if let Some((_, object)) = component.unheard.take().filter(|(seen, _)| *seen >= generation) {
-                        component.see_spec(&object.spec);
-                        asked = Some(convert::wish(&object));
+                    if let Some((_, seen)) = component.unheard.take().filter(|(seen, _)| *seen >= generation) {
+                        asked = Some(component.see_spec(seen));
                     }
                 }
             }
@@ -533,5 +531,5 @@ fn log_transition(node: &Node, before: Option<NodeStatus>, status: &BootComponen
     let session = status.last_session.as_ref().map(|session| format!("{}/{}", session.namespace, session.name)).unwrap_or_default();
     let from = before.map_or("", NodeStatus::as_str);
     let to = status.status.map_or("", NodeStatus::as_str);
-    tracing::info!(xname, session, batch, from, to, why = status.reason, text = status.message, "node");
+    tracing::info!(xname, session, batch, from, to, why = status.reason.as_str(), text = status.message.as_str(), "node");
 }

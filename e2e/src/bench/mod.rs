@@ -151,7 +151,7 @@ async fn check(rig: &Rig, operation: Operation, heard: bool) -> anyhow::Result<(
 /// Whether what nodes were answered 200 for is there.
 async fn check_reports(rig: &Rig, history: &BTreeMap<String, Vec<PowerRecord>>) -> anyhow::Result<()> {
     let components = rig.components().await?;
-    let token = |component: &BootComponent| component.status.as_ref()?.actual_state.as_ref()?.bss_token.clone();
+    let token = |component: &BootComponent| component.status.as_ref()?.actual_state.as_ref()?.bss_token.as_ref().map(ToString::to_string);
     let shown = components.iter().filter_map(|component| Some((component.name_any(), token(component)?))).collect();
     let lost = kept::not_shown(history, &shown);
     if let [(node, token), ..] = lost.as_slice() {

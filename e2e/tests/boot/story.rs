@@ -134,7 +134,7 @@ pub async fn unused_artifacts(bench: &Bench) -> Result {
     let digest = async || -> Result<String> {
         let components = bench.components(std::slice::from_ref(node)).await?;
         let actual = components.into_iter().find_map(|component| component.status?.actual_state);
-        Ok(actual.and_then(|actual| actual.artifacts).unwrap_or_default())
+        Ok(actual.and_then(|actual| actual.artifacts).unwrap_or_default().to_string())
     };
     let maps: Api<ConfigMap> = Api::namespaced(bench.rig.client(), NAMESPACE);
     let first = labels::artifacts_name(&digest().await?);

@@ -94,7 +94,7 @@ fn shown_right(component: &BootComponent, node: &NodeView) -> Problems {
     let Some(status) = &component.status else { return vec!["has no status".to_owned()] };
     let shown = status.actual_state.as_ref().and_then(|actual| actual.bss_token.clone());
     let mut wrong = Problems::new();
-    if shown != node.token {
+    if shown.as_deref() != node.token.as_deref() {
         wrong.push(format!("its status shows token {shown:?}, it runs with {:?}", node.token));
     }
     if status.enabled {

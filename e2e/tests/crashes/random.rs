@@ -57,7 +57,7 @@ async fn answered_reports_are_known(bench: &Bench) -> anyhow::Result<Problems> {
     let components = bench.rig.components().await?;
     let shown: BTreeMap<String, Option<String>> = components
         .into_iter()
-        .map(|component| (component.name_any(), component.status.and_then(|status| status.actual_state?.bss_token)))
+        .map(|component| (component.name_any(), component.status.and_then(|status| Some(status.actual_state?.bss_token?.to_string()))))
         .collect();
     let mut problems = Problems::new();
     for xname in xnames {

@@ -338,7 +338,7 @@ pub async fn many(bench: &Bench, range: Range<usize>) -> Result {
     bench.at_site("the reports are answered 200", |site| site.all_acknowledged(&nodes)).await?;
     for component in bench.components(&nodes).await? {
         let status = component.status.unwrap();
-        assert_eq!((status.tries.as_str(), status.last_session.map(|last| last.outcome)), ("1/1", Some("Succeeded".to_owned())));
+        assert_eq!((status.tries.as_str(), status.last_session.map(|last| last.outcome)), ("1/1", Some("Succeeded".into())));
     }
     Ok(())
 }

@@ -123,7 +123,7 @@ pub async fn component_deleted(bench: &Bench, range: Range<usize>) -> Result {
     for component in bench.components(from_ref(node)).await? {
         let status = component.status.unwrap();
         assert_eq!((status.status, status.attempts.power_on), (Some(NodeStatus::Stable), 1), "{:?}", status.message);
-        assert_eq!(status.last_session.map(|last| last.outcome), Some("Succeeded".to_owned()));
+        assert_eq!(status.last_session.map(|last| last.outcome), Some("Succeeded".into()));
     }
     Ok(())
 }

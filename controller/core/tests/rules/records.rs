@@ -272,8 +272,8 @@ mod lost_records {
     #[test]
     fn a_node_that_was_driven_is_shown_as_failed_in_that_session() {
         let mut shown = BootComponentStatus { enabled: true, status: Some(NodeStatus::PowerOnCalled), ..BootComponentStatus::default() };
-        let name = "name-of-first".to_owned();
-        shown.last_session = Some(LastSession { namespace: "bos".into(), name, uid: "first".into(), outcome: String::new() });
+        let (namespace, name) = ("bos".into(), "name-of-first".into());
+        shown.last_session = Some(LastSession { namespace, name, uid: "first".into(), outcome: "".into() });
         let now = component(&world(1, START), NodeId(0), &shown, 1, START);
         assert!(!now.enabled);
         assert_eq!(now.reason, reasons::RECORDS_LOST);

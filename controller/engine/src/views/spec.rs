@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use bos_core::by_hand::bare;
+use bos_core::by_hand::{Wish, bare};
 use bos_core::model::{NodeId, SessionUid, World};
 use bos_core::plan::{PlannedBootSet, PlannedOperation};
 use bos_core::session::Session;
-use bos_crds::BootComponentSpec;
+use bos_crds::{BootComponent, BootComponentSpec};
 use serde_json::{Value, json};
+
+use crate::convert;
 
 /// Our part of a spec, by what tells its values apart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,6 +66,20 @@ impl SpecShown {
             );
         }
         (!spec.is_empty()).then_some(Value::Object(spec))
+    }
+}
+
+/// All that is taken from a spec: our part of it, the artifact sets that it names, and what it asks for.
+#[derive(Debug)]
+pub(super) struct SpecSeen {
+    pub(super) held: SpecShown,
+    pub(super) digests: Vec<String>,
+    pub(super) wish: Wish,
+}
+
+impl SpecSeen {
+    pub(super) fn of(object: &BootComponent) -> Self {
+        Self { held: SpecShown::of(&object.spec), digests: digests(&object.spec), wish: convert::wish(object) }
     }
 }
 

@@ -59,7 +59,7 @@ async fn a_status_that_a_report_waits_for_does_not() {
 async fn a_status_that_waits_already_is_hurried_for_a_report() {
     let (mut views, world, id) = staged_anew();
     let shown = &mut views.components.get_mut(&id).unwrap().shown;
-    shown.want(BootComponentStatus { message: "it may be passing".to_owned(), ..BootComponentStatus::default() });
+    shown.want(BootComponentStatus { message: "it may be passing".into(), ..BootComponentStatus::default() });
     let body = shown.patch(1).unwrap();
     views.writer.submit(WriteJob {
         key: ObjectKey::cluster(Kind::BootComponent, NODE),
