@@ -28,11 +28,11 @@ pub struct Fault {
 /// What a report needs before it may be answered with 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReportNeeds {
-    /// Nothing changed: answer now.
-    Nothing,
     /// The next journal write of this session.
     Journal(SessionUid),
-    /// The next status write of this node.
+    /// It was said before, and is in the journal of this session or in a write of it that is under way.
+    Repeat(SessionUid),
+    /// The status of this node, written or still to be.
     Status(NodeId),
     /// The node is not known: 404.
     Unknown,

@@ -99,9 +99,8 @@ impl Journals {
     }
 
     /// A repeated report waits for what is not durable yet; with nothing on its way it is answered.
-    pub fn repeat_report(&mut self, uid: Option<&SessionUid>, answer: oneshot::Sender<ReportAnswer>) {
-        let state = uid.and_then(|uid| self.states.get_mut(uid));
-        match state {
+    pub fn repeat_report(&mut self, uid: &SessionUid, answer: oneshot::Sender<ReportAnswer>) {
+        match self.states.get_mut(uid) {
             Some(state) if state.dirty.is_some() => reports::wait(&mut state.waiting.reports, answer),
             Some(State { underway: Some(write), .. }) => reports::wait(&mut write.waiting.reports, answer),
             _ => {
@@ -332,7 +331,7 @@ mod tests {
         journals.begin(&uid, Timestamp::default(), now);
         assert!(journals.are_awaited());
         let (again, mut repeated) = oneshot::channel();
-        journals.repeat_report(Some(&uid), again);
+        journals.repeat_report(&uid, again);
         assert!(rx.try_recv().is_err() && repeated.try_recv().is_err());
         journals.written(&uid);
         assert_eq!(rx.try_recv(), Ok(ReportAnswer::Stored));

@@ -239,6 +239,11 @@ impl Task {
         self.refresh();
         let mut answered = Vec::new();
         for (id, answer) in std::mem::take(&mut self.reported) {
+            if self.world.is_shown_by_agent(id) {
+                // Since it reported its agent has taken over: nobody here writes its status.
+                let _ = answer.send(ReportAnswer::WithAgent);
+                continue;
+            }
             // Before the status is submitted: one that a node waits for is not put off.
             self.views.await_status(&self.world, id, answer);
             answered.push(id);
@@ -472,16 +477,7 @@ impl Task {
             ReportNeeds::Unknown => drop(report.answer.send(ReportAnswer::UnknownNode)),
             ReportNeeds::Journal(uid) => self.journals.await_report(&uid, report.answer),
             ReportNeeds::Status(id) => self.reported.push((id, report.answer)),
-            ReportNeeds::Nothing => {
-                let id = self.world.by_name.get(&report.xname).copied();
-                let drive = id.and_then(|id| self.world.node(id)?.drive.as_ref());
-                // Only what proves a boot is in the journal; every other report is durable with the status.
-                match (drive.filter(|drive| drive.booted.is_some()).map(|drive| drive.session.clone()), id) {
-                    (Some(uid), _) => self.journals.repeat_report(Some(&uid), report.answer),
-                    (None, Some(id)) => self.reported.push((id, report.answer)),
-                    (None, None) => drop(report.answer.send(ReportAnswer::UnknownNode)),
-                }
-            }
+            ReportNeeds::Repeat(uid) => self.journals.repeat_report(&uid, report.answer),
         }
     }
 

@@ -215,12 +215,13 @@ impl World {
             return ReportNeeds::Journal(uid);
         }
         // A repeat of what the journal has to hold waits for the journal as well: the first answer may have been lost.
-        let waiting = node.drive.as_ref().filter(|drive| drive.booted.is_some()).map(|drive| drive.session.clone());
-        match waiting.filter(|uid| self.journal_due.contains(uid)) {
-            Some(uid) if !changed => ReportNeeds::Journal(uid),
-            // What the journal does not hold, a token of somebody else's, is durable with the status.
-            _ if changed => ReportNeeds::Status(id),
-            _ => ReportNeeds::Nothing,
+        let proof = |drive: &&Drive| drive.booted.is_some_and(|booted| since <= booted);
+        let proven = node.drive.as_ref().filter(proof).map(|drive| drive.session.clone());
+        match proven.filter(|_| !changed) {
+            Some(uid) if self.journal_due.contains(&uid) => ReportNeeds::Journal(uid),
+            Some(uid) => ReportNeeds::Repeat(uid),
+            // What the journal does not hold, a token of somebody else's, is durable with the status, however often it is said.
+            None => ReportNeeds::Status(id),
         }
     }
 

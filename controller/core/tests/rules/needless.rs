@@ -10,7 +10,7 @@ fn a_repeated_report_changes_nothing() {
     let _ = desk.pass();
     desk.world.journal_due.clear();
     desk.world.touched.clear();
-    assert_eq!(desk.report(0, &token()), ReportNeeds::Nothing);
+    assert_eq!(desk.report(0, &token()), ReportNeeds::Status(NodeId(0)), "which is written");
     assert!(desk.world.touched.is_empty() && desk.world.journal_due.is_empty());
 }
 

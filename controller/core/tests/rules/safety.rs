@@ -347,7 +347,7 @@ mod rule_08_silence {
         let effects = desk.pass();
         let Some(Effect::Record(batch)) = effects.last().cloned() else { panic!("{effects:?}") };
         desk.wait(SECOND);
-        assert_eq!(desk.report(0, &Token("its own".into())), ReportNeeds::Nothing);
+        assert_eq!(desk.report(0, &Token("its own".into())), ReportNeeds::Status(NodeId(0)));
         assert_eq!(desk.world.release(batch, desk.now), None);
         assert!(desk.leaves().is_empty());
         assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::BOOT_TIMEOUT)));

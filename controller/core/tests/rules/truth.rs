@@ -289,6 +289,22 @@ mod rule_03_after_a_restart {
         assert_eq!(reported(&desk), known);
     }
 
+    /// It was answered at once, for the journal holds that the node is up: but not with which token.
+    #[test]
+    fn what_the_journal_does_not_hold_waits_for_the_status_however_often_it_is_said() {
+        let mut desk = boot_with(1, |plan| plan.boot_sets[0].configuration = "conf".into());
+        desk.powered_on();
+        desk.wait(SECOND);
+        let _ = desk.report(0, &token());
+        let _ = desk.pass();
+        desk.world.journal_due.clear();
+        assert_eq!(desk.report(0, &token()), ReportNeeds::Repeat(desk.uid.clone()));
+        for _ in 0..2 {
+            desk.wait(SECOND);
+            assert_eq!(desk.report(0, &Token("somebody's".into())), ReportNeeds::Status(NodeId(0)));
+        }
+    }
+
     #[test]
     fn so_is_that_of_a_node_which_is_done() {
         let mut desk = boot(1);

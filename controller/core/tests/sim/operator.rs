@@ -527,17 +527,16 @@ impl Sim {
         }
         self.note_report(node, &token);
         let Some(world) = &mut self.world else { return };
-        let driver = world.nodes[node.0 as usize].drive.as_ref().map(|drive| drive.session.clone());
         let needs = world.fold_report(xname(node.0 as usize).as_str(), &token, self.now);
         let pending = Pending { node, boot };
         match needs {
             bos_core::fold::ReportNeeds::Journal(uid) => self.waiting_reports.entry(uid).or_default().push(pending),
             bos_core::fold::ReportNeeds::Status(_) => self.waiting_statuses.push(pending),
             // The write that holds the first one may still be under way.
-            bos_core::fold::ReportNeeds::Nothing => match driver.filter(|uid| self.writing.contains_key(uid)) {
-                Some(uid) => self.waiting_reports.entry(uid).or_default().push(pending),
-                None => self.acknowledge(pending),
-            },
+            bos_core::fold::ReportNeeds::Repeat(uid) if self.writing.contains_key(&uid) => {
+                self.waiting_reports.entry(uid).or_default().push(pending);
+            }
+            bos_core::fold::ReportNeeds::Repeat(_) => self.acknowledge(pending),
             bos_core::fold::ReportNeeds::Unknown => {}
         }
         self.wake();
