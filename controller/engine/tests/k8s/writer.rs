@@ -208,24 +208,44 @@ async fn one_object_that_always_fails_does_not_hold_up_the_rest() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_no_conflict() {
     let mut rig = Rig::new(1);
+    let spec = |rig: &Rig, run| WriteJob { target: Target::Spec, body: json!({"run": run}).into(), ..rig.status(0, run) };
     rig.api.faults(|call| (call.method == Method::PATCH).then_some(Fault::LostAfter));
-    rig.writer.submit(rig.status(0, 1));
+    rig.writer.submit(spec(&rig, 1));
     tokio::time::sleep(Duration::from_secs(1)).await;
     rig.api.no_faults();
     // The caller, who knows nothing of it, decides anew.
-    assert_eq!(rig.writer.submit(rig.status(0, 2)), Submitted::InPlace, "the server may hold the first");
+    assert_eq!(rig.writer.submit(spec(&rig, 2)), Submitted::InPlace, "the server may hold the first");
     let ack = rig.ack().await;
     assert!(is_written(&ack.outcome) && ack.version == 2, "{ack:?}");
-    assert_eq!(rig.message(0), json!(2));
+    assert_eq!(rig.api.object(&path(0)).unwrap()["spec"]["run"], json!(2));
 
     let before = rig.api.calls().len();
     let mut first = true;
     rig.api.faults(move |call| (call.method == Method::PATCH && std::mem::take(&mut first)).then_some(Fault::LostAfter));
-    let mut same = rig.status(0, 3);
+    let mut same = spec(&rig, 3);
     same.resource_version = rig.api.object(&path(0)).unwrap()["metadata"]["resourceVersion"].as_str().map(str::to_owned);
     rig.writer.submit(same);
     assert!(is_written(&rig.outcome().await));
     assert_eq!(rig.api.calls().len() - before, 3, "a patch that is lost, one that conflicts, a look, and nothing more");
+}
+
+/// Of a status whose answer was lost nobody knows upon which spec it came to lie: what was decided before is not written over that.
+#[tokio::test(start_paused = true)]
+async fn what_somebody_asked_for_meanwhile_is_not_overwritten_after_a_lost_answer() {
+    let mut rig = Rig::new(1);
+    rig.api.faults(|call| call.path.ends_with("/status").then_some(Fault::LostAfter));
+    rig.writer.submit(rig.status(0, 1));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.message(0), json!(1));
+    rig.api.edit(&path(0), |node| node["spec"]["run"] = json!("by hand"));
+    rig.writer.submit(WriteJob { target: Target::Spec, body: json!({"run": "ours"}).into(), ..rig.status(0, 2) });
+    rig.api.no_faults();
+    for _ in 0..2 {
+        let ack = rig.ack().await;
+        let WriteOutcome::Conflict { current } = &ack.outcome else { panic!("no conflict: {ack:?}") };
+        assert_eq!((&current["spec"]["run"], &current["status"]["message"]), (&json!("by hand"), &json!(1)));
+    }
+    assert_eq!(rig.api.object(&path(0)).unwrap()["spec"]["run"], json!("by hand"));
 }
 
 #[tokio::test(start_paused = true)]
