@@ -129,7 +129,7 @@ impl Views {
                 known.unheard = None;
                 return Some(known.see_spec(SpecSeen::of(object)));
             }
-            known.shown.advance(object.resource_version());
+            known.shown.advance(object.resource_version(), object.status.as_ref());
             if generation < known.ours || !newest {
                 return None;
             }
@@ -152,7 +152,7 @@ impl Views {
         else {
             return;
         };
-        known.shown.advance(object.resource_version());
+        known.shown.advance(object.resource_version(), object.status.as_ref());
         let status = object.status.clone().unwrap_or_default();
         known.shown.adopt(status.clone(), u64::MAX);
         known.shown.want(status);
@@ -367,7 +367,7 @@ impl Views {
             }
             (Some((shown, _)), None) => {
                 let overwritten = shown.notice_overwritten(object.metadata.resource_version.as_deref(), object.status.as_ref());
-                shown.advance(object.resource_version());
+                shown.advance(object.resource_version(), object.status.as_ref());
                 shown.generation = shown.generation.max(generation);
                 return overwritten;
             }
@@ -392,7 +392,7 @@ impl Views {
             self.options = Some(Shown::new(uid, object.resource_version(), generation, object.status.clone().unwrap_or_default()));
         }
         let Some(shown) = self.options.as_mut() else { return };
-        shown.advance(object.resource_version());
+        shown.advance(object.resource_version(), object.status.as_ref());
         let (status, reason) =
             if problems.is_empty() { (ConditionStatus::True, reasons::IN_FORCE) } else { (ConditionStatus::False, reasons::INVALID_VALUE) };
         let first = if problems.is_empty() { "Every value is in force.".to_owned() } else { format!("{}.", problems.join("; ")) };

@@ -66,9 +66,19 @@ impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
         true
     }
 
-    /// A watch may be behind our own writes: only a later version replaces the known one.
-    pub(super) fn advance(&mut self, seen: Option<String>) {
-        if number(seen.as_deref()) > number(self.resource_version.as_deref()) {
+    /// A watch may be behind our own writes: only a later version replaces the known one. While one is on its way, only a version whose
+    /// status is ours: ours was made without knowing another, and is to conflict with it.
+    pub(super) fn advance(&mut self, seen: Option<String>, status: Option<&S>)
+    where
+        S: Default,
+    {
+        if number(seen.as_deref()) <= number(self.resource_version.as_deref()) {
+            return;
+        }
+        let nothing = S::default();
+        let status = status.unwrap_or(&nothing);
+        let mut ours = std::iter::once(&self.written).chain(self.underway.iter().map(|(_, status)| status));
+        if self.underway.is_empty() || ours.any(|ours| **ours == *status) {
             self.resource_version = seen;
         }
     }
@@ -171,6 +181,22 @@ mod tests {
         shown.acknowledged(1, "6", 1);
         assert!(shown.notice_overwritten(Some("7"), Some(&theirs)));
         assert_eq!(patch(&mut shown, 2, json!({"a": 2})), Some(json!({"a": 2, "x": null})));
+    }
+
+    #[test]
+    fn ours_conflicts_with_a_status_of_somebody_else_that_it_was_made_without() {
+        let mut shown = Shown::new("u".to_owned(), Some("4".to_owned()), 1, json!({"a": 1}));
+        patch(&mut shown, 1, json!({"a": 2}));
+        let mut seen = |version: &str, status: Value| {
+            shown.advance(Some(version.to_owned()), Some(&status));
+            shown.resource_version.clone().unwrap()
+        };
+        assert_eq!(seen("5", json!({"a": 1, "x": 1})), "4");
+        assert_eq!(seen("6", json!({"a": 1})), "6", "only the spec is new");
+        assert_eq!(seen("7", json!({"a": 2})), "7", "ours has arrived, before its answer");
+        shown.acknowledged(1, "7", 1);
+        shown.advance(Some("8".to_owned()), Some(&json!({"x": 1})));
+        assert_eq!(shown.resource_version.as_deref(), Some("8"), "noticed by notice_overwritten, and undone");
     }
 
     #[test]
