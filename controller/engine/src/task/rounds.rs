@@ -4,8 +4,9 @@ use super::*;
 
 /// With something to do, the operators look at the World at least this often.
 const TICK: Duration = Duration::from_millis(100);
-/// Without, this often: the next inventory, and what has become too old, can wait that long.
-const IDLE_TICK: Duration = Duration::from_secs(1);
+/// Without, this often: the next inventory, and what has become too old, can wait that long. A look at ten thousand nodes each second
+/// would be a third of what an idle operator may cost.
+const IDLE_TICK: Duration = Duration::from_secs(2);
 
 /// Inputs that arrive together are folded together: the first of them waits this long for company.
 const COALESCE: Duration = Duration::from_millis(3);
@@ -46,6 +47,7 @@ impl Task {
         loop {
             let tick = Instant::now() + if self.is_idle() { IDLE_TICK } else { TICK };
             let tick = self.journals.next_due().map_or(tick, |due| tick.min(due));
+            let tick = if self.world.touched.is_empty() { tick } else { tick.min(self.project_at.max(passed + company)) };
             let mut is_echo = false;
             tokio::select! {
                 biased;
@@ -95,9 +97,10 @@ impl Task {
         }
     }
 
-    /// No Session is open, and of those that ended nothing is left to be done.
+    /// No Session is open, of those that ended nothing is left to be done, and nothing is asked by hand.
     fn is_idle(&self) -> bool {
-        self.world.sessions.values().all(|session| matches!(&session.stage, Stage::Ended(ended) if ended.run.is_none()))
+        self.world.asked.is_empty()
+            && self.world.sessions.values().all(|session| matches!(&session.stage, Stage::Ended(ended) if ended.run.is_none()))
     }
 
     /// Lets inputs come together until then. What our own calls bring back is taken up at once: the end of a journal's write lets calls
