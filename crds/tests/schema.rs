@@ -49,7 +49,7 @@ fn offenders(wrong: impl Fn(&str, &Value) -> bool) -> Vec<String> {
 
 #[test]
 fn files_are_as_generated() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/crds");
+    let folder = Path::new("../manifests/crds");
     let files = bos_crds::manifests::files();
     for file in &files {
         let found = std::fs::read_to_string(folder.join(&file.name)).unwrap_or_default();

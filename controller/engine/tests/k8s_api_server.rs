@@ -27,7 +27,7 @@ async fn control_plane() -> &'static ControlPlane {
     static READY: OnceCell<&'static ControlPlane> = OnceCell::const_new();
     let start = || async {
         let control_plane = ControlPlane::shared().await.unwrap();
-        let crds = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../manifests/crds");
+        let crds = PathBuf::from("../../manifests/crds");
         control_plane.install_crds(&crds).await.unwrap();
         control_plane
     };

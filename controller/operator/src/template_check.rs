@@ -391,12 +391,12 @@ mod tests {
             let object = serde_json::json!({"apiVersion": bos_crds::API_VERSION, "kind": kind, "metadata": metadata, "spec": spec, "status": status});
             shown.insert(name, object);
         }
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hack/gitops/testdata/templates.json");
+        let path = std::path::Path::new("../../hack/gitops/testdata/templates.json");
         let text = format!("{:#}\n", serde_json::json!(shown));
         if std::env::var_os("BOS_GOLDEN").is_some_and(|value| value == "write") {
-            std::fs::write(&path, &text).unwrap();
+            std::fs::write(path, &text).unwrap();
         }
-        let known = std::fs::read_to_string(&path).unwrap_or_default();
+        let known = std::fs::read_to_string(path).unwrap_or_default();
         assert!(known == text, "{} is not what is shown now; BOS_GOLDEN=write writes it:\n{text}", path.display());
     }
 

@@ -11,8 +11,8 @@ use crate::Result;
 pub(crate) async fn with_crds() -> Result<&'static ControlPlane> {
     static INSTALLED: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
     let control_plane = ControlPlane::shared().await?;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/crds");
-    INSTALLED.get_or_try_init(|| async { control_plane.install_crds(&folder).await }).await?;
+    let folder = Path::new("../manifests/crds");
+    INSTALLED.get_or_try_init(|| async { control_plane.install_crds(folder).await }).await?;
     Ok(control_plane)
 }
 
@@ -48,7 +48,7 @@ async fn all_four_are_established_without_a_complaint() -> Result {
 #[tokio::test]
 async fn applying_the_crds_again_changes_and_warns_of_nothing() -> Result {
     let control_plane = with_crds().await?;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/crds");
+    let folder = Path::new("../manifests/crds");
     let diff = control_plane.kubectl(&["diff", "--server-side", "-k", folder.to_str().unwrap()]).await?;
     assert!(diff.success() && diff.stdout.is_empty(), "{}{}", diff.stdout, diff.stderr);
     assert_eq!(diff.stderr, "");

@@ -12,7 +12,7 @@ const PODS: [(&str, &str); 3] =
     [("base/deployment.yaml", "/spec/template/spec"), ("webhook/deployment.yaml", "/spec/template/spec"), ("base/agent.yaml", "/spec")];
 
 fn pod(file: &str, pointer: &str) -> Result<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests").join(file);
+    let path = Path::new("../manifests").join(file);
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let object: Value = serde_saphyr::from_str(&text)?;
     object.pointer(pointer).cloned().with_context(|| format!("{file} has no {pointer}"))

@@ -35,12 +35,12 @@ pub async fn objects(control_plane: &ControlPlane) -> Result {
         }
         fresh.insert(format!("fresh {kind}"), found);
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hack/gitops/testdata/fresh.json");
+    let path = Path::new("../hack/gitops/testdata/fresh.json");
     let text = format!("{:#}\n", json!(fresh));
     if std::env::var_os("BOS_GOLDEN").is_some_and(|value| value == "write") {
-        std::fs::write(&path, &text)?;
+        std::fs::write(path, &text)?;
     }
-    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    let known = std::fs::read_to_string(path).unwrap_or_default();
     anyhow::ensure!(known == text, "{} is not what the API server gives; BOS_GOLDEN=write writes it:\n{text}", path.display());
     Ok(())
 }

@@ -97,13 +97,13 @@ impl<R: Copy + Ord + fmt::Debug> Tally<R> {
 const REVIEWED: u64 = 1_899_591;
 
 fn recorded_bytes() -> u64 {
-    let data = fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data")).unwrap();
+    let data = fs::read_dir("tests/data").unwrap();
     let recorded = data.map(Result::unwrap).filter(|file| file.path().extension().is_some_and(|end| end == "jsonl"));
     recorded.map(|file| file.metadata().unwrap().len()).sum()
 }
 
 pub(crate) fn read(name: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+    let path = PathBuf::from("tests/data").join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct Table<'a> {
 impl Table<'_> {
     /// Compares every row of the file with the code, and every combination with the file. A combination that cannot be has no decision.
     pub(crate) fn check(&self, decide: impl Fn(&[&'static str]) -> Option<String>) {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(self.file);
+        let path = PathBuf::from("tests/data").join(self.file);
         if std::env::var_os("BOS_GOLDEN_WRITE").is_some() {
             std::fs::write(&path, self.render(&decide)).unwrap();
         }
