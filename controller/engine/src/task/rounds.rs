@@ -237,6 +237,85 @@ mod tests {
         assert!(!task.way.is_given());
     }
 
+    /// A node, and a Session over it that has ended, whose records are still there.
+    fn ended(task: &mut Task, by_agent: bool) -> (NodeId, SessionUid) {
+        let (uid, none) = (SessionUid("s".into()), Timestamp::default());
+        let plan = serde_json::json!({"version": 1, "operation": "Boot", "namespace": "bos", "name": "boot", "templateGeneration": 1, "running": "Leave", "bootSets": []});
+        let id = task.world.by_name[&Xname::parse(NODE).unwrap()];
+        let run = bos_core::session::Run {
+            plan: Arc::new(serde_json::from_value(plan).unwrap()),
+            slots: vec![bos_core::session::Slot::new(id)],
+            started: none,
+            tokens: Vec::new(),
+            timeout_cycles: Vec::new(),
+            mass_timeout: None,
+            paced: Vec::new(),
+            outages: Vec::new(),
+            unverified: BTreeSet::new(),
+            by_agent,
+        };
+        let outcome = bos_core::session::SessionOutcome::Succeeded;
+        let end = bos_core::session::SessionEnd { outcome, reason: "".into(), message: "".into(), at: none };
+        let session = bos_core::session::Session {
+            uid: uid.clone(),
+            namespace: "bos".into(),
+            name: "boot".into(),
+            created: none,
+            sequence: 0,
+            generation: 1,
+            spec: bos_crds::SessionSpec::new(bos_crds::Operation::Boot, "template"),
+            tracked: false,
+            by_hand: false,
+            agent: bos_core::session::AgentSeen::default(),
+            deleted: false,
+            stage: Stage::Ended(Box::new(bos_core::session::Ended::new(end, Some(Box::new(run))))),
+        };
+        task.world.sessions.insert(uid.clone(), session);
+        (id, uid)
+    }
+
+    #[tokio::test]
+    async fn records_stay_until_what_is_to_be_shown_of_the_last_node_is_written() {
+        let (mut task, ..) = task();
+        let (id, uid) = ended(&mut task, false);
+        task.world.touched.insert(id);
+        task.settle_one(uid.clone(), Timestamp::default());
+        assert!(!task.removing.contains(&uid));
+        task.world.touched.clear();
+        task.settle_one(uid.clone(), Timestamp::default());
+        assert!(task.removing.contains(&uid));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_its_agent_has_taken_over_is_told_to_come_again() {
+        let (mut task, ..) = task();
+        let (answer, answered) = oneshot::channel();
+        let id = task.world.by_name[&Xname::parse(NODE).unwrap()];
+        task.reported.push((id, answer));
+        let (_, session) = ended(&mut task, true);
+        let end = bos_core::model::End {
+            kind: bos_core::model::EndKind::Succeeded,
+            reason: "".into(),
+            message: "".into(),
+            at: Timestamp::default(),
+        };
+        task.world.nodes[id.0 as usize].last = Some(bos_core::model::LastRun {
+            run: session.0.clone(),
+            session,
+            by_hand: false,
+            namespace: "bos".into(),
+            name: "boot".into(),
+            end,
+            attempts: bos_core::model::Attempts::default(),
+            limit: 1,
+            action: None,
+            phase: bos_core::model::Phase::None,
+            configuration: None,
+        });
+        task.pass();
+        assert_eq!(answered.await, Ok(ReportAnswer::WithAgent));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_projection_leaves_time_for_others_but_not_for_a_node_that_waits() {
         let (mut task, ..) = task();

@@ -56,7 +56,7 @@ impl Task {
         }
     }
 
-    fn settle_one(&mut self, uid: SessionUid, now: Timestamp) {
+    pub(super) fn settle_one(&mut self, uid: SessionUid, now: Timestamp) {
         let Some(session) = self.world.sessions.get(&uid) else { return };
         let Some(run) = session.run() else { return };
         // Before anything says that it is complete: a process that starts reads no records of what is.
