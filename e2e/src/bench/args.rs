@@ -52,7 +52,7 @@ pub struct Args {
     /// Which service switches power.
     #[arg(long, value_enum, ignore_case = true, default_value_t = PowerArg::Pcs)]
     pub(super) power: PowerArg,
-    /// Seconds that the hardware takes: from power to report, from the command to off, or both together for a Reboot.
+    /// Seconds that the hardware takes from power-on to the report. A node is off at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     pub(super) hardware_seconds: f64,
     /// Write the figures to this file as JSON.
@@ -91,8 +91,16 @@ impl Args {
         self.check
     }
 
-    pub(super) fn hardware(&self) -> anyhow::Result<Duration> {
+    pub(super) fn boot_time(&self) -> anyhow::Result<Duration> {
         seconds("hardware-seconds", self.hardware_seconds)
+    }
+
+    /// Seconds of the operation in which nothing but the hardware is at work.
+    pub(super) fn waits_for_hardware(&self) -> f64 {
+        match self.operation {
+            Operation::Boot | Operation::Reboot => self.hardware_seconds,
+            Operation::Shutdown | Operation::Configure => 0.0,
+        }
     }
 
     pub(super) fn idle(&self) -> anyhow::Result<Duration> {

@@ -95,19 +95,10 @@ async fn idle(rig: &Rig, watched: Duration) -> anyhow::Result<Option<Idle>> {
 }
 
 fn rig_config(args: &Args) -> anyhow::Result<RigConfig> {
-    let hardware = args.hardware()?;
     let mut site = SiteConfig::with_nodes(args.nodes);
-    let settings = &mut site.settings;
-    settings.boot_time = hardware;
-    match args.operation {
-        Operation::Boot | Operation::Configure => {}
-        Operation::Shutdown => settings.off_delay = hardware,
-        // Down and up again together.
-        Operation::Reboot => {
-            settings.off_delay = hardware / 3;
-            settings.boot_time = hardware - hardware / 3;
-        }
-    }
+    // As BOS was measured: off at once, and some seconds from power-on to the report.
+    site.settings.boot_time = args.boot_time()?;
+    site.settings.off_delay = Duration::ZERO;
     // What it logs by default, and started once: figures of a second process would be lost.
     let log = "info".to_owned();
     let (power, profile) = (args.power.into(), args.profile.into());

@@ -39,7 +39,7 @@ pub struct Report {
     pub operation: String,
     /// From the start of `kubectl apply` until the Session was Complete.
     pub wall_seconds: f64,
-    /// What the simulated hardware takes.
+    /// What the simulated hardware takes of it: nothing for a Shutdown.
     pub hardware_seconds: f64,
     /// What the API server takes alone for two status writes a node.
     pub raw_limit_seconds: f64,
@@ -113,7 +113,7 @@ impl Report {
             nodes: args.nodes,
             operation: args.operation.name().to_owned(),
             wall_seconds: rounded(wall.as_secs_f64(), 3),
-            hardware_seconds: args.hardware_seconds,
+            hardware_seconds: args.waits_for_hardware(),
             raw_limit_seconds: rounded(raw_limit.as_secs_f64(), 3),
             operator: costs.operator.into(),
             api_server: costs.api_server.into(),
