@@ -27,11 +27,15 @@ pub(crate) fn open_power_offs(world: &World, now: Timestamp, action: PowerAction
         let mut batches: BTreeMap<u32, Vec<NodeId>> = BTreeMap::new();
         for id in run.open() {
             let Some((node, drive)) = world.node(id).and_then(|node| Some((node, node.drive.as_ref()?))) else { continue };
-            let ours = drive.session == session.uid && drive.phase == Phase::PoweringOff && drive.booted.is_none() && drive.hold.is_none();
-            let free = node.batch.is_none() && !node.suspended && now >= drive.not_before;
-            let budget = drive.attempts.used(action) < world.retry_limit(node);
-            let on = node.power_fresh(drive.evidence_since(now), now) == Some(Power::On);
-            if ours && free && budget && on && due(node, drive) {
+            // Of a hundred thousand nodes most have another phase: the rest of them is not looked at.
+            if drive.phase != Phase::PoweringOff {
+                continue;
+            }
+            let ours = || drive.session == session.uid && drive.booted.is_none() && drive.hold.is_none();
+            let free = || node.batch.is_none() && !node.suspended && now >= drive.not_before;
+            let budget = || drive.attempts.used(action) < world.retry_limit(node);
+            let on = || node.power_fresh(drive.evidence_since(now), now) == Some(Power::On);
+            if due(node, drive) && free() && ours() && budget() && on() {
                 batches.entry(drive.together).or_default().push(id);
             }
         }

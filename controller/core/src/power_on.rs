@@ -63,15 +63,17 @@ pub(crate) fn chunk_size(world: &World, together: u32) -> usize {
 fn ready<'a>(world: &'a World, session: &'a Session, run: &'a Run, now: Timestamp) -> impl Iterator<Item = (NodeId, &'a Node, &'a Drive)> {
     run.open().filter_map(move |id| {
         let node = world.node(id)?;
-        let drive = node.drive.as_ref().filter(|drive| drive.session == session.uid)?;
-        let pending = drive.phase == Phase::PoweringOn
-            && drive.booted.is_none()
-            && drive.hold.is_none_or(|hold| hold.reason == HoldReason::NotInConfigurationService)
-            && !matches!(drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed);
-        let free = node.batch.is_none() && !node.suspended && now >= drive.not_before;
-        let off = node.power_fresh(drive.acted_or_held_since(), now) == Some(Power::Off);
-        let budget = drive.attempts.on < world.retry_limit(node);
-        (pending && free && off && budget).then_some((id, node, drive))
+        // What most nodes are not comes first: the rest of them is not looked at.
+        let drive = node.drive.as_ref().filter(|drive| drive.phase == Phase::PoweringOn && drive.booted.is_none())?;
+        let pending = || {
+            drive.session == session.uid
+                && drive.hold.is_none_or(|hold| hold.reason == HoldReason::NotInConfigurationService)
+                && !matches!(drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed)
+        };
+        let free = || node.batch.is_none() && !node.suspended && now >= drive.not_before;
+        let off = || node.power_fresh(drive.acted_or_held_since(), now) == Some(Power::Off);
+        let budget = || drive.attempts.on < world.retry_limit(node);
+        (free() && pending() && off() && budget()).then_some((id, node, drive))
     })
 }
 

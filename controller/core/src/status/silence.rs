@@ -32,9 +32,9 @@ impl Silence {
             .open()
             .filter_map(|id| world.node(id)?.drive.as_ref())
             .filter(|drive| {
-                drive.session == session.uid
-                    && drive.booted.is_none()
+                drive.booted.is_none()
                     && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && now >= issued.boot_by)
+                    && drive.session == session.uid
             })
             .count();
         let cycled: u32 =
