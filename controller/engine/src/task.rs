@@ -144,7 +144,8 @@ pub struct Task {
     /// The next projection of all nodes that were touched is due then.
     project_at: Instant,
     settled: Instant,
-    counted: Option<Instant>,
+    /// When the figures were counted last, and whether there was anything to do.
+    counted: Option<(Instant, bool)>,
     /// Agents of Sessions of mode v1, in the operator.
     agents: Agents,
     /// The Session that this agent is for.

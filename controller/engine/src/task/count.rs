@@ -9,14 +9,18 @@ use crate::telemetry::Counts;
 
 /// They are counted this often.
 const COUNT: Duration = Duration::from_secs(5);
+/// This often while there was nothing to do the last time either.
+const IDLE_COUNT: Duration = Duration::from_secs(30);
 
 impl Task {
     /// Counts, if it is time.
     pub(super) fn count(&mut self, now: Timestamp) {
-        if self.counted.is_some_and(|counted| counted.elapsed() < COUNT) {
+        let idle = self.is_idle();
+        let pace = |was_idle: bool| if was_idle && idle { IDLE_COUNT } else { COUNT };
+        if self.counted.is_some_and(|(counted, was_idle)| counted.elapsed() < pace(was_idle)) {
             return;
         }
-        self.counted = Some(Instant::now());
+        self.counted = Some((Instant::now(), idle));
         let mut counts = self.views.counts();
         counts.overdue = overdue(&self.world, now);
         counts.services = self.services_available();

@@ -98,7 +98,7 @@ impl Task {
     }
 
     /// No Session is open, of those that ended nothing is left to be done, and nothing is asked by hand.
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.world.asked.is_empty()
             && self.world.sessions.values().all(|session| matches!(&session.stage, Stage::Ended(ended) if ended.run.is_none()))
     }
