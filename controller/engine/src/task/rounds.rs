@@ -4,8 +4,7 @@ use super::*;
 
 /// With something to do, the operators look at the World at least this often.
 const TICK: Duration = Duration::from_millis(100);
-/// Without, this often: the next inventory, and what has become too old, can wait that long. A look at ten thousand nodes each second
-/// would be a third of what an idle operator may cost.
+/// Without, this often: the next inventory, and what has become too old, can wait that long; whatever comes in wakes the loop at once.
 const IDLE_TICK: Duration = Duration::from_secs(2);
 
 /// Inputs that arrive together are folded together: the first of them waits this long for company.
