@@ -153,8 +153,8 @@ impl Report {
 
     /// What the operator's CPU time must stay within: 8 s at two writes a node and 12 s at four, for up to ten thousand nodes.
     fn cpu_budget_seconds(&self) -> f64 {
-        let thousands = (self.nodes as f64 / 10_000.0).max(1.0);
-        thousands * (8.0 + 2.0 * (self.component_writes_per_node() - 2.0)).clamp(8.0, 12.0)
+        let size = (self.nodes as f64 / 10_000.0).max(1.0);
+        size * (8.0 + 2.0 * (self.component_writes_per_node() - 2.0)).clamp(8.0, 12.0)
     }
 
     /// The budgets: what each is of, what was measured, and the most it may be.

@@ -289,6 +289,19 @@ mod rule_03_after_a_restart {
         assert_eq!(reported(&desk), known);
     }
 
+    #[test]
+    fn so_is_that_of_a_node_which_is_done() {
+        let mut desk = boot(1);
+        desk.powered_on();
+        desk.wait(SECOND);
+        desk.report(0, &token());
+        let _ = desk.pass();
+        assert_eq!(desk.end(0), Some((EndKind::Succeeded, "")));
+        let known = reported(&desk);
+        desk.restart(SECOND);
+        assert_eq!(reported(&desk), known);
+    }
+
     /// It was answered at once, for the journal holds that the node is up: but not with which token.
     #[test]
     fn what_the_journal_does_not_hold_waits_for_the_status_however_often_it_is_said() {
@@ -303,19 +316,6 @@ mod rule_03_after_a_restart {
             desk.wait(SECOND);
             assert_eq!(desk.report(0, &Token("somebody's".into())), ReportNeeds::Status(NodeId(0)));
         }
-    }
-
-    #[test]
-    fn so_is_that_of_a_node_which_is_done() {
-        let mut desk = boot(1);
-        desk.powered_on();
-        desk.wait(SECOND);
-        desk.report(0, &token());
-        let _ = desk.pass();
-        assert_eq!(desk.end(0), Some((EndKind::Succeeded, "")));
-        let known = reported(&desk);
-        desk.restart(SECOND);
-        assert_eq!(reported(&desk), known);
     }
 }
 
