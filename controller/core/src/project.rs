@@ -160,11 +160,12 @@ fn observations(world: &World, node: &Node, status: &mut BootComponentStatus) {
             Power::Off => PowerState::Off,
             Power::Unknown => PowerState::Unknown,
         };
-        if seen.power == Power::Off {
-            status.actual_state = None;
-        }
     }
-    let Some(report) = &node.reported else { return };
+    let Some(report) = &node.reported else {
+        // Whatever was shown last: that it was off in between need not have been.
+        status.actual_state = None;
+        return;
+    };
     let artifacts = report.artifacts.as_ref().map(|digest| SmolStr::from(Arc::clone(&digest.0)));
     let known = status.actual_state.as_ref().filter(|actual| actual.bss_token.as_deref() == Some(&*report.token.0)).cloned();
     let image =

@@ -315,3 +315,17 @@ fn an_application_is_newer_than_what_was_asked_before_it() {
     let _ = desk.pass();
     assert!(desk.world.plans_due.is_empty(), "the older request takes the node from the newer application");
 }
+
+/// Rules 2 and 3: its off may never have been shown, where it was on again within a second, or the operator died before that.
+#[test]
+fn what_a_node_ran_before_it_was_off_is_not_shown_any_more() {
+    let mut desk = boot(1);
+    desk.runs(0, "old");
+    let shown = |desk: &Desk, before: &BootComponentStatus| component(&desk.world, NodeId(0), before, 1, desk.now);
+    let before = shown(&desk, &BootComponentStatus::default());
+    assert!(before.actual_state.is_some());
+    desk.power(0, Power::Off);
+    desk.wait(SECOND);
+    desk.power(0, Power::On);
+    assert_eq!(shown(&desk, &before).actual_state, None);
+}
