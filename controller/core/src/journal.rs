@@ -3,6 +3,8 @@
 //! Nodes in the same state share one entry, so ten thousand nodes take a few kilobytes. Times are ages and remainders, never
 //! instants: what happens while nobody runs does not count against a deadline, and a step of the clock cannot shorten one (rule 4).
 
+mod short;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use crate::model::{
 use crate::ranges;
 use crate::session::{Run, Session, SessionEnd, SessionOutcome, Slot, Stage};
 use crate::time::Timestamp;
+use short::rounded_up;
 
 /// Version of the stored form; a newer one is refused.
 pub const JOURNAL_VERSION: u32 = 1;
@@ -331,43 +334,6 @@ impl Journal {
         serde_json::to_vec(self).map_err(|error| JournalError::Unreadable(error.to_string()))
     }
 
-    /// The stored bytes, at most `limit` of them: where per-node texts of services would make it longer, they are left out.
-    /// What decides is kept; a journal that cannot be written would stop every Session of the site (rule 15).
-    ///
-    /// # Errors
-    /// As [`Journal::encode`].
-    pub fn encode_within(mut self, limit: usize) -> Result<Vec<u8>, JournalError> {
-        let whole = self.encode()?;
-        if whole.len() <= limit {
-            return Ok(whole);
-        }
-        let mut merged: BTreeMap<State, Vec<u32>> = BTreeMap::new();
-        for Group { mut state, nodes } in std::mem::take(&mut self.groups) {
-            if let Some(drive) = &mut state.drive {
-                drive.cause = "".into();
-                drive.error = "".into();
-            }
-            if let Some(end) = &mut state.end {
-                end.message = "See the log of the operator.".into();
-                if end.kind == EndKind::Succeeded {
-                    // Nothing is to be waited out any more, and the status says what was done.
-                    state.action = None;
-                }
-            }
-            // Nodes that differed in their texts alone share an entry again: one entry each would still be too long.
-            let nodes = ranges::decode(&nodes, u32::MAX).ok_or(JournalError::Positions(nodes))?;
-            merged.entry(state).or_default().extend(nodes);
-        }
-        self.groups = merged
-            .into_iter()
-            .map(|(state, mut nodes)| {
-                nodes.sort_unstable();
-                Group { state, nodes: ranges::encode(&nodes) }
-            })
-            .collect();
-        self.encode()
-    }
-
     /// Positions of the nodes that the session has owned, of so many.
     pub(crate) fn taken(&self, bound: u32) -> BTreeSet<u32> {
         let groups = self.groups.iter().filter(|group| !group.state.untaken);
@@ -414,14 +380,12 @@ impl Clock {
 
     /// The age of an instant that need not be exact, rounded to later: nodes that came one by one share an entry all the same.
     fn coarse_age(self, at: Timestamp, step_ms: i64) -> i64 {
-        let rounded = at.as_millis().saturating_add(step_ms - 1).div_euclid(step_ms).saturating_mul(step_ms);
-        self.age(Timestamp::from_millis(rounded)).max(0)
+        self.age(Timestamp::from_millis(rounded_up(at.as_millis(), step_ms))).max(0)
     }
 
     /// What is left till a deadline that may be a little late.
     fn coarse_remaining(self, at: Timestamp, step_ms: i64) -> i64 {
-        let rounded = at.as_millis().saturating_add(step_ms - 1).div_euclid(step_ms).saturating_mul(step_ms);
-        self.remaining(Timestamp::from_millis(rounded))
+        self.remaining(Timestamp::from_millis(rounded_up(at.as_millis(), step_ms)))
     }
 
     fn remaining(self, at: Timestamp) -> i64 {

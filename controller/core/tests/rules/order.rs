@@ -425,6 +425,45 @@ mod rule_15_every_session_ends {
     }
 
     #[test]
+    fn nor_do_nodes_that_are_powered_on_one_after_the_other() {
+        const NODES: u32 = 6000;
+        const LIMIT: usize = 200_000;
+        let mut desk = Desk::new(NODES as usize, plan(PlannedOperation::Boot, NODES as usize, "new", "conf"));
+        desk.world.options.batch_size = NODES as usize;
+        desk.powered_on();
+        desk.wait(10 * MINUTE);
+        for id in (0..NODES).map(NodeId) {
+            let later = |at| at + Duration::from_millis(50) * id.0;
+            let drive = desk.world.nodes[id.0 as usize].drive.as_mut().unwrap();
+            let issued = drive.action.as_mut().unwrap();
+            (issued.at, issued.decided) = (later(issued.at), later(issued.decided));
+            (issued.power_by, issued.boot_by) = (later(issued.power_by), later(issued.boot_by));
+            drive.last_on = drive.last_on.map(later);
+            // The last ones are not up yet.
+            if id.0 < NODES - 200 {
+                let _ = desk.report(id.0, &token());
+            }
+        }
+        let _ = desk.pass();
+        let journal = snapshot(&desk.world, &desk.world.sessions[&desk.uid], desk.now).unwrap();
+        assert!(journal.encode().unwrap().len() > 10 * LIMIT / 2);
+        let short = journal.encode_within(LIMIT).unwrap();
+        assert!(short.len() <= LIMIT, "{} bytes", short.len());
+        let mut other =
+            Desk { world: crate::fixture::world(NODES as usize, desk.now), plan: desk.plan.clone(), uid: desk.uid.clone(), ..desk };
+        run_plan(&mut other.world, "first", desk.plan.clone(), desk.now);
+        other.world.resume(&desk.uid, Journal::decode(&short).unwrap(), desk.now).unwrap();
+        for index in 0..NODES as usize {
+            let (before, after) = (desk.world.nodes[index].drive.as_ref().unwrap(), other.drive(index));
+            assert_eq!((before.phase, before.attempts, before.booted.is_some()), (after.phase, after.attempts, after.booted.is_some()));
+            let (before, late) = (before.action.unwrap(), if before.booted.is_some() { MINUTE } else { SECOND });
+            let after = after.action.unwrap();
+            let later = |exact, rounded| (exact..exact + late).contains(&rounded);
+            assert!(later(before.boot_by, after.boot_by) && later(before.power_by, after.power_by), "{before:?} {after:?}");
+        }
+    }
+
+    #[test]
     fn configuration_has_a_deadline() {
         let mut desk = Desk::new(1, plan(PlannedOperation::Boot, 1, "new", "conf"));
         desk.powered_on();
