@@ -258,13 +258,23 @@ impl World {
             let left = self.left_open(uid, index, (state, record), clock);
             return self.resume_left(uid, index, id, left);
         }
+        let said_by_another = self.said_by_another_since(uid, id, action);
         let Some(node) = self.node_mut(id) else { return };
         let Some(drive) = node.drive.as_mut().filter(|drive| drive.session == *uid) else { return };
         resume_drive(drive, state, record, action, clock);
-        if drive.booted.is_some() {
+        if let Some(booted) = &mut drive.booted {
+            // Stored to the minute, and rounded to later: a boot by somebody else that the node told of since must stay behind it (rule 7).
+            *booted = said_by_another.map_or(*booted, |said| (*booted).min(said - Duration::from_millis(1)));
             // It may have spoken just before we died, so that an off of PCS may be older (rule 2).
             node.heard = Some(clock.0);
         }
+    }
+
+    /// When a node told, after an action of ours, that it runs what somebody else booted.
+    fn said_by_another_since(&self, uid: &SessionUid, id: NodeId, action: Option<Issued>) -> Option<Timestamp> {
+        let node = self.node(id)?;
+        let (drive, report, run) = (node.drive.as_ref()?, node.reported.as_ref()?, self.sessions.get(uid)?.run()?);
+        (report.since > action?.decided && !run.stands_for(&report.token, drive.boot_set)).then_some(report.since)
     }
 
     /// What the session left at a node is there for whoever takes the node next, unless somebody newer had it since: one may have

@@ -353,6 +353,29 @@ mod rule_08_silence {
         assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::BOOT_TIMEOUT)));
     }
 
+    /// The journal tells of its boot to the minute, and of nothing that it said just before the operator died.
+    #[test]
+    fn a_boot_by_somebody_else_since_its_boot_is_not_hidden_by_a_restart() {
+        let mut desk = Desk::new(1, plan(PlannedOperation::Boot, 1, "new", "conf"));
+        desk.powered_on();
+        desk.wait(MINUTE);
+        let _ = desk.report(0, &token());
+        let _ = desk.pass();
+        let journal = journal_of(&desk.world, &desk.world.sessions[&desk.uid], desk.now).unwrap().encode().unwrap();
+        desk.wait(SECOND);
+        assert_eq!(desk.report(0, &Token("somebody's".into())), ReportNeeds::Status(NodeId(0)));
+        let status = desk.world.nodes[0].reported.clone();
+        desk.wait(SECOND);
+        desk.world = world(1, desk.now);
+        desk.world.nodes[0].reported = status;
+        let uid = run_plan(&mut desk.world, "first", desk.plan.clone(), desk.now);
+        desk.world.resume(&uid, Journal::decode(&journal).unwrap(), desk.now).unwrap();
+        desk.power(0, Power::On);
+        desk.configuration(0, "conf", ConfigStatus::Configured);
+        let _ = desk.pass();
+        assert_eq!(desk.end(0), Some((EndKind::LeftRunning, reasons::LEFT_RUNNING)));
+    }
+
     #[test]
     fn even_if_only_its_status_says_so_after_a_restart() {
         let mut desk = boot(1);
