@@ -248,6 +248,8 @@ async fn sessions(
             let nodes: Vec<_> = run.slots.iter().map(|slot| slot.node).collect();
             task.world.touched.extend(nodes);
         }
+        // From its first write on a journal is written now and then: what waits for long has no other change.
+        task.world.journal_due.insert(uid.clone());
         let session = task.world.sessions.get(uid).map(bos_core::session::Session::title).unwrap_or_default();
         tracing::info!(session, session_uid = %uid, "session taken up again from its plan and journal");
     }

@@ -89,6 +89,15 @@ impl Component {
     }
 }
 
+/// What else became known with the answer to a write.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// What somebody asked for after it, meanwhile.
+    pub asked: Option<Wish>,
+    /// Somebody else has written the status since: ours is to be written again.
+    pub overwritten: bool,
+}
+
 /// All objects.
 #[derive(Debug)]
 pub struct Views {
@@ -311,26 +320,25 @@ impl Views {
         }
     }
 
-    /// A write of a BootComponent arrived. Returns what somebody else asked for after it, meanwhile.
-    pub fn component_written(&mut self, id: NodeId, target: Target, version: u64, resource_version: &str, generation: i64) -> Option<Wish> {
-        let component = self.components.get_mut(&id)?;
-        let mut asked = None;
+    /// A write of a BootComponent arrived.
+    pub fn component_written(&mut self, id: NodeId, target: Target, version: u64, resource_version: &str, generation: i64) -> Written {
+        let mut written = Written::default();
+        let Some(component) = self.components.get_mut(&id) else { return written };
         match target {
-            Target::Status => component.shown.acknowledged(version, resource_version, generation),
+            Target::Status => written.overwritten = component.shown.acknowledged(version, resource_version, generation),
             Target::Spec | Target::Create => {
                 component.ours = component.ours.max(generation);
-                component.shown.resource_version = Some(resource_version.to_owned());
-                component.shown.generation = component.shown.generation.max(generation);
+                component.shown.reached(resource_version, generation);
                 if let Some((_, spec)) = component.submitted.take_if(|(submitted, _)| *submitted == version) {
                     component.held = spec;
                     if let Some((_, seen)) = component.unheard.take().filter(|(seen, _)| *seen >= generation) {
-                        asked = Some(component.see_spec(seen));
+                        written.asked = Some(component.see_spec(seen));
                     }
                 }
             }
         }
         self.answer_settled(id);
-        asked
+        written
     }
 
     /// The run that the spec of a node names, as far as the server is known to hold it.
@@ -424,7 +432,8 @@ impl Views {
     pub fn options_written(&mut self, outcome: &WriteOutcome, version: u64) {
         match (outcome, self.options.as_mut()) {
             (WriteOutcome::Written { resource_version, generation, .. }, Some(shown)) => {
-                shown.acknowledged(version, resource_version, *generation)
+                // Of no consequence: it is written anew with the next change.
+                let _overwritten = shown.acknowledged(version, resource_version, *generation);
             }
             (WriteOutcome::Conflict { .. } | WriteOutcome::Gone | WriteOutcome::Refused { .. }, _) => self.options = None,
             (WriteOutcome::Written { .. }, None) => {}
@@ -469,11 +478,9 @@ impl Views {
         Some(change)
     }
 
-    /// A write of a Session arrived.
-    pub fn session_written(&mut self, uid: &SessionUid, version: u64, resource_version: &str, generation: i64) {
-        if let Some((shown, _)) = self.sessions.get_mut(uid) {
-            shown.acknowledged(version, resource_version, generation);
-        }
+    /// A write of a Session arrived. True when somebody else has written its status since, so that ours is to be written again.
+    pub fn session_written(&mut self, uid: &SessionUid, version: u64, resource_version: &str, generation: i64) -> bool {
+        self.sessions.get_mut(uid).is_some_and(|(shown, _)| shown.acknowledged(version, resource_version, generation))
     }
 
     /// Whether the newest status of a Session is on the server.

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::Client;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -139,14 +139,6 @@ pub struct WriteJob {
     /// The object's managedFields are dropped, and the API server keeps none until somebody applies it server-side (ADR 0014). Heeded in
     /// writes of the spec alone: with a status they cannot be changed.
     pub untracked: bool,
-}
-
-impl WriteJob {
-    /// What is written, as the object has it.
-    fn change(&self) -> serde_json::Result<Value> {
-        let change: Value = serde_json::from_str(self.body.text()?.get())?;
-        Ok(json!({ self.target.part(): change }))
-    }
 }
 
 /// What became of a write that was submitted.

@@ -27,28 +27,22 @@ impl Task {
                 }
             }
             (WriteOutcome::Written { resource_version, generation, .. }, target) => {
-                let asked = self.views.component_written(id, target, ack.version, &resource_version, generation);
+                let written = self.views.component_written(id, target, ack.version, &resource_version, generation);
                 if let Some(run) = self.views.run_held(id).filter(|_| target != Target::Status) {
                     self.world.run_written(id, run);
                 }
-                if let Some(wish) = asked {
+                if let Some(wish) = written.asked {
                     self.world.fold_wish(id, wish, self.clock.now());
                 }
-                if target == Target::Spec {
-                    // The status has to say that it was judged on this generation.
+                // The status has to say that it was judged on this generation, and stands once more over somebody else's.
+                if target == Target::Spec || written.overwritten {
                     self.world.touched.insert(id);
                 }
             }
             (WriteOutcome::Conflict { current }, _) => match serde_json::from_value::<BootComponent>(*current) {
                 // An agent wrote to a node that is somebody else's by now.
                 Ok(object) if self.charge.is_some() => self.owner_found(id, Ok(Some(object)), self.clock.now()),
-                Ok(object) => {
-                    convert::component(&mut self.world, &object, false, self.clock.now());
-                    if let Some(wish) = self.views.component_seen(id, &object, Some(ack.version)) {
-                        self.world.fold_wish(id, wish, self.clock.now());
-                    }
-                    self.world.touched.insert(id);
-                }
+                Ok(object) => self.component_found(id, &object, ack.version),
                 Err(error) => {
                     tracing::error!(xname = ack.key.name, %error, "a BootComponent cannot be read; left alone until it can");
                     self.views.component_gone(id);
@@ -71,11 +65,30 @@ impl Task {
         }
     }
 
+    /// What stands where our write of a version expected something else. It may be what we wrote, where the answer was lost.
+    fn component_found(&mut self, id: NodeId, object: &BootComponent, version: u64) {
+        let now = self.clock.now();
+        convert::component(&mut self.world, object, false, now);
+        let known = self.views.is_known(id, object);
+        let wish = self.views.component_seen(id, object, Some(version));
+        if let Some(run) = self.views.run_held(id) {
+            self.world.run_written(id, run);
+        }
+        if let Some(wish) = wish {
+            self.take_up_wish(id, object, known, wish, now);
+        }
+        // It may be just what was to be shown.
+        self.views.answer_settled(id);
+        self.world.touched.insert(id);
+    }
+
     fn session_ack(&mut self, ack: WriteAck) {
         let uid = SessionUid::from(ack.uid.as_str());
         match ack.outcome {
             WriteOutcome::Written { resource_version, generation, .. } => {
-                self.views.session_written(&uid, ack.version, &resource_version, generation)
+                if self.views.session_written(&uid, ack.version, &resource_version, generation) {
+                    self.world.touched_sessions.insert(uid);
+                }
             }
             WriteOutcome::Conflict { current } => match serde_json::from_value::<Session>(*current) {
                 Ok(object) => {
@@ -93,5 +106,58 @@ impl Task {
                 self.views.session_gone(&uid);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bos_core::project;
+    use bos_crds::BootComponentStatus;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::task::rounds::tests::{NODE, task};
+    use crate::writer::ObjectKey;
+
+    /// The BootComponent that the API server has.
+    fn object(spec: Value, status: Value) -> Value {
+        json!({
+            "apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "spec": spec, "status": status,
+            "metadata": {"name": NODE, "uid": "u", "resourceVersion": "7", "generation": 1},
+        })
+    }
+
+    fn conflict(target: Target, version: u64, current: Value) -> WriteAck {
+        let uid = if target == Target::Create { String::new() } else { "u".to_owned() };
+        let outcome = WriteOutcome::Conflict { current: Box::new(current) };
+        WriteAck { key: ObjectKey::cluster(Kind::BootComponent, NODE), uid, target, version, outcome }
+    }
+
+    /// Rule 5: the watch tells of it only later.
+    #[tokio::test]
+    async fn an_object_that_somebody_restores_while_we_create_it_asks_for_nothing() {
+        let (mut task, ..) = task();
+        let id = task.world.by_name[&Xname::parse(NODE).unwrap()];
+        task.views.create_component(&task.world, id);
+        task.fold_ack(conflict(Target::Create, 1, object(json!({"run": "of last year"}), Value::Null)));
+        let asked = &task.world.nodes[id.0 as usize].asked;
+        assert_eq!((asked.new_run(), asked.taken.as_deref()), (None, Some("of last year")));
+        assert!(task.world.asked.is_empty() && asked.refused.contains("when this object was made or restored"), "{}", asked.refused);
+        assert!(task.world.nodes[id.0 as usize].recorded);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_is_answered_when_its_status_turns_out_to_be_there() {
+        let (mut task, ..) = task();
+        let id = task.world.by_name[&Xname::parse(NODE).unwrap()];
+        let seen = serde_json::from_value(object(json!({}), json!({}))).unwrap();
+        task.fold_components(Seen::Applied(seen), task.now());
+        let (answer, mut answered) = oneshot::channel();
+        task.fold_report(Report { xname: Xname::parse(NODE).unwrap(), token: "t".to_owned(), answer });
+        task.pass();
+        assert!(answered.try_recv().is_err(), "it is on its way");
+        let shown = project::component(&task.world, id, &BootComponentStatus::default(), 1, task.now());
+        task.fold_ack(conflict(Target::Status, u64::MAX, object(json!({}), json!(shown))));
+        assert_eq!(answered.await, Ok(ReportAnswer::Stored));
     }
 }

@@ -1,4 +1,4 @@
-//! Figures for the metrics that are the state of the World: counted every few seconds, never in the way of a pass.
+//! Figures for the metrics that are the state of the World: counted now and then, never in the way of a pass.
 
 use bos_core::batch::Batch;
 use bos_core::drive::{Drive, Phase};

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use bos_core::by_hand::Wish;
 use bos_core::images::ImageRules;
 use bos_core::tenants::{Tenant, Tenants};
 
@@ -219,9 +220,15 @@ impl Task {
         if !self.world.is_shown_by_agent(id) && self.views.notice_overwritten(id, object) {
             self.world.touched.insert(id);
         }
-        let Some(wish) = self.views.component_seen(id, object, None) else { return };
+        if let Some(wish) = self.views.component_seen(id, object, None) {
+            self.take_up_wish(id, object, known, wish, now);
+        }
+    }
+
+    /// What a BootComponent asks for. If it was not known, somebody made or restored it: what it says is no request then, as at our
+    /// start (rule 5).
+    pub(super) fn take_up_wish(&mut self, id: NodeId, object: &BootComponent, known: bool, wish: Wish, now: Timestamp) {
         if !known {
-            // Somebody made or restored it: what it says is no request, as at our start (rule 5).
             self.world.load_asked(id, convert::asked(object), &wish);
         }
         self.world.fold_wish(id, wish, now);

@@ -146,15 +146,17 @@ impl Task {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::lease::LeaseConfig;
+    use crate::load::{self, Lists};
+    use crate::records::{JournalBytes, Loaded, StoredSession};
     use crate::writer::WriterConfig;
 
-    const NODE: &str = "x1000c0s0b0n0";
+    pub(crate) const NODE: &str = "x1000c0s0b0n0";
 
     /// A task whose API server is away, and where its inputs come from.
-    fn task() -> (Task, Inputs, mpsc::Sender<News>, mpsc::Sender<Report>) {
+    pub(crate) fn task() -> (Task, Inputs, mpsc::Sender<News>, mpsc::Sender<Report>) {
         let client = kube::Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
         let mut config = bos_services::ServicesConfig::default();
         config.s3.access_key = "access".to_owned();
@@ -328,5 +330,38 @@ mod tests {
         tokio::time::advance(LONGEST_UNSHOWN).await;
         task.project(&[], Timestamp::default());
         assert!(task.world.touched.is_empty() && task.is_shown(other));
+    }
+
+    /// What waits for long changes nothing in its journal; an operator that dies again and again would give it the same time each time.
+    #[tokio::test]
+    async fn a_journal_is_written_once_after_a_restart() {
+        let (mut task, ..) = task();
+        let plan = serde_json::json!({
+            "version": 1, "operation": "Configure", "namespace": "bos", "name": NODE, "templateGeneration": 1, "running": "Leave",
+            "byHand": {"sinceMs": 0, "runs": ["run"]},
+            "bootSets": [{"name": "compute", "artifacts": null, "image": "", "configuration": "c", "nodes": [NODE]}],
+        });
+        let stored = |journal: Vec<u8>| StoredSession {
+            uid: "u".to_owned(),
+            key: SessionKey::new("bos", NODE),
+            plan: serde_json::to_vec(&plan).unwrap(),
+            journal: JournalBytes::Written(journal),
+            agent: None,
+        };
+        let uid = SessionUid::from("u");
+        load::restore(
+            &mut task,
+            Loaded { sessions: vec![stored(br#"{"version":1,"startedMs":0,"groups":[]}"#.to_vec())], ..Loaded::default() },
+            Lists::default(),
+        )
+        .await
+        .unwrap();
+        task.pass();
+        let journal = bos_core::journal::snapshot(&task.world, &task.world.sessions[&uid], task.now()).unwrap().encode().unwrap();
+        let (mut task, ..) = self::task();
+        let written = stored(journal);
+        load::restore(&mut task, Loaded { sessions: vec![written], ..Loaded::default() }, Lists::default()).await.unwrap();
+        task.pass();
+        assert!(task.journals.underway(&uid).is_some());
     }
 }

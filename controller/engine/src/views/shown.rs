@@ -18,12 +18,14 @@ pub(super) struct Shown<S> {
     wanted: Arc<S>,
     /// Submitted and not acknowledged, oldest first.
     underway: Vec<(u64, Arc<S>)>,
+    /// The newest of somebody else that a watch has told of while ours were on their way, and its version.
+    unsettled: Option<(String, Arc<S>)>,
 }
 
 impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
     pub(super) fn new(uid: String, resource_version: Option<String>, generation: i64, status: S) -> Self {
         let status = Arc::new(status);
-        Self { uid, resource_version, generation, written: Arc::clone(&status), wanted: status, underway: Vec::new() }
+        Self { uid, resource_version, generation, written: Arc::clone(&status), wanted: status, underway: Vec::new(), unsettled: None }
     }
 
     pub(super) fn written(&self) -> &S {
@@ -45,25 +47,35 @@ impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
     pub(super) fn adopt(&mut self, status: S, version: u64) {
         self.written = Arc::new(status);
         self.underway.retain(|(submitted, _)| *submitted > version);
+        self.unsettled = None;
     }
 
     /// A watch tells of a status: true when somebody else wrote it, so that ours is to be written again. Otherwise the version
-    /// alone would move on, and nothing would ever contradict what we take the server to hold.
+    /// alone would move on, and nothing would ever contradict what we take the server to hold. While ours is on its way it meets that
+    /// status, or has arrived before it: the answer tells which.
     pub(super) fn notice_overwritten(&mut self, seen: Option<&str>, status: Option<&S>) -> bool
     where
         S: Clone + Default,
     {
-        if number(seen) <= number(self.resource_version.as_deref()) || !self.underway.is_empty() {
+        if number(seen) <= number(self.resource_version.as_deref()) {
             return false;
         }
         let nothing = S::default();
         let status = status.unwrap_or(&nothing);
-        // As the API server has it: it may write the same time otherwise.
-        if *self.written == *status || serde_json::to_value(&*self.written).ok() == serde_json::to_value(status).ok() {
+        let known = || std::iter::once(&self.written).chain(self.underway.iter().map(|(_, status)| status));
+        let ours = known().any(|ours| **ours == *status) || {
+            // As the API server has it: it may write the same time otherwise.
+            let status = serde_json::to_value(status).ok();
+            known().any(|ours| serde_json::to_value(&**ours).ok() == status)
+        };
+        if !self.underway.is_empty() {
+            self.unsettled = seen.filter(|_| !ours).map(|seen| (seen.to_owned(), Arc::new(status.clone())));
             return false;
         }
-        self.written = Arc::new(status.clone());
-        true
+        if !ours {
+            self.written = Arc::new(status.clone());
+        }
+        !ours
     }
 
     /// A watch may be behind our own writes: only a later version replaces the known one. While one is on its way, only a version whose
@@ -108,14 +120,30 @@ impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
         }
     }
 
-    pub(super) fn acknowledged(&mut self, version: u64, resource_version: &str, generation: i64) {
+    /// Our write of that version has arrived. True when somebody else has written the status since, so that ours is to be written again.
+    pub(super) fn acknowledged(&mut self, version: u64, resource_version: &str, generation: i64) -> bool {
         if let Some(position) = self.underway.iter().position(|(submitted, _)| *submitted == version) {
             let done = self.underway.drain(..=position).next_back();
             if let Some((_, status)) = done {
                 self.written = status;
             }
         }
-        self.resource_version = Some(resource_version.to_owned());
+        self.reached(resource_version, generation);
+        if !self.underway.is_empty() {
+            return false;
+        }
+        let newer = number(self.resource_version.as_deref());
+        let Some((seen, theirs)) = self.unsettled.take().filter(|(seen, _)| number(Some(seen)) > newer) else { return false };
+        self.resource_version = Some(seen);
+        self.written = theirs;
+        true
+    }
+
+    /// A write of ours brought the object to this version, or further: a watch may have told more already.
+    pub(super) fn reached(&mut self, resource_version: &str, generation: i64) {
+        if number(Some(resource_version)) >= number(self.resource_version.as_deref()) {
+            self.resource_version = Some(resource_version.to_owned());
+        }
         self.generation = self.generation.max(generation);
     }
 }
@@ -177,10 +205,36 @@ mod tests {
         assert!(!shown.notice_overwritten(Some("4"), Some(&theirs)), "older news");
         assert!(!shown.notice_overwritten(Some("5"), Some(&json!({"a": 1}))), "only the spec is new");
         patch(&mut shown, 1, json!({"a": 2}));
-        assert!(!shown.notice_overwritten(Some("6"), Some(&theirs)), "ours is on its way and will meet it");
-        shown.acknowledged(1, "6", 1);
-        assert!(shown.notice_overwritten(Some("7"), Some(&theirs)));
+        assert!(!shown.notice_overwritten(Some("6"), Some(&theirs)), "ours is on its way");
+        assert!(!shown.acknowledged(1, "7", 1), "and came to lie over it");
+        assert!(shown.notice_overwritten(Some("8"), Some(&theirs)));
         assert_eq!(patch(&mut shown, 2, json!({"a": 2})), Some(json!({"a": 2, "x": null})));
+    }
+
+    #[test]
+    fn a_status_of_somebody_else_upon_ours_is_seen_with_the_answer_to_ours() {
+        let mut shown = Shown::new("u".to_owned(), Some("4".to_owned()), 1, json!({"a": 1}));
+        patch(&mut shown, 1, json!({"a": 2}));
+        let theirs = json!({"a": 2, "x": 1});
+        assert!(!shown.notice_overwritten(Some("6"), Some(&theirs)));
+        assert!(shown.acknowledged(1, "5", 1));
+        assert_eq!(patch(&mut shown, 2, json!({"a": 2})), Some(json!({"x": null})));
+        assert_eq!(shown.resource_version.as_deref(), Some("6"));
+        assert!(!shown.acknowledged(2, "7", 1));
+
+        patch(&mut shown, 3, json!({"a": 3}));
+        assert!(!shown.notice_overwritten(Some("9"), Some(&theirs)));
+        assert!(!shown.notice_overwritten(Some("10"), Some(&json!({"a": 3}))), "somebody put ours back");
+        assert!(!shown.acknowledged(3, "8", 1));
+    }
+
+    #[test]
+    fn a_version_that_a_watch_has_told_of_is_not_forgotten_for_an_answer() {
+        let mut shown = Shown::new("u".to_owned(), Some("4".to_owned()), 1, json!({"a": 1}));
+        patch(&mut shown, 1, json!({"a": 2}));
+        shown.advance(Some("6".to_owned()), Some(&json!({"a": 2})));
+        shown.acknowledged(1, "5", 1);
+        assert_eq!(shown.resource_version.as_deref(), Some("6"), "ours, and an edit of the spec behind it");
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{ObjectKey, Submitted, Target, Urgency, WriteJob};
@@ -14,8 +13,6 @@ use crate::clients::Backoff;
 const VERSIONS_KEPT: usize = 8;
 /// After this long every answer has been seen.
 const VERSIONS_AGE: Duration = Duration::from_secs(120);
-/// Bodies of unknown fate that are kept per object.
-const UNCERTAIN_KEPT: usize = 4;
 
 #[derive(Default)]
 pub(super) struct Queue {
@@ -54,8 +51,8 @@ struct Pending {
     number: u64,
     retry_at: Option<Instant>,
     backoff: Backoff,
-    /// Bodies that were sent and whose answer was lost.
-    uncertain: Vec<Value>,
+    /// One was sent whose answer was lost: the server may hold it.
+    in_doubt: bool,
 }
 
 #[derive(Debug)]
@@ -75,7 +72,6 @@ struct Advanced {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) job: WriteJob,
-    pub(super) uncertain: Vec<Value>,
     since: Instant,
 }
 
@@ -106,7 +102,7 @@ impl Queue {
         let number = self.numbers;
         let key = job.key.clone();
         let pending = self.objects.entry(key.clone()).or_insert_with(|| Pending::new(number));
-        let before = if pending.uncertain.is_empty() { Submitted::InPlaceOfUnsent } else { Submitted::InPlace };
+        let before = if pending.in_doubt { Submitted::InPlace } else { Submitted::InPlaceOfUnsent };
         let submitted = match pending.jobs.iter_mut().find(|queued| queued.job.target == job.target) {
             Some(queued) => {
                 // The object has been out of date since the first of them.
@@ -199,9 +195,8 @@ impl Queue {
         let pending = self.objects.get_mut(&key)?;
         let Queued { job, since } = pending.next_job()?;
         pending.in_flight = Some(since);
-        let uncertain = pending.uncertain.clone();
         self.place(&key);
-        Some(Taken { job, uncertain, since })
+        Some(Taken { job, since })
     }
 
     /// When the first delayed write is due.
@@ -222,7 +217,7 @@ impl Queue {
         pending.in_flight = None;
         pending.retry_at = None;
         pending.backoff.reset();
-        pending.uncertain.clear();
+        pending.in_doubt = false;
         if let (Some(to), Some(from)) = (reached, &job.resource_version) {
             for queued in &mut pending.jobs {
                 if queued.job.resource_version.as_ref() == Some(from) {
@@ -254,15 +249,13 @@ impl Queue {
     /// A write came back without an answer that settles it. It waits in its old place, unless a newer
     /// one has taken that; true when one has.
     pub(super) fn retry(&mut self, taken: Taken, uncertain: bool, asked: Option<Duration>, now: Instant) -> bool {
-        let Taken { job, since, .. } = taken;
+        let Taken { job, since } = taken;
         let key = job.key.clone();
         let Some(pending) = self.objects.get_mut(&key) else { return false };
         pending.in_flight = None;
         let pause = pending.backoff.next_pause().max(asked.unwrap_or_default());
         pending.retry_at = Some(now + pause);
-        if uncertain {
-            pending.sent_in_doubt(&job);
-        }
+        pending.in_doubt |= uncertain;
         let newer = pending.jobs.iter_mut().find(|queued| queued.job.target == job.target);
         let replaced = match newer {
             Some(queued) => {
@@ -302,7 +295,7 @@ impl Pending {
             number,
             retry_at: None,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
-            uncertain: Vec::new(),
+            in_doubt: false,
         }
     }
 
@@ -317,18 +310,6 @@ impl Pending {
             }
         };
         Some(lazy.max(self.retry_at))
-    }
-
-    /// Keeps what the server may hold by now.
-    fn sent_in_doubt(&mut self, job: &WriteJob) {
-        let Ok(body) = job.change() else { return };
-        if self.uncertain.contains(&body) {
-            return;
-        }
-        if self.uncertain.len() >= UNCERTAIN_KEPT {
-            self.uncertain.remove(0);
-        }
-        self.uncertain.push(body);
     }
 
     /// Forgets times that have come.

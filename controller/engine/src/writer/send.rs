@@ -55,32 +55,29 @@ impl From<Answer> for WriteOutcome {
     }
 }
 
-/// Sends a write. `uncertain` are bodies sent before for the same object whose answer was lost.
+/// Sends a write.
 ///
 /// The API server compares the uid in a patch of the object itself, but not in one of its status:
 /// there the resourceVersion alone tells an object from its successor of the same name. A status
 /// write that names no version therefore reads it first.
-pub(super) async fn send(client: &Client, timeout: Duration, job: &WriteJob, uncertain: &[Value]) -> Sent {
-    let mut version = job.resource_version.clone();
-    let any_version = version.is_none() && job.target == Target::Status && !job.uid.is_empty();
-    // Twice: once more when the version turned out to be that of our own lost write.
+pub(super) async fn send(client: &Client, timeout: Duration, job: &WriteJob) -> Sent {
+    let any_version = job.resource_version.is_none() && job.target == Target::Status && !job.uid.is_empty();
+    // Twice: a version that was read may be out of date by then.
     for _ in 0..2 {
-        if any_version {
-            version = match read_version(client, timeout, job).await {
+        let version = match any_version {
+            true => match read_version(client, timeout, job).await {
                 Ok(found) => Some(found),
                 Err(sent) => return sent,
-            };
-        }
+            },
+            false => job.resource_version.clone(),
+        };
         let error = match call::<Answer>(client, timeout, request(job, version.as_deref())).await {
             Ok(answer) => return Sent::Settled(answer.into()),
             Err(error) => error,
         };
         match error.verdict() {
             Verdict::Conflict if any_version => {}
-            Verdict::Conflict | Verdict::AlreadyExists => match look(client, timeout, job, uncertain).await {
-                Look::Settled(sent) => return sent,
-                Look::OurOwn(newer) => version = Some(newer),
-            },
+            Verdict::Conflict | Verdict::AlreadyExists => return look(client, timeout, job).await,
             _ => return judge(&error),
         }
     }
@@ -120,36 +117,19 @@ fn is_busy(error: &CallError) -> bool {
     matches!(error, CallError::Kube(kube::Error::Api(status)) if status.code == 429)
 }
 
-/// What a look at the object after a conflict says.
-enum Look {
-    Settled(Sent),
-    OurOwn(String),
-}
-
-async fn look(client: &Client, timeout: Duration, job: &WriteJob, uncertain: &[Value]) -> Look {
+/// What stands where something else was expected. It may be a write of our own whose answer was lost; but what somebody else has written
+/// before that or since only the caller can tell, who is given all of it.
+async fn look(client: &Client, timeout: Duration, job: &WriteJob) -> Sent {
     let mut current: Value = match call(client, timeout, get(&job.key)).await {
         Ok(current) => current,
         Err(error) if error.verdict() == Verdict::NotFound && job.target == Target::Create => {
-            return Look::Settled(Sent::Again { retry_after: None, server: false, uncertain: false });
+            return Sent::Again { retry_after: None, server: false, uncertain: false };
         }
-        Err(error) => return Look::Settled(judge_read(&error)),
+        Err(error) => return judge_read(&error),
     };
     let uid = current["metadata"]["uid"].as_str().unwrap_or_default();
     if !job.uid.is_empty() && uid != job.uid {
-        return Look::Settled(Sent::Settled(WriteOutcome::Gone));
-    }
-    // A status is written on a spec that its writer knows: whether that is still so only its writer can tell.
-    let lost =
-        job.target != Target::Status && uncertain.iter().any(|body| body.get(job.target.part()).is_some() && contains(&current, body));
-    if lost && job.change().is_ok_and(|change| contains(&current, &change)) {
-        return Look::Settled(match serde_json::from_value::<Answer>(current) {
-            Ok(answer) => Sent::Settled(answer.into()),
-            Err(error) => Sent::Settled(WriteOutcome::Refused { message: format!("unreadable answer: {error}") }),
-        });
-    }
-    if lost && job.target != Target::Create {
-        let version = current["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-        return Look::OurOwn(version.to_owned());
+        return Sent::Settled(WriteOutcome::Gone);
     }
     if let Some(metadata) = current["metadata"].as_object_mut() {
         let applied = |entry: &Value| entry["operation"] == APPLY;
@@ -157,7 +137,7 @@ async fn look(client: &Client, timeout: Duration, job: &WriteJob, uncertain: &[V
             metadata.remove("managedFields");
         }
     }
-    Look::Settled(Sent::Settled(WriteOutcome::Conflict { current: Box::new(current) }))
+    Sent::Settled(WriteOutcome::Conflict { current: Box::new(current) })
 }
 
 /// A read has no effect, so its failure leaves nothing in doubt.
@@ -252,33 +232,11 @@ fn collection(key: &ObjectKey) -> String {
     }
 }
 
-/// Whether an object is as a merge patch would make it.
-fn contains(object: &Value, patch: &Value) -> bool {
-    match patch {
-        Value::Object(fields) => fields.iter().all(|(name, wanted)| match object.get(name) {
-            None => wanted.is_null() || wanted.as_object().is_some_and(|fields| fields.values().all(Value::is_null)),
-            Some(found) => contains(found, wanted),
-        }),
-        other => object == other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn an_object_contains_the_patch_that_made_it() {
-        let object = json!({"metadata": {"uid": "u"}, "status": {"phase": "PoweringOn", "tries": 1, "list": [1, 2]}});
-        assert!(contains(&object, &json!({"status": {"phase": "PoweringOn", "message": null}})));
-        assert!(contains(&object, &json!({"status": {"list": [1, 2], "gone": {"a": null}}})));
-        assert!(!contains(&object, &json!({"status": {"phase": "Configuring"}})));
-        assert!(!contains(&object, &json!({"status": {"phase": null}})));
-        assert!(!contains(&object, &json!({"status": {"list": [1]}})));
-        assert!(!contains(&object, &json!({"status": {"new": {"a": 1}}})));
-    }
 
     #[test]
     fn requests_carry_the_preconditions() {

@@ -106,7 +106,7 @@ fn fill(
         let (client, figures) = (client.clone(), shared.figures.clone());
         flying.spawn(async move {
             let begun = Instant::now();
-            let sent = send(&client, config.call_timeout, &taken.job, &taken.uncertain).await;
+            let sent = send(&client, config.call_timeout, &taken.job).await;
             figures.took(begun.elapsed());
             (taken, sent)
         });
