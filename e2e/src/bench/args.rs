@@ -26,7 +26,7 @@ BUDGETS
   wall          1.5 times (hardware + raw limit), plus 2 s
   API writes    of BootComponents, per node: Boot 4, Reboot 5, Shutdown 3
   operator      CPU 8 s at two of these writes a node and 12 s at four, for up to 10,000 nodes; memory 300 MiB
-  to action     99 of 100 within 1 s
+  to action     99 of 100 within 1 s, and what led to it seen for 99 of 100 nodes; not in mode v1, where an agent acts
   idle          0.1 s of CPU a minute
 
 MAKE

@@ -18,6 +18,7 @@ use kube::ResourceExt;
 pub use args::Args;
 use costs::Costs;
 pub use figures::Work;
+use reaction::Reactions;
 pub use reaction::Times;
 use report::Measured;
 pub use report::{Cost, Idle, Report};
@@ -65,7 +66,7 @@ async fn measure(args: &Args) -> anyhow::Result<Report> {
     let costs = Costs::of(&rig).await?.since(&before);
     let calls = rig.site().call_counts().await?.services;
     let history = rig.site().power_history().await?;
-    let event_to_action = reaction::times(&rig.site().calls("").await?, &history);
+    let reactions = Reactions::of(&rig.site().calls("").await?, &history);
     let heard = args.mode == ModeArg::V2;
     check(&rig, args.operation, heard).await?;
     // What is off runs nothing, and nothing is said of it.
@@ -77,7 +78,7 @@ async fn measure(args: &Args) -> anyhow::Result<Report> {
     rig.operator().stop().await;
     let raw_limit = raw_limit::median(&rig, args.raw_limit_runs).await?;
     rig.stop().await;
-    Ok(Report::new(args, Measured { wall, raw_limit, costs, calls, event_to_action, idle }))
+    Ok(Report::new(args, Measured { wall, raw_limit, costs, calls, reactions, idle }))
 }
 
 /// What an operator costs that has nothing to do.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, ValueEnum};
+use serde::Serialize;
 
 use super::faults::{Fault, Trouble};
 use crate::rig::{PowerBy, Profile, template};
@@ -173,7 +174,8 @@ impl Operation {
 }
 
 /// Who carries the Session out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ModeArg {
     /// The operator.
     V2,
@@ -192,7 +194,8 @@ impl ModeArg {
 }
 
 /// Which service switches power.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum PowerArg {
     /// PCS, the Power Control Service.
     Pcs,
