@@ -6,7 +6,7 @@ use super::{Group, IssuedRecord, Journal, JournalError, MINUTE_MS, State};
 use crate::model::EndKind;
 use crate::ranges;
 
-/// How exact those are, in a journal that would be too long otherwise, that something waits for.
+/// How exact instants are in a journal that would be too long otherwise.
 const SECOND_MS: i64 = 1000;
 
 impl Journal {
@@ -21,6 +21,19 @@ impl Journal {
         if whole.len() <= limit {
             return Ok(whole);
         }
+        // No less exact than need be.
+        for step_ms in [SECOND_MS, MINUTE_MS] {
+            self.shorten(step_ms)?;
+            let short = self.encode()?;
+            if short.len() <= limit {
+                return Ok(short);
+            }
+        }
+        self.encode()
+    }
+
+    /// Leaves out texts and rounds instants. Nodes that differed in that alone share an entry again: one each would still be too long.
+    fn shorten(&mut self, step_ms: i64) -> Result<(), JournalError> {
         let mut merged: BTreeMap<State, Vec<u32>> = BTreeMap::new();
         for Group { mut state, nodes } in std::mem::take(&mut self.groups) {
             if let Some(drive) = &mut state.drive {
@@ -34,8 +47,7 @@ impl Journal {
                     state.action = None;
                 }
             }
-            state.round();
-            // Nodes that differed in that alone share an entry again: one entry each would still be too long.
+            state.round(step_ms);
             let nodes = ranges::decode(&nodes, u32::MAX).ok_or(JournalError::Positions(nodes))?;
             merged.entry(state).or_default().extend(nodes);
         }
@@ -46,15 +58,16 @@ impl Journal {
                 Group { state, nodes: ranges::encode(&nodes) }
             })
             .collect();
-        self.encode()
+        Ok(())
     }
 }
 
 impl State {
-    /// Makes instants less exact, all of them later. Nothing of a node that has booted or ended waits for its action any more.
-    fn round(&mut self) {
+    /// Makes instants less exact, all of them later: to this step where nothing waits for the action any more, for the node has booted or
+    /// ended, and to the second elsewhere.
+    fn round(&mut self, step_ms: i64) {
         let over = self.end.is_some() || self.drive.as_ref().is_some_and(|drive| drive.booted_ms.is_some());
-        let step = if over { MINUTE_MS } else { SECOND_MS };
+        let step = if over { step_ms } else { SECOND_MS };
         if let Some(action) = &mut self.action {
             action.round(step);
         }

@@ -34,7 +34,7 @@ impl Task {
                 if let Some(wish) = written.asked {
                     self.world.fold_wish(id, wish, self.clock.now());
                 }
-                // The status has to say that it was judged on this generation, and stands once more over somebody else's.
+                // The status has to say that it was judged on this generation; or somebody else's came to lie upon it.
                 if target == Target::Spec || written.overwritten {
                     self.world.touched.insert(id);
                 }
