@@ -112,11 +112,9 @@ fn answers(records: &[PowerRecord]) -> Vec<Option<f64>> {
     let mut waiting: Option<(f64, &str)> = None;
     for record in records {
         match &record.event {
-            PowerEvent::ReportSent { token } => {
-                // Sent once more because it failed: it counts from the first time.
-                if waiting.is_none_or(|(_, before)| before != token) {
-                    took.extend(waiting.replace((record.at, token)).map(|_| None));
-                }
+            // Sent once more because it failed: it counts from the first time.
+            PowerEvent::ReportSent { token } if waiting.is_none_or(|(_, before)| before != token) => {
+                took.extend(waiting.replace((record.at, token)).map(|_| None));
             }
             PowerEvent::ReportAcknowledged { token } => {
                 took.extend(waiting.take_if(|(_, of)| *of == token).map(|(sent, _)| Some(record.at - sent)));
