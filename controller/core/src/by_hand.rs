@@ -535,6 +535,9 @@ impl World {
         slot.end = None;
         self.touched_sessions.insert(uid.clone());
         self.journal_due.insert(uid.clone());
+        let driven = self.nodes.get(id.0 as usize).and_then(|node| node.drive.as_ref()).filter(|drive| drive.session == uid);
+        // What it was switched off for counts on, also for maxPowerCycled; its attempts begin anew.
+        slot.cycled |= driven.is_some_and(|drive| drive.cycled() || (slot.power_cycled && drive.attempts.any_off()));
         let driven = self.node_mut(id).and_then(|node| node.drive.as_mut()).filter(|drive| drive.session == uid);
         if let Some(drive) = driven {
             drive.run = run.clone();

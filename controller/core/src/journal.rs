@@ -495,7 +495,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &Slot, clock: Clo
     Some(State {
         untaken: false,
         power_cycled: slot.power_cycled,
-        cycled: false,
+        cycled: slot.cycled,
         attempts: drive.attempts,
         phase: drive.phase,
         token: drive.booted.and_then(|_| token_of(run, node)),

@@ -231,7 +231,7 @@ impl World {
         if let Some(slot) = session.running_mut().and_then(|run| run.slots.get_mut(drive.index as usize)) {
             // Decided, but let go before anything was sent, or without effect.
             let in_vain = end.kind == EndKind::Failed && drive.phase == Phase::PoweringOff;
-            slot.power_cycled &= end.kind != EndKind::LeftRunning && drive.attempts.any_off() && !in_vain;
+            slot.power_cycled &= slot.cycled || (end.kind != EndKind::LeftRunning && drive.attempts.any_off() && !in_vain);
             slot.cycled |= drive.cycled();
             slot.reached = drive.phase;
             slot.end = Some(end.clone());

@@ -133,6 +133,7 @@ impl Preview {
     #[must_use]
     pub fn text(&self, operation: Operation) -> String {
         let reached = match operation {
+            Operation::Boot | Operation::Reboot if self.reached == 1 => "runs the image already",
             Operation::Boot | Operation::Reboot => "run the image already",
             Operation::Shutdown => "off already",
             Operation::Configure => "configured if they need it",

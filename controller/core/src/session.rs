@@ -126,7 +126,8 @@ pub struct Slot {
     pub end: Option<End>,
     /// It was running and this session switched it off to boot another image.
     pub power_cycled: bool,
-    /// Its part is over, and in it the session switched it off and on, for whatever reason.
+    /// The session switched it off and on, for whatever reason, in a part that is over, or switched it off before somebody asked by hand
+    /// for fresh attempts.
     pub cycled: bool,
     /// Its part is over: the phase it had come to.
     pub reached: Phase,

@@ -100,7 +100,7 @@ fn the_preview_is_what_the_operator_would_decide() {
     assert_eq!(
         preview(spec(Operation::Boot)),
         format!(
-            "3 of 5 nodes will be acted on: 1 powered on, 1 power-cycled, 1 run the image already, 1 left on with an unknown image, 1 of unknown power{excluded}"
+            "3 of 5 nodes will be acted on: 1 powered on, 1 power-cycled, 1 runs the image already, 1 left on with an unknown image, 1 of unknown power{excluded}"
         )
     );
     let restart = SessionSpec { running_nodes: bos_crds::RunningNodes::Restart, ..spec(Operation::Boot) };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 
-use crate::demo::{ModeArg, Operation, PowerArg, ProfileArg};
+use crate::demo::{ModeArg, Operation, PowerArg, ProfileArg, some_nodes};
 
 const AFTER_HELP: &str = "\
 WHAT IS MEASURED
@@ -40,8 +40,8 @@ EXIT CODE
 #[derive(Debug, Clone, Parser)]
 #[command(name = "bench", after_long_help = AFTER_HELP, max_term_width = 120)]
 pub struct Args {
-    /// How many nodes.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    /// How many nodes, at least one.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = some_nodes)]
     pub(super) nodes: usize,
     /// What the Session does. Reboot and Shutdown boot the nodes first, before the clock starts.
     #[arg(long, value_enum, ignore_case = true, default_value_t = Operation::Boot)]

@@ -112,7 +112,11 @@ impl Args {
     }
 }
 
-fn some_nodes(text: &str) -> Result<usize, String> {
+/// A number of nodes, as the command line has it.
+///
+/// # Errors
+/// When it is none, or 0.
+pub(crate) fn some_nodes(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("at least one node is needed".to_owned()),
         Ok(nodes) => Ok(nodes),

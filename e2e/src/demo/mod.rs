@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use bos_crds::{Outcome, Session};
 use serde_json::json;
 
+pub(crate) use args::some_nodes;
 pub use args::{Args, ModeArg, Operation, PowerArg, ProfileArg};
 use faults::Trouble;
 use show::Show;

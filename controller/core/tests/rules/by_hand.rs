@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bos_core::batch::{Outcome, Task};
 use bos_core::by_hand::{Goal, Wish};
 use bos_core::model::{EndKind, HoldReason, NodeId, Phase, Power, PowerAction, SessionUid};
 use bos_core::plan::PlannedOperation;
@@ -377,6 +378,45 @@ mod in_its_session {
         assert_eq!(desk.leaves(), Vec::new());
         let after = desk.drive(0);
         assert_eq!((after.attempts.on, after.phase, after.action), (0, Phase::PoweringOn, before.action));
+    }
+
+    /// Neither in what is counted nor in what maxPowerCycled allows.
+    #[test]
+    fn what_was_power_cycled_before_stays_so() {
+        let mut plan = plan(PlannedOperation::Reboot, 2, "new", "");
+        plan.max_power_cycled = Some(1);
+        let mut desk = Desk::new(2, plan);
+        (0..2).for_each(|index| desk.runs(index, "old"));
+        let _ = desk.pass();
+        desk.power_of_all(Power::On);
+        let off = desk.one();
+        let [(node, _)] = off.nodes[..] else { panic!("{off:?}") };
+        let other = 1 - node.0;
+        assert_eq!(desk.end(other as usize), Some((EndKind::LeftRunning, reasons::MAX_POWER_CYCLED)));
+        desk.answer(off.id, Outcome::Accepted { transition: "off".into() });
+        desk.wait(SECOND);
+        desk.tasks(&off, Task::Succeeded);
+        desk.power(node.0, Power::Off);
+        let counted = |desk: &Desk| {
+            let session = &desk.world.sessions[&desk.uid];
+            let counts = bos_core::project_session::session(&desk.world, session, &bos_crds::SessionStatus::default(), desk.now).counts;
+            (counts.power_cycled, desk.run().tally().power_cycled)
+        };
+        assert_eq!(counted(&desk), (1, 1));
+        ask(&mut desk, node.0, "again", "new", Some("first"));
+        desk.wait(SECOND);
+        let _ = desk.pass();
+        assert_eq!((&*desk.drive(node.0 as usize).run, counted(&desk)), ("again", (1, 1)));
+        desk.crash(SECOND, true);
+        assert_eq!(counted(&desk), (1, 1));
+        desk.power(node.0, Power::Off);
+        let on = desk.prepared();
+        desk.carried_out(&on);
+        desk.wait(SECOND);
+        let _ = desk.report(node.0, &token());
+        let _ = desk.pass();
+        assert_eq!((desk.end(node.0 as usize).map(|end| end.0), counted(&desk)), (Some(EndKind::Succeeded), (1, 1)));
+        assert!(desk.run().slots[node.0 as usize].power_cycled, "it takes the one place that there is");
     }
 
     #[test]
