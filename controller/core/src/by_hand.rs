@@ -535,11 +535,11 @@ impl World {
         slot.end = None;
         self.touched_sessions.insert(uid.clone());
         self.journal_due.insert(uid.clone());
-        let driven = self.nodes.get(id.0 as usize).and_then(|node| node.drive.as_ref()).filter(|drive| drive.session == uid);
-        // What it was switched off for counts on, also for maxPowerCycled; its attempts begin anew.
-        slot.cycled |= driven.is_some_and(|drive| drive.cycled() || (slot.power_cycled && drive.attempts.any_off()));
-        let driven = self.node_mut(id).and_then(|node| node.drive.as_mut()).filter(|drive| drive.session == uid);
+        self.touched.insert(id);
+        let driven = self.nodes.get_mut(id.0 as usize).and_then(|node| node.drive.as_mut()).filter(|drive| drive.session == uid);
         if let Some(drive) = driven {
+            // What it was switched off for counts on, also for maxPowerCycled; its attempts begin anew.
+            slot.cycled |= drive.cycled() || (slot.power_cycled && drive.attempts.any_off());
             drive.run = run.clone();
             (drive.attempts, drive.refunds) = (Attempts::default(), 0);
             return self.answer_asked(id, &uid, &run, now);

@@ -11,7 +11,8 @@ use crate::boot_set::LookRules;
 use crate::figures::Figures;
 use crate::lease::Leader;
 
-/// How things stand, counted every five seconds while the engine goes round its loop, thirty while it has nothing to do. Times are seconds since 1970 on its clock.
+/// How things stand, counted every five seconds while the engine goes round its loop, thirty while it has nothing to do. Times are
+/// seconds since 1970 on its clock.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Counts {
     /// Nodes by displayed status.

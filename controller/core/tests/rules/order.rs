@@ -446,7 +446,7 @@ mod rule_15_every_session_ends {
         }
         let _ = desk.pass();
         let journal = snapshot(&desk.world, &desk.world.sessions[&desk.uid], desk.now).unwrap();
-        assert!(journal.encode().unwrap().len() > 10 * LIMIT / 2);
+        assert!(journal.encode().unwrap().len() > 5 * LIMIT);
         let short = journal.encode_within(LIMIT).unwrap();
         assert!(short.len() <= LIMIT, "{} bytes", short.len());
         let mut other =

@@ -62,11 +62,10 @@ impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
         }
         let nothing = S::default();
         let status = status.unwrap_or(&nothing);
-        let known = || std::iter::once(&self.written).chain(self.underway.iter().map(|(_, status)| status));
-        let ours = known().any(|ours| **ours == *status) || {
+        let ours = self.may_hold().any(|ours| **ours == *status) || {
             // As the API server has it: it may write the same time otherwise.
             let status = serde_json::to_value(status).ok();
-            known().any(|ours| serde_json::to_value(&**ours).ok() == status)
+            self.may_hold().any(|ours| serde_json::to_value(&**ours).ok() == status)
         };
         if !self.underway.is_empty() {
             self.unsettled = seen.filter(|_| !ours).map(|seen| (seen.to_owned(), Arc::new(status.clone())));
@@ -89,10 +88,14 @@ impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
         }
         let nothing = S::default();
         let status = status.unwrap_or(&nothing);
-        let mut ours = std::iter::once(&self.written).chain(self.underway.iter().map(|(_, status)| status));
-        if self.underway.is_empty() || ours.any(|ours| **ours == *status) {
+        if self.underway.is_empty() || self.may_hold().any(|ours| **ours == *status) {
             self.resource_version = seen;
         }
+    }
+
+    /// Whatever of these the server may hold by now.
+    fn may_hold(&self) -> impl Iterator<Item = &Arc<S>> {
+        std::iter::once(&self.written).chain(self.underway.iter().map(|(_, status)| status))
     }
 
     pub(super) fn is_current(&self) -> bool {
@@ -105,7 +108,7 @@ impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
         if same(newest, &self.wanted) {
             return None;
         }
-        let held = std::iter::once(&self.written).chain(self.underway.iter().map(|(_, status)| status)).cloned().collect();
+        let held = self.may_hold().cloned().collect();
         self.underway.push((version, Arc::clone(&self.wanted)));
         Some(Body::status(held, Arc::clone(&self.wanted)))
     }
