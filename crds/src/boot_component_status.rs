@@ -113,7 +113,7 @@ pub struct BootComponentStatus {
     pub owned_since: Option<Time>,
 
     /// What is being done: PoweringOff, PoweringOn or Configuring; left out if nothing is.
-    #[serde(default, skip_serializing_if = "no_phase")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<NodePhase>,
 
     /// PowerOnPending and PowerOffPending: nothing was sent yet. PowerOnCalled, PowerOffGracefullyCalled, PowerOffForcefullyCalled: sent, the effect is waited for. Configuring: CFS is at work. Stable: nothing to do. Failed: given up, a person is needed. OnHold: held, see reason.
@@ -369,10 +369,4 @@ pub struct LastSession {
 fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, str>, D::Error> {
     let word = String::deserialize(deserializer)?;
     Ok(word.parse::<NodeStatus>().map_or(Cow::Owned(word), |status| status.as_str().into()))
-}
-
-/// `None` in the column PHASE would look like a word to read; an empty cell does not.
-#[expect(clippy::ref_option, reason = "serde passes references")]
-fn no_phase(phase: &Option<NodePhase>) -> bool {
-    matches!(phase, None | Some(NodePhase::None))
 }

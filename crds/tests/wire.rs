@@ -72,9 +72,10 @@ fn a_bare_default_status_is_read_as_not_observed() {
 
 #[test]
 fn no_phase_is_an_empty_cell() {
-    for phase in [None, Some(NodePhase::None)] {
-        assert_eq!(wire(&BootComponentStatus { phase, ..Default::default() }).get("phase"), None);
-    }
+    assert_eq!(wire(&BootComponentStatus::default()).get("phase"), None);
+    // By somebody else's hand: it is told from ours, which it would otherwise stay instead of.
+    let theirs: BootComponentStatus = serde_json::from_value(json!({"observedGeneration": 1, "phase": "None"})).unwrap();
+    assert_eq!(wire(&theirs)["phase"], json!("None"));
     let status = BootComponentStatus { phase: Some(NodePhase::PoweringOn), ..Default::default() };
     assert_eq!(wire(&status)["phase"], json!("PoweringOn"));
 }

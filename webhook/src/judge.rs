@@ -196,7 +196,7 @@ impl Judge {
             }
         };
         let known = self.known.read();
-        admission::foresee(verdict, &known.world, session, selection, seen, &power, now());
+        admission::foresee(verdict, (&known.world, &known.driven), session, selection, seen, &power, now());
         for text in admission::overlaps(&known.world, &known.driven, selection) {
             verdict.warn(text);
         }
@@ -205,8 +205,11 @@ impl Judge {
     async fn component(&self, request: &Request<'_>, deadline: Instant) -> Result<Verdict, Malformed> {
         let Some(object) = written::<BootComponentSpec, BootComponentStatus>(request)? else { return Ok(Verdict::default()) };
         let old = request.old_object::<BootComponentSpec, BootComponentStatus>()?;
+        let in_vain = old.as_ref().and_then(|old| admission::desired_in_vain(&object.spec, &old.spec));
         if old.is_some_and(|old| old.spec.run == object.spec.run) || object.spec.run.is_none() {
-            return Ok(Verdict::default());
+            let mut verdict = Verdict::default();
+            in_vain.into_iter().for_each(|text| verdict.warn(text));
+            return Ok(verdict);
         }
         let metadata = object.metadata.complete(request, now().wall());
         let component = BootComponent { metadata, spec: object.spec, status: object.status };
@@ -249,6 +252,7 @@ impl Judge {
             }
         }
         let mut verdict = admission::component(&world, id, configuration.as_ref());
+        in_vain.into_iter().for_each(|text| verdict.warn(text));
         not_checked(&mut verdict, &missing);
         Ok(verdict)
     }

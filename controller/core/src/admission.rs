@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use bos_crds::{SessionTemplateSpec, bounded, reasons};
+use bos_crds::{BootComponentSpec, SessionTemplateSpec, bounded, reasons};
 
 use crate::artifacts::ArtifactSet;
 use crate::by_hand::{self, BY_HAND_REFUSED};
@@ -334,10 +334,10 @@ pub fn begins(world: &World, session: &Session, now: Timestamp) -> bool {
     !session.stopping() && refusals(world, session, now).is_empty()
 }
 
-/// What would be done, before everything else that is said.
+/// What would be done, before everything else that is said: `driven` are the nodes that something is being done to.
 pub fn foresee(
     verdict: &mut Verdict,
-    world: &World,
+    (world, driven): (&World, &BTreeSet<NodeId>),
     session: &Session,
     selection: &Selection,
     seen: &TemplateSeen,
@@ -349,7 +349,7 @@ pub fn foresee(
         let operation = session.spec.operation.as_str();
         format!("{operation} will be staged for {}; nothing is done to a node until that is applied", counted(count))
     } else {
-        let preview = preview(world, session, selection, &seen.digests(), power, now);
+        let preview = preview(world, session, selection, &seen.digests(), power, driven, now);
         preview.map_or_else(|| acted_on(count), |preview| preview.text(session.spec.operation))
     };
     let excluded = excluded_text(selection).map(|text| format!("; {text}")).unwrap_or_default();
@@ -402,6 +402,20 @@ pub fn component(world: &World, id: NodeId, configuration: Option<&Configuration
         verdict.take(seen.finding("spec.desiredState.configuration", &goal.configuration, "the node is configured"));
     }
     verdict
+}
+
+/// A new `spec.desiredState` of which nothing will come as it stands.
+#[must_use]
+pub fn desired_in_vain(spec: &BootComponentSpec, old: &BootComponentSpec) -> Option<String> {
+    if spec.desired_state.is_none() || spec.desired_state == old.desired_state {
+        return None;
+    }
+    let by_itself = "spec.desiredState: asks for nothing by itself. A new text in spec.run drives the node there.";
+    let Some(session) = &spec.session else { return (spec.run == old.run).then(|| by_itself.to_owned()) };
+    let (namespace, name) = (&session.namespace, &session.name);
+    Some(format!(
+        "spec.desiredState: asks for nothing while spec.session names Session {namespace}/{name}, which goes by its own plan. By hand: remove spec.session and write a new text into spec.run."
+    ))
 }
 
 /// What a run by hand does to a node that is on, as far as its status tells.

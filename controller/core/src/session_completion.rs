@@ -1,5 +1,7 @@
 //! The session-completion operator: ends a session when no part of it is left to do, and says how it went.
 
+use std::collections::BTreeSet;
+
 use bos_crds::reasons;
 
 use crate::batch::{Batch, BatchState, Work};
@@ -40,8 +42,37 @@ fn end(world: &World, session: &Session, run: &Run, now: Timestamp) -> SessionEn
         SessionOutcome::NotStarted | SessionOutcome::Failed | SessionOutcome::PartiallyFailed => reasons::NODES_FAILED,
     };
     let off: Vec<&Xname> = left_off(world, run).collect();
-    let retry = retry_hint(session, run);
-    SessionEnd { outcome, reason: reason.into(), message: message(&tally, &retry, &off).into(), at: now }
+    let (retry, takers) = (retry_hint(session, run), takers(world, session, run));
+    SessionEnd { outcome, reason: reason.into(), message: message(&tally, &takers, &retry, &off).into(), at: now }
+}
+
+/// Who has the nodes that were taken from a session: `by boot-x1000c4`.
+fn takers(world: &World, session: &Session, run: &Run) -> String {
+    const NAMED: usize = 3;
+    let superseded = (0_u32..).zip(&run.slots).filter(|(_, slot)| slot.end.as_ref().is_some_and(|end| end.kind == EndKind::Superseded));
+    // Whoever staged newer state is no owner yet.
+    let newer = superseded.filter_map(|(index, slot)| {
+        let owner = world.node(slot.node)?.owner.as_ref()?;
+        (world.order_of(owner) > world.order_of(&session.as_owner(index))).then_some(owner)
+    });
+    let (mut sessions, mut by_hand) = (BTreeSet::new(), false);
+    for owner in newer {
+        match world.sessions.get(&owner.uid) {
+            _ if owner.since_by_hand().is_some() => by_hand = true,
+            Some(taker) if taker.namespace == session.namespace => drop(sessions.insert(taker.name.to_string())),
+            Some(taker) => drop(sessions.insert(taker.title())),
+            None => {}
+        }
+    }
+    let more = sessions.len().saturating_sub(NAMED);
+    let mut by: Vec<String> = sessions.into_iter().take(NAMED).collect();
+    by.extend((more > 0).then(|| format!("{more} more newer sessions")));
+    by.extend(by_hand.then(|| "hand".to_owned()));
+    match by.split_last() {
+        None => "by newer sessions or by hand".to_owned(),
+        Some((only, [])) => format!("by {only}"),
+        Some((last, others)) => format!("by {} and {last}", others.join(", ")),
+    }
 }
 
 /// Nodes that were let go before their part was done, and that are off: nobody powers them on again.
@@ -101,14 +132,12 @@ fn retry_hint(session: &Session, run: &Run) -> String {
     hint
 }
 
-fn message(tally: &Tally, retry: &str, off: &[&Xname]) -> String {
+fn message(tally: &Tally, takers: &str, retry: &str, off: &[&Xname]) -> String {
     let mut text = format!("{} of {} nodes succeeded", tally.succeeded, tally.nodes);
-    for (count, what) in [
-        (tally.failed, "failed"),
-        (tally.left, "left as they run"),
-        (tally.superseded, "taken over by newer sessions or by hand"),
-        (tally.cancelled, "cancelled"),
-    ] {
+    let taken = format!("taken over {takers}");
+    for (count, what) in
+        [(tally.failed, "failed"), (tally.left, "left as they run"), (tally.superseded, &*taken), (tally.cancelled, "cancelled")]
+    {
         if count > 0 {
             text.push_str(&format!(", {count} {what}"));
         }
@@ -154,14 +183,16 @@ mod tests {
     #[test]
     fn the_message_says_first_what_succeeded() {
         let tally = Tally { nodes: 64, succeeded: 37, left: 27, ..Tally::default() };
-        assert_eq!(message(&tally, "s", &[]), "37 of 64 nodes succeeded, 27 left as they run.");
+        assert_eq!(message(&tally, "", "s", &[]), "37 of 64 nodes succeeded, 27 left as they run.");
         let names: Vec<Xname> = ["x1000c0s5b0n0", "x1000c0s6b0n0"].iter().map(|name| Xname::parse(name).unwrap()).collect();
         let tally = Tally { nodes: 5, succeeded: 1, failed: 1, cancelled: 3, ..Tally::default() };
         assert_eq!(
-            message(&tally, "a Session with retryOf: s", &names.iter().collect::<Vec<_>>()),
+            message(&tally, "", "a Session with retryOf: s", &names.iter().collect::<Vec<_>>()),
             "1 of 5 nodes succeeded, 1 failed, 3 cancelled. 2 of these are left off: x1000c0s[5-6]b0n0. To try those again: a Session with retryOf: s."
         );
         let tally = Tally { nodes: 64, left: 64, ..Tally::default() };
-        assert!(message(&tally, "s", &[]).starts_with("0 of 64 nodes succeeded, 64 left as they run. None failed"));
+        let taken = Tally { nodes: 2, succeeded: 1, superseded: 1, ..Tally::default() };
+        assert_eq!(message(&taken, "by b and hand", "s", &[]), "1 of 2 nodes succeeded, 1 taken over by b and hand.");
+        assert!(message(&tally, "", "s", &[]).starts_with("0 of 64 nodes succeeded, 64 left as they run. None failed"));
     }
 }

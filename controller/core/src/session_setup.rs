@@ -457,7 +457,9 @@ fn not_of(tenant: &Tenant, template: &SessionTemplateSpec, resolved: &mut Templa
 
 fn no_nodes(session: &Session, resolved: &TemplateResolution, only: Option<&BTreeSet<Xname>>, foreign: usize) -> String {
     if let (Some(before), true) = (&session.spec.retry_of, only.is_some_and(BTreeSet::is_empty)) {
-        return format!("No node failed in Session {before}, or newer Sessions have had those that did; there is nothing to retry.");
+        return format!(
+            "No node failed in Session {before}, or newer Sessions have had those that did (kubectl get bc: column SESSION); there is nothing to retry."
+        );
     }
     let mut why: Vec<String> = resolved.excluded.iter().map(|(reason, nodes)| format!("{} {}", nodes.len(), reason.as_str())).collect();
     if foreign > 0 {

@@ -15,6 +15,8 @@ use bos_core::session_setup::SetupFault;
 use bos_core::time::Timestamp;
 use bos_core::validation::{Finding, Severity};
 use bos_core::xname::Xname;
+use serde_json::json;
+
 use bos_crds::{BootSet, Operation, SessionSpec, SessionTemplateSpec, reasons};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -83,11 +85,16 @@ fn spec(operation: Operation) -> SessionSpec {
 
 /// What is said of a Session, with the artifacts `image` in its one boot set.
 fn said(world: &World, spec: SessionSpec) -> (Option<String>, Vec<String>) {
+    said_while(world, &BTreeSet::new(), spec)
+}
+
+/// The same while something is being done to some nodes.
+fn said_while(world: &World, driven: &BTreeSet<NodeId>, spec: SessionSpec) -> (Option<String>, Vec<String>) {
     let session = a_session(spec);
     let mut verdict = admission::session(world, &session, true, NOW);
     if let Some(selection) = nodes(&mut verdict, world, &session, &a_template(), &snapshot()) {
         let digests = [("compute".to_owned(), Digest("image".into()))].into();
-        let text = preview(world, &session, &selection, &digests, &BTreeMap::new(), NOW).unwrap().text(session.spec.operation);
+        let text = preview(world, &session, &selection, &digests, &BTreeMap::new(), driven, NOW).unwrap().text(session.spec.operation);
         verdict.warn(format!("{text}; {}", excluded_text(&selection).unwrap_or_default()));
     }
     (verdict.refusal(), verdict.warnings())
@@ -114,6 +121,32 @@ fn the_preview_is_what_the_operator_would_decide() {
         preview(spec(Operation::Shutdown)),
         format!("4 of 5 nodes will be acted on: 3 powered off, 1 off already, 1 of unknown power{excluded}")
     );
+}
+
+/// A node that boots is on, and nobody knows what it runs until it reports: it is not left alone for that.
+#[test]
+fn nodes_that_boot_are_not_said_to_be_left_alone() {
+    let boots: BTreeSet<NodeId> = [NodeId(1), NodeId(3)].into();
+    let text = said_while(&world(), &boots, spec(Operation::Boot)).1.pop().unwrap();
+    let want = "4 of 5 nodes will be acted on: 1 powered on, 1 power-cycled, 1 runs the image already, 1 on their way, looked at once they are taken over, 1 of unknown power";
+    assert!(text.starts_with(want), "{text}");
+}
+
+#[test]
+fn a_desired_state_of_which_nothing_comes_is_warned_of() {
+    let spec = |image: &str, run: &str, session: bool| {
+        let session = session.then(|| json!({"namespace": "bos", "name": "s", "uid": "u", "createdAt": "2026-01-01T00:00:00Z"}));
+        let spec = json!({"desiredState": {"image": image}, "run": run, "session": session});
+        serde_json::from_value::<bos_crds::BootComponentSpec>(spec).unwrap()
+    };
+    let old = spec("a", "1", true);
+    let said = |new| admission::desired_in_vain(&new, &old);
+    assert_eq!(said(spec("a", "2", true)), None, "once more by its Session");
+    assert!(said(spec("b", "2", true)).unwrap().contains("while spec.session names Session bos/s,"));
+    assert!(said(spec("b", "1", true)).unwrap().chars().count() <= 256);
+    assert!(said(spec("b", "1", false)).unwrap().contains("by itself"));
+    assert_eq!(said(spec("b", "2", false)), None);
+    assert_eq!(said(bos_crds::BootComponentSpec::default()), None);
 }
 
 #[test]

@@ -14,8 +14,9 @@ use bos_core::resume::{Stored, StoredJournal};
 use bos_core::tenants::Tenant;
 use bos_core::time::Timestamp;
 use bos_crds::{
-    BootComponent, BootOptions, ConditionStatus, Mode, Outcome, Session, SessionPhase, SessionStatus, SessionTemplate, conditions, reasons,
+    BootComponent, BootOptions, ConditionStatus, Mode, Session, SessionPhase, SessionStatus, SessionTemplate, conditions, reasons,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -263,13 +264,7 @@ async fn sessions(
 /// Names of Sessions that began, by what they say of themselves: somebody may have deleted the ledger, or restored no more than these
 /// objects (rule 5).
 async fn remember_what_began(task: &mut Task, objects: &[Session]) -> Result<(), EngineError> {
-    // Of one that was refused for its name another ran.
-    let refused = |status: &SessionStatus| status.conditions.iter().any(|condition| condition.reason == reasons::ALREADY_RAN);
-    let ran = |status: &SessionStatus| {
-        let over = status.phase == Some(SessionPhase::Complete);
-        status.start_time.is_some() || (over && (status.outcome != Some(Outcome::NotStarted) || refused(status)))
-    };
-    for object in objects.iter().filter(|object| object.status.as_ref().is_some_and(ran)) {
+    for object in objects.iter().filter(|object| object.status.as_ref().is_some_and(began)) {
         let (Some(namespace), Some(uid), Some(created)) = (object.namespace(), object.uid(), object.creation_timestamp()) else { continue };
         let key = SessionKey::new(namespace, object.name_any());
         if task.records.ran(&key).is_some() {
@@ -283,6 +278,13 @@ async fn remember_what_began(task: &mut Task, objects: &[Session]) -> Result<(),
         task.world.ran.insert((key.namespace.into(), key.name.into()), SessionUid::from(uid.as_str()));
     }
     Ok(())
+}
+
+/// Whether a Session, or another of its name, had nodes. One that failed before it had a plan, for its template was missing or no node
+/// was left, did nothing: its name may be used again.
+fn began(status: &SessionStatus) -> bool {
+    let of_one_that_ran = |condition: &Condition| [reasons::ALREADY_RAN, reasons::RECORDS_LOST].contains(&condition.reason.as_str());
+    status.start_time.is_some() || status.conditions.iter().any(of_one_that_ran)
 }
 
 /// The records of a session, read.
@@ -325,6 +327,20 @@ async fn remember(task: &mut Task, stored: &StoredSession, created: Timestamp) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_ran_only_if_the_session_had_nodes() {
+        let status = |status: serde_json::Value| serde_json::from_value::<SessionStatus>(status).unwrap();
+        let over = |reason: &str| {
+            let at = "2026-01-01T00:00:00Z";
+            let complete =
+                serde_json::json!({"type": "Complete", "status": "True", "reason": reason, "message": "", "lastTransitionTime": at});
+            serde_json::json!({"phase": "Complete", "outcome": "Failed", "conditions": [complete]})
+        };
+        assert!(!began(&status(over(reasons::TEMPLATE_NOT_FOUND))) && !began(&status(over(reasons::CANCELLED))));
+        assert!(began(&status(over(reasons::ALREADY_RAN))) && began(&status(over(reasons::RECORDS_LOST))));
+        assert!(began(&status(serde_json::json!({"phase": "Running", "startTime": "2026-01-01T00:00:00Z"}))));
+    }
 
     #[test]
     fn readiness_names_every_list_that_is_missing() {

@@ -284,7 +284,13 @@ impl Task {
             return Duration::ZERO;
         }
         for id in nodes {
-            self.views.update_component(&self.world, id, crowd, now);
+            if self.views.update_component(&self.world, id, crowd, now)
+                && let Some((session, _)) = self.world.driver(id)
+                && !self.world.touched_sessions.contains(&session.uid)
+            {
+                let uid = session.uid.clone();
+                self.world.touched_sessions.insert(uid);
+            }
         }
         let took = begun.elapsed();
         if due {

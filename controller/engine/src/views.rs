@@ -230,11 +230,12 @@ impl Views {
 
     /// Projects a node and submits what has changed, spec first.
     ///
-    /// `crowd` is how many nodes change together with this one: their writes are about to be queued too.
-    pub fn update_component(&mut self, world: &World, id: NodeId, crowd: usize, now: Timestamp) {
+    /// `crowd` is how many nodes change together with this one: their writes are about to be queued too. True when it stands elsewhere
+    /// than before, or for another reason: what its Session says of it has changed too.
+    pub fn update_component(&mut self, world: &World, id: NodeId, crowd: usize, now: Timestamp) -> bool {
         let version = self.next_version();
-        let Some(component) = self.components.get_mut(&id) else { return };
-        let Some(node) = world.node(id) else { return };
+        let Some(component) = self.components.get_mut(&id) else { return false };
+        let Some(node) = world.node(id) else { return false };
         let key = || ObjectKey::cluster(Kind::BootComponent, node.xname.as_str());
         let underway = component.submitted.as_ref().map_or(&component.held, |(_, spec)| spec);
         let wanted = underway.wanted(world, id);
@@ -257,19 +258,21 @@ impl Views {
         }
         if !world.is_agent && world.is_shown_by_agent(id) {
             // Its agent writes that.
-            return;
+            return false;
         }
         let wanted = project::component(world, id, component.shown.wanted(), component.shown.generation, now);
-        if wanted.status != component.shown.wanted().status {
-            log_transition(node, component.shown.wanted().status, &wanted);
+        let before = component.shown.wanted();
+        if wanted.status != before.status {
+            log_transition(node, before.status, &wanted);
         }
+        let moved = (wanted.status, &wanted.reason) != (before.status, &before.reason);
         component.shown.want(wanted);
         let wanted = component.shown.wanted();
         let awaited = !component.reports.is_empty();
         let urgent = awaited || wanted.status == Some(NodeStatus::Failed);
         if component.submitted.is_some() && !urgent {
             // The write of the spec makes a new generation, for which the status would have to be written once more.
-            return;
+            return moved;
         }
         let version = version + 1;
         self.last_version = version;
@@ -291,6 +294,7 @@ impl Views {
             });
             component.shown.submitted(submitted);
         }
+        moved
     }
 
     /// Few statuses are written as long as what is returned lives.

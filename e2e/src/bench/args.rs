@@ -70,7 +70,7 @@ pub struct Args {
     /// How long a Session may take, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 900.0)]
     limit: f64,
-    /// Which operator is measured. BOS_OPERATOR_BIN=FILE measures that one.
+    /// Which operator is measured; `make bench` says release. BOS_OPERATOR_BIN=FILE measures that one.
     #[arg(long, value_enum, default_value_t = ProfileArg::Dev)]
     pub(super) profile: ProfileArg,
 }

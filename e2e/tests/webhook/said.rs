@@ -195,6 +195,8 @@ pub async fn nodes_and_options(bench: &Bench, golden: &Golden) -> Result {
     golden.says(bench, "a run of artifacts that nobody knows", &component(&nodes[5], unknown)).await?;
     let nowhere = json!({"run": "now", "desiredState": {"image": "", "configuration": "nowhere"}});
     golden.says(bench, "a run with a configuration that CFS does not have", &component(&nodes[5], nowhere)).await?;
+    golden.says(bench, "a desired state alone", &component(&nodes[5], json!({"desiredState": {"image": ""}}))).await?;
+    golden.says(bench, "a desired state of a Session's node", &component(&nodes[3], json!({"desiredState": {"image": "other"}}))).await?;
     let off = json!({"run": "now", "desiredState": {"image": ""}});
     golden.says(bench, "a run of a locked node", &component(&nodes[10], off.clone())).await?;
     golden.says(bench, "a run that works", &component(&nodes[5], off.clone())).await?;

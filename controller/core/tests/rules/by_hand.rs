@@ -117,6 +117,9 @@ fn it_takes_the_node_from_a_session() {
     begun(&mut desk);
     let end = desk.world.sessions[&first].run().unwrap().slots[0].end.clone().unwrap();
     assert_eq!((end.kind, &*end.message), (EndKind::Superseded, "Taken over by a change made by hand."));
+    let _ = desk.pass();
+    let Stage::Ended(ended) = &desk.world.sessions[&first].stage else { panic!() };
+    assert_eq!(&*ended.end.message, "0 of 1 nodes succeeded, 1 taken over by hand.");
 }
 
 #[test]

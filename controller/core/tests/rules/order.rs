@@ -51,6 +51,10 @@ mod rule_11_ownership {
         assert_eq!(desk.end(0), Some((EndKind::Superseded, reasons::SUPERSEDED)));
         assert_eq!(desk.end(1), None);
         assert_eq!(&*desk.drive(0).session.0, "second");
+        run_plan(&mut desk.world, "third", plan(PlannedOperation::Boot, 2, "newest", ""), desk.now);
+        let _ = desk.pass();
+        let Stage::Ended(ended) = &desk.world.sessions[&desk.uid].stage else { panic!() };
+        assert_eq!(&*ended.end.message, "0 of 2 nodes succeeded, 2 taken over by name-of-third.");
     }
 
     /// Kubernetes tells creation times in whole seconds, and uids say nothing about the order.

@@ -332,6 +332,29 @@ pub(crate) mod tests {
         assert!(task.world.touched.is_empty() && task.is_shown(other));
     }
 
+    /// Its message says what its nodes wait for, and was a minute behind where a look at one changed nothing else.
+    #[tokio::test]
+    async fn a_session_is_shown_anew_when_one_of_its_nodes_stands_elsewhere() {
+        let (mut task, ..) = task();
+        let object = serde_json::json!({"apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "spec": {}, "metadata": {"name": NODE, "uid": "n"}});
+        task.load_component(&serde_json::from_value(object).unwrap(), Timestamp::default());
+        let (id, uid) = ended(&mut task, false);
+        let plan = serde_json::json!({
+            "version": 1, "operation": "Boot", "namespace": "bos", "name": "boot", "templateGeneration": 1, "running": "Leave",
+            "bootSets": [{"name": "compute", "artifacts": null, "image": "", "configuration": "", "nodes": [NODE]}],
+        });
+        let plan = Arc::new(serde_json::from_value(plan).unwrap());
+        task.world.sessions.get_mut(&uid).unwrap().stage =
+            Stage::Recording(bos_core::session::Recording { plan, since: Timestamp::default() });
+        task.world.start_session(&uid, Timestamp::default());
+        for touched in [vec![&uid], Vec::new()] {
+            task.world.touched.insert(id);
+            task.world.touched_sessions.clear();
+            task.project(&[id], Timestamp::default());
+            assert_eq!(task.world.touched_sessions.iter().collect::<Vec<_>>(), touched);
+        }
+    }
+
     /// What waits for long changes nothing in its journal; an operator that dies again and again would give it the same time each time.
     #[tokio::test]
     async fn a_journal_is_written_once_after_a_restart() {
