@@ -196,7 +196,7 @@ impl Judge {
             }
         };
         let known = self.known.read();
-        admission::foresee(verdict, (&known.world, &known.driven), session, selection, seen, &power, now());
+        admission::foresee(verdict, (&known.world, &known.switched), session, selection, seen, &power, now());
         for text in admission::overlaps(&known.world, &known.driven, selection) {
             verdict.warn(text);
         }
@@ -205,7 +205,8 @@ impl Judge {
     async fn component(&self, request: &Request<'_>, deadline: Instant) -> Result<Verdict, Malformed> {
         let Some(object) = written::<BootComponentSpec, BootComponentStatus>(request)? else { return Ok(Verdict::default()) };
         let old = request.old_object::<BootComponentSpec, BootComponentStatus>()?;
-        let in_vain = old.as_ref().and_then(|old| admission::desired_in_vain(&object.spec, &old.spec));
+        let answered = object.status.as_ref().and_then(|status| status.run.as_deref());
+        let in_vain = old.as_ref().and_then(|old| admission::desired_in_vain(&object.spec, &old.spec, answered));
         if old.is_some_and(|old| old.spec.run == object.spec.run) || object.spec.run.is_none() {
             let mut verdict = Verdict::default();
             in_vain.into_iter().for_each(|text| verdict.warn(text));

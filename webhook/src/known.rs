@@ -10,7 +10,7 @@ use bos_core::model::{Node, NodeId, SessionUid, World};
 use bos_core::tenants::Tenants;
 use bos_core::time::Timestamp;
 use bos_core::xname::Xname;
-use bos_crds::{BootComponent, BootOptions, BootOptionsSpec, OPTIONS_NAME, Session, SessionTemplate, SessionTemplateSpec};
+use bos_crds::{BootComponent, BootOptions, BootOptionsSpec, NodePhase, OPTIONS_NAME, Session, SessionTemplate, SessionTemplateSpec};
 use bos_engine::boot_set::LookRules;
 use bos_engine::convert;
 use bos_engine::records::SessionKey;
@@ -55,6 +55,8 @@ pub(crate) struct Known {
     pub(crate) world: World,
     /// Nodes that are driven now.
     pub(crate) driven: BTreeSet<NodeId>,
+    /// Those of them that are being powered on or off.
+    pub(crate) switched: BTreeSet<NodeId>,
     /// What looks at images need to know of the options.
     pub(crate) look_rules: LookRules,
     /// Whether the tenants could be read.
@@ -184,6 +186,7 @@ impl Known {
                 let known = std::mem::take(&mut self.world.nodes);
                 self.world.nodes = known.into_iter().map(|node| Node::new(node.xname)).collect();
                 self.driven.clear();
+                self.switched.clear();
                 for component in &items {
                     self.set_component(component, now);
                 }
@@ -199,6 +202,7 @@ impl Known {
         let known = Xname::parse(name).ok().and_then(|xname| self.world.by_name.get(&xname).copied());
         let Some(id) = known else { return };
         self.driven.remove(&id);
+        self.switched.remove(&id);
         if let Some(node) = self.world.nodes.get_mut(id.0 as usize) {
             *node = Node::new(node.xname.clone());
         }
@@ -207,8 +211,10 @@ impl Known {
     fn set_component(&mut self, object: &BootComponent, now: Timestamp) {
         self.forget_component(&object.name_any());
         let Some(id) = convert::component(&mut self.world, object, true, now) else { return };
-        if object.status.as_ref().is_some_and(|status| status.enabled) {
-            self.driven.insert(id);
+        let Some(status) = object.status.as_ref().filter(|status| status.enabled) else { return };
+        self.driven.insert(id);
+        if matches!(status.phase, Some(NodePhase::PoweringOn | NodePhase::PoweringOff)) {
+            self.switched.insert(id);
         }
     }
 

@@ -334,10 +334,10 @@ pub fn begins(world: &World, session: &Session, now: Timestamp) -> bool {
     !session.stopping() && refusals(world, session, now).is_empty()
 }
 
-/// What would be done, before everything else that is said: `driven` are the nodes that something is being done to.
+/// What would be done, before everything else that is said: `switched` are the nodes that are being powered on or off.
 pub fn foresee(
     verdict: &mut Verdict,
-    (world, driven): (&World, &BTreeSet<NodeId>),
+    (world, switched): (&World, &BTreeSet<NodeId>),
     session: &Session,
     selection: &Selection,
     seen: &TemplateSeen,
@@ -349,7 +349,7 @@ pub fn foresee(
         let operation = session.spec.operation.as_str();
         format!("{operation} will be staged for {}; nothing is done to a node until that is applied", counted(count))
     } else {
-        let preview = preview(world, session, selection, &seen.digests(), power, driven, now);
+        let preview = preview(world, session, selection, &seen.digests(), power, switched, now);
         preview.map_or_else(|| acted_on(count), |preview| preview.text(session.spec.operation))
     };
     let excluded = excluded_text(selection).map(|text| format!("; {text}")).unwrap_or_default();
@@ -404,18 +404,21 @@ pub fn component(world: &World, id: NodeId, configuration: Option<&Configuration
     verdict
 }
 
-/// A new `spec.desiredState` of which nothing will come as it stands.
+/// A new `spec.desiredState` of which nothing will come as it stands. A run that was not taken up yet, `answered` being the last that was,
+/// goes by the newest.
 #[must_use]
-pub fn desired_in_vain(spec: &BootComponentSpec, old: &BootComponentSpec) -> Option<String> {
+pub fn desired_in_vain(spec: &BootComponentSpec, old: &BootComponentSpec, answered: Option<&str>) -> Option<String> {
     if spec.desired_state.is_none() || spec.desired_state == old.desired_state {
         return None;
     }
+    if let Some(session) = &spec.session {
+        return Some(format!(
+            "spec.desiredState: asks for nothing while spec.session is set. By hand: remove that and write a new text into spec.run. Session {}/{} goes by its own plan.",
+            session.namespace, session.name
+        ));
+    }
     let by_itself = "spec.desiredState: asks for nothing by itself. A new text in spec.run drives the node there.";
-    let Some(session) = &spec.session else { return (spec.run == old.run).then(|| by_itself.to_owned()) };
-    let (namespace, name) = (&session.namespace, &session.name);
-    Some(format!(
-        "spec.desiredState: asks for nothing while spec.session names Session {namespace}/{name}, which goes by its own plan. By hand: remove spec.session and write a new text into spec.run."
-    ))
+    (spec.run.is_none() || spec.run.as_deref() == answered).then(|| by_itself.to_owned())
 }
 
 /// What a run by hand does to a node that is on, as far as its status tells.

@@ -33,12 +33,12 @@ pub struct Preview {
     pub unknown: usize,
     /// A person holds them.
     pub suspended: usize,
-    /// Something is being done to them now, and what they run then is not known yet.
-    pub at_work: usize,
+    /// They are being powered on or off, and what they run then is not known yet.
+    pub on_the_way: usize,
 }
 
-/// Judges every node of a selection by what is known of it, and by `power` where that was asked for just now. `driven` are the nodes that
-/// something is being done to. Without the artifacts of a boot set nobody can say what a Boot does to its running nodes: None.
+/// Judges every node of a selection by what is known of it, and by `power` where that was asked for just now. `switched` are the nodes that
+/// are being powered on or off. Without the artifacts of a boot set nobody can say what a Boot does to its running nodes: None.
 #[must_use]
 pub fn preview(
     known: &World,
@@ -46,7 +46,7 @@ pub fn preview(
     selection: &Selection,
     artifacts: &BTreeMap<String, Digest>,
     power: &BTreeMap<Xname, Power>,
-    driven: &BTreeSet<NodeId>,
+    switched: &BTreeSet<NodeId>,
     now: Timestamp,
 ) -> Option<Preview> {
     let boot_sets = planned(session, selection, artifacts)?;
@@ -66,8 +66,8 @@ pub fn preview(
     let stage = Stage::Recording(Recording { plan: Arc::clone(&plan), since: now });
     world.sessions.insert(session.uid.clone(), Session { stage, ..session.clone() });
     world.begin(&session.uid, plan, None, now);
-    let at_work = |xname: &Xname| known.by_name.get(xname).is_some_and(|id| driven.contains(id));
-    count(&world, &session.uid, at_work, now)
+    let on_the_way = |xname: &Xname| known.by_name.get(xname).is_some_and(|id| switched.contains(id));
+    count(&world, &session.uid, on_the_way, now)
 }
 
 fn planned(session: &Session, selection: &Selection, artifacts: &BTreeMap<String, Digest>) -> Option<Vec<PlannedBootSet>> {
@@ -97,7 +97,7 @@ fn as_if_seen_now(node: &mut Node, seen: &Node, now: Timestamp) {
     node.suspended = seen.suspended;
 }
 
-fn count(world: &World, uid: &SessionUid, at_work: impl Fn(&Xname) -> bool, now: Timestamp) -> Option<Preview> {
+fn count(world: &World, uid: &SessionUid, on_the_way: impl Fn(&Xname) -> bool, now: Timestamp) -> Option<Preview> {
     let session = world.sessions.get(uid)?;
     let run = session.run()?;
     let mut preview = Preview { nodes: run.slots.len(), ..Preview::default() };
@@ -111,7 +111,9 @@ fn count(world: &World, uid: &SessionUid, at_work: impl Fn(&Xname) -> bool, now:
         let case = Case { world, session, run, boot_set, node, drive, mass_silence: false, cycled: preview.cycled, now };
         match case.judge() {
             // Whoever takes it over goes on with the boot that is under way, or looks at it then.
-            Some(Decision::End(_, reason, _)) if *reason == *reasons::UNKNOWN_IMAGE_RUNNING && at_work(&node.xname) => preview.at_work += 1,
+            Some(Decision::End(_, reason, _)) if *reason == *reasons::UNKNOWN_IMAGE_RUNNING && on_the_way(&node.xname) => {
+                preview.on_the_way += 1;
+            }
             decision => preview.add(decision),
         }
     }
@@ -155,7 +157,7 @@ impl Preview {
         for (reason, count) in &self.left {
             part(*count, left_words(reason));
         }
-        part(self.at_work, "on their way, looked at once they are taken over");
+        part(self.on_the_way, "on the way up or down, looked at once taken over");
         part(self.suspended, "held by suspend");
         part(self.unknown, "of unknown power");
         let alone = self.left.values().sum::<usize>() + if operation == Operation::Configure { 0 } else { self.reached };

@@ -52,6 +52,8 @@ struct Shown {
 pub fn component(world: &World, id: NodeId, before: &BootComponentStatus, generation: i64, now: Timestamp) -> BootComponentStatus {
     let mut status = before.clone();
     let Some(node) = world.node(id) else { return status };
+    // By somebody else's hand: we leave the phase out where nothing is done.
+    status.phase = status.phase.filter(|phase| *phase != NodePhase::None);
     status.observed_generation = generation;
     facts(world, node, &mut status, now);
     observations(world, node, &mut status);

@@ -6,7 +6,7 @@ use bos_crds::reasons;
 
 use crate::batch::{Batch, BatchState, Work};
 use crate::hostlist;
-use crate::model::{End, EndKind, Power, PowerAction, World};
+use crate::model::{End, EndKind, Owner, Power, PowerAction, World};
 use crate::session::{Run, Session, SessionEnd, SessionOutcome, Tally};
 use crate::time::Timestamp;
 use crate::want::Want;
@@ -46,32 +46,33 @@ fn end(world: &World, session: &Session, run: &Run, now: Timestamp) -> SessionEn
     SessionEnd { outcome, reason: reason.into(), message: message(&tally, &takers, &retry, &off).into(), at: now }
 }
 
-/// Who has the nodes that were taken from a session: `by boot-x1000c4`.
+/// Who has the nodes now that were taken from a session, or had them last: `by boot-x1000c4`.
 fn takers(world: &World, session: &Session, run: &Run) -> String {
     const NAMED: usize = 3;
+    let (mut sessions, mut by_hand, mut others) = (BTreeSet::new(), false, false);
     let superseded = (0_u32..).zip(&run.slots).filter(|(_, slot)| slot.end.as_ref().is_some_and(|end| end.kind == EndKind::Superseded));
-    // Whoever staged newer state is no owner yet.
-    let newer = superseded.filter_map(|(index, slot)| {
-        let owner = world.node(slot.node)?.owner.as_ref()?;
-        (world.order_of(owner) > world.order_of(&session.as_owner(index))).then_some(owner)
-    });
-    let (mut sessions, mut by_hand) = (BTreeSet::new(), false);
-    for owner in newer {
-        match world.sessions.get(&owner.uid) {
-            _ if owner.since_by_hand().is_some() => by_hand = true,
-            Some(taker) if taker.namespace == session.namespace => drop(sessions.insert(taker.name.to_string())),
-            Some(taker) => drop(sessions.insert(taker.title())),
-            None => {}
+    for (index, slot) in superseded {
+        // Whoever staged newer state is no owner yet.
+        let newer = |owner: &&Owner| world.order_of(owner) > world.order_of(&session.as_owner(index));
+        let owner = world.node(slot.node).and_then(|node| node.owner.as_ref()).filter(newer);
+        match owner.map(|owner| (owner.since_by_hand(), world.sessions.get(&owner.uid))) {
+            Some((Some(_), _)) => by_hand = true,
+            Some((None, Some(taker))) if taker.namespace == session.namespace => drop(sessions.insert(taker.name.to_string())),
+            Some((None, Some(taker))) => drop(sessions.insert(taker.title())),
+            Some((None, None)) | None => others = true,
         }
     }
     let more = sessions.len().saturating_sub(NAMED);
     let mut by: Vec<String> = sessions.into_iter().take(NAMED).collect();
-    by.extend((more > 0).then(|| format!("{more} more newer sessions")));
+    by.extend((more > 0).then(|| format!("{more} more")));
     by.extend(by_hand.then(|| "hand".to_owned()));
+    if by.is_empty() {
+        return "by newer sessions or by hand".to_owned();
+    }
+    by.extend(others.then(|| "others".to_owned()));
     match by.split_last() {
-        None => "by newer sessions or by hand".to_owned(),
-        Some((only, [])) => format!("by {only}"),
-        Some((last, others)) => format!("by {} and {last}", others.join(", ")),
+        Some((last, others)) if !others.is_empty() => format!("by {} and {last}", others.join(", ")),
+        _ => format!("by {}", by.concat()),
     }
 }
 

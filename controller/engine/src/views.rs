@@ -132,11 +132,12 @@ impl Views {
             let newest = generation >= known.shown.generation;
             known.shown.generation = known.shown.generation.max(generation);
             if let Some(version) = in_the_way {
-                known.shown.resource_version = object.resource_version();
-                known.shown.adopt(object.status.clone().unwrap_or_default(), version);
+                known.shown.adopt(object.status.clone().unwrap_or_default(), object.resource_version(), version);
                 known.submitted = None;
-                known.unheard = None;
-                return Some(known.see_spec(SpecSeen::of(object)));
+                // A watch may have told of a newer spec already.
+                let unheard = known.unheard.take();
+                let spec = if newest { Some(SpecSeen::of(object)) } else { unheard.map(|(_, seen)| seen) };
+                return spec.map(|seen| known.see_spec(seen));
             }
             known.shown.advance(object.resource_version(), object.status.as_ref());
             if generation < known.ours || !newest {
@@ -163,7 +164,8 @@ impl Views {
         };
         known.shown.advance(object.resource_version(), object.status.as_ref());
         let status = object.status.clone().unwrap_or_default();
-        known.shown.adopt(status.clone(), u64::MAX);
+        let version = known.shown.resource_version.clone();
+        known.shown.adopt(status.clone(), version, u64::MAX);
         known.shown.want(status);
     }
 
@@ -373,8 +375,7 @@ impl Views {
         let generation = object.metadata.generation.unwrap_or_default();
         match (self.sessions.get_mut(&key), in_the_way) {
             (Some((shown, _)), Some(version)) => {
-                shown.resource_version = object.resource_version();
-                shown.adopt(status, version);
+                shown.adopt(status, object.resource_version(), version);
                 return true;
             }
             (Some((shown, _)), None) => {

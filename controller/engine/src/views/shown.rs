@@ -18,14 +18,14 @@ pub(super) struct Shown<S> {
     wanted: Arc<S>,
     /// Submitted and not acknowledged, oldest first.
     underway: Vec<(u64, Arc<S>)>,
-    /// The newest of somebody else that a watch has told of while ours were on their way, and its version.
-    unsettled: Option<(String, Arc<S>)>,
+    /// The newest that a watch has told of while ours were on their way, and its version.
+    told: Option<(String, Arc<S>)>,
 }
 
 impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
     pub(super) fn new(uid: String, resource_version: Option<String>, generation: i64, status: S) -> Self {
         let status = Arc::new(status);
-        Self { uid, resource_version, generation, written: Arc::clone(&status), wanted: status, underway: Vec::new(), unsettled: None }
+        Self { uid, resource_version, generation, written: Arc::clone(&status), wanted: status, underway: Vec::new(), told: None }
     }
 
     pub(super) fn written(&self) -> &S {
@@ -43,11 +43,26 @@ impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
     }
 
     /// This was found in the place of what our write of that version expected. Later ones are on their way still, and get their
-    /// answers.
-    pub(super) fn adopt(&mut self, status: S, version: u64) {
+    /// answers. A watch may have told of a newer status already.
+    pub(super) fn adopt(&mut self, status: S, resource_version: Option<String>, version: u64) {
+        let answer = number(resource_version.as_deref());
         self.written = Arc::new(status);
+        self.resource_version = resource_version;
         self.underway.retain(|(submitted, _)| *submitted > version);
-        self.unsettled = None;
+        if self.underway.is_empty() {
+            let _anew = self.take_up_told(answer);
+        }
+    }
+
+    /// Nothing of ours is on its way any more: the server holds what a watch has told of meanwhile, if that is newer than the last
+    /// answer. True when it is another status than that answer was about.
+    fn take_up_told(&mut self, answer: Option<u64>) -> bool {
+        let Some((seen, status)) = self.told.take().filter(|(seen, _)| number(Some(seen)) > answer) else { return false };
+        if number(Some(&seen)) > number(self.resource_version.as_deref()) {
+            self.resource_version = Some(seen);
+        }
+        let before = std::mem::replace(&mut self.written, status);
+        !same(&before, &self.written)
     }
 
     /// A watch tells of a status: true when somebody else wrote it, so that ours is to be written again. Otherwise the version
@@ -62,19 +77,20 @@ impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
         }
         let nothing = S::default();
         let status = status.unwrap_or(&nothing);
-        let ours = self.may_hold().any(|ours| **ours == *status) || {
+        let ours = self.may_hold().find(|ours| ***ours == *status).or_else(|| {
             // As the API server has it: it may write the same time otherwise.
             let status = serde_json::to_value(status).ok();
-            self.may_hold().any(|ours| serde_json::to_value(&**ours).ok() == status)
-        };
+            self.may_hold().find(|ours| serde_json::to_value(&***ours).ok() == status)
+        });
+        let (theirs, status) = (ours.is_none(), ours.cloned().unwrap_or_else(|| Arc::new(status.clone())));
         if !self.underway.is_empty() {
-            self.unsettled = seen.filter(|_| !ours).map(|seen| (seen.to_owned(), Arc::new(status.clone())));
+            self.told = seen.map(|seen| (seen.to_owned(), status));
             return false;
         }
-        if !ours {
-            self.written = Arc::new(status.clone());
+        if theirs {
+            self.written = status;
         }
-        !ours
+        theirs
     }
 
     /// A watch may be behind our own writes: only a later version replaces the known one. While one is on its way, only a version whose
@@ -132,14 +148,7 @@ impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
             }
         }
         self.reached(resource_version, generation);
-        if !self.underway.is_empty() {
-            return false;
-        }
-        let newer = number(self.resource_version.as_deref());
-        let Some((seen, theirs)) = self.unsettled.take().filter(|(seen, _)| number(Some(seen)) > newer) else { return false };
-        self.resource_version = Some(seen);
-        self.written = theirs;
-        true
+        self.underway.is_empty() && self.take_up_told(number(Some(resource_version)))
     }
 
     /// A write of ours brought the object to this version, or further: a watch may have told more already.
@@ -194,7 +203,7 @@ mod tests {
         let mut shown = shown(json!({"a": 1}));
         patch(&mut shown, 1, json!({"a": 2}));
         patch(&mut shown, 2, json!({"a": 2, "c": 1}));
-        shown.adopt(json!({"x": 1}), 1);
+        shown.adopt(json!({"x": 1}), None, 1);
         assert_eq!(patch(&mut shown, 3, json!({"a": 2})), Some(json!({"a": 2, "c": null, "x": null})));
         shown.acknowledged(2, "6", 1);
         shown.acknowledged(3, "7", 1);
@@ -229,6 +238,28 @@ mod tests {
         assert!(!shown.notice_overwritten(Some("9"), Some(&theirs)));
         assert!(!shown.notice_overwritten(Some("10"), Some(&json!({"a": 3}))), "somebody put ours back");
         assert!(!shown.acknowledged(3, "8", 1));
+
+        patch(&mut shown, 4, json!({"a": 4}));
+        shown.advance(Some("12".to_owned()), Some(&json!({"a": 3})));
+        assert!(!shown.notice_overwritten(Some("13"), Some(&json!({"a": 3}))));
+        shown.advance(Some("13".to_owned()), Some(&json!({"a": 3})));
+        assert!(shown.acknowledged(4, "11", 1), "somebody put what was there before ours back");
+        assert_eq!(patch(&mut shown, 5, json!({"a": 4})), Some(json!({"a": 4})));
+    }
+
+    #[test]
+    fn what_a_watch_has_told_is_newer_than_what_was_found_in_the_place_of_ours() {
+        let mut shown = Shown::new("u".to_owned(), Some("4".to_owned()), 1, json!({"a": 1}));
+        patch(&mut shown, 1, json!({"a": 2}));
+        assert!(!shown.notice_overwritten(Some("12"), Some(&json!({"x": 1}))));
+        // Its answer was lost: found is our own write, at an older version.
+        shown.adopt(json!({"a": 2}), Some("10".to_owned()), 1);
+        assert_eq!(patch(&mut shown, 2, json!({"a": 2})), Some(json!({"a": 2, "x": null})));
+        assert_eq!(shown.resource_version.as_deref(), Some("12"));
+
+        assert!(!shown.notice_overwritten(Some("13"), Some(&json!({"x": 2}))));
+        shown.adopt(json!({"y": 1}), Some("14".to_owned()), 2);
+        assert_eq!(patch(&mut shown, 3, json!({"a": 2})), Some(json!({"a": 2, "y": null})), "found later than that");
     }
 
     #[test]
