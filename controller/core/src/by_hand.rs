@@ -304,16 +304,17 @@ impl World {
     /// What drives a node was taken up from its records. Whether what its spec asks for came before or after that nobody knows any
     /// more, so it is not done (rule 5).
     pub(crate) fn drop_asked(&mut self, id: NodeId) {
-        const OF_BEFORE: &str = "What spec.run or spec.applyStaged asks for was not done: when the operator started again the node was being driven. To ask again, write a new text there.";
+        const RUN: &str = "What spec.run asked for was not done: when the operator started again the node was being driven. To ask again write all of it once more: spec.session null, spec.desiredState and a new text in spec.run.";
+        const APPLICATION: &str = "What spec.applyStaged asked for was not done: when the operator started again the node was being driven. To ask again write a new text there.";
         let Some(node) = self.nodes.get_mut(id.0 as usize).filter(|node| node.drive.is_some()) else { return };
         let asked = &mut node.asked;
         if let Some(run) = asked.new_run().cloned() {
             asked.overwritten = Some(run);
-            asked.refused = OF_BEFORE.into();
+            asked.refused = RUN.into();
         }
         if let Some(token) = asked.new_application().cloned() {
             asked.applied = Some(token);
-            asked.refused = OF_BEFORE.into();
+            asked.refused = APPLICATION.into();
         }
         self.note_asked(id);
     }

@@ -413,7 +413,10 @@ fn came_on(node: &Node, issued: &Issued) -> bool {
 /// The service that is called next for a node in `PowerOnPending`, and what it waits for.
 fn next_call(world: &World, node: &Node, drive: &Drive, now: Timestamp) -> (Service, &'static str) {
     let power = world.power_service.service();
+    let looked_at = node.batch.is_some() || node.power_fresh(drive.acted_or_held_since(), now).is_some();
     match (drive.params, drive.config) {
+        // Nothing is asked for it before it was seen off anew.
+        _ if !looked_at && world.services.down(power).is_some() => (power, reasons::NOT_OBSERVED),
         // IMS must project some images first, and while it is away none is stored.
         (Prepared::No, _) if world.services.down(Service::Bss).is_none() && world.services.down(Service::Ims).is_some() => {
             (Service::Ims, reasons::BOOT_PARAMETERS_PENDING)

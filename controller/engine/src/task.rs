@@ -137,7 +137,7 @@ pub struct Task {
     /// Time limits of the operator's own configuration, in force where BootOptions says nothing else.
     configured_timeouts: HashMap<bos_services::Service, Duration>,
     /// The options as they were last taken up, to log what changes.
-    known_options: BootOptionsSpec,
+    known_options: Option<BootOptionsSpec>,
     /// The stop switch is set, and was seen first then.
     stopped_since: Option<Timestamp>,
     refreshed: Instant,
@@ -194,7 +194,7 @@ impl Task {
             put_off: 0,
             way: Way::default(),
             configured_timeouts,
-            known_options: BootOptionsSpec::default(),
+            known_options: None,
             stopped_since: None,
             refreshed: Instant::now(),
             project_at: Instant::now(),

@@ -87,6 +87,23 @@ mod services {
         }
     }
 
+    /// After a restart nothing is asked of BSS before the node was seen off anew.
+    #[test]
+    fn a_node_that_waits_for_a_look_at_its_power_does_not_wait_for_bss() {
+        let mut desk = boot(1);
+        let _ = desk.pass();
+        desk.power(0, Power::Off);
+        let _ = desk.pass();
+        assert_eq!(node(&desk, 0).reason, reasons::BOOT_PARAMETERS_PENDING);
+        desk.restart(SECOND);
+        assert_eq!(node(&desk, 0).reason, reasons::BOOT_PARAMETERS_PENDING, "the look takes no time");
+        desk.world.services.failed(Service::Pcs, "503", desk.now);
+        assert_eq!(node(&desk, 0).reason, reasons::SERVICE_UNAVAILABLE);
+        assert_eq!(shown(&desk).message, "1 in progress: 1 waits for PCS, which is not available.");
+        desk.power(0, Power::Off);
+        assert_eq!(node(&desk, 0).reason, reasons::BOOT_PARAMETERS_PENDING);
+    }
+
     #[test]
     fn an_outage_that_outlasts_the_session_is_not_called_waiting() {
         let mut desk = boot(1);

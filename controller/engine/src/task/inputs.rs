@@ -51,10 +51,10 @@ impl Task {
         let (options, problems) = convert::options(spec, &self.world.options);
         let doubts = convert::doubts(spec);
         // Not again when only the status is new.
-        if self.known_options != *spec {
+        if self.known_options.as_ref() != Some(spec) {
             // Of doubts the operator tells.
-            tell::tell_options(&self.known_options, spec, if self.world.is_agent { &[] } else { &doubts });
-            self.known_options.clone_from(spec);
+            tell::tell_options(self.known_options.as_ref(), spec, if self.world.is_agent { &[] } else { &doubts });
+            self.known_options = Some(spec.clone());
         }
         for problem in &problems {
             tracing::error!(problem, "BootOptions");

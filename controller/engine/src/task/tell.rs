@@ -229,10 +229,14 @@ const fn words_of(action: bos_core::model::PowerAction) -> &'static str {
     }
 }
 
-/// One line for each option whose value changed, and for each value that is likely a mistake.
-pub(super) fn tell_options(before: &BootOptionsSpec, after: &BootOptionsSpec, doubts: &[String]) {
-    for (option, from, to) in changed_options(before, after) {
-        tracing::info!(option, %from, %to, "BootOptions changed");
+/// One line for each option whose value changed, at our start for each that is not the default, and for each value that is likely a
+/// mistake.
+pub(super) fn tell_options(before: Option<&BootOptionsSpec>, after: &BootOptionsSpec, doubts: &[String]) {
+    for (option, from, to) in changed_options(before.unwrap_or(&BootOptionsSpec::default()), after) {
+        match before {
+            Some(_) => tracing::info!(option, %from, %to, "BootOptions changed"),
+            None => tracing::info!(option, value = %to, default = %from, "BootOptions taken up"),
+        }
     }
     for doubt in doubts {
         tracing::warn!(doubt, "BootOptions");
