@@ -247,7 +247,7 @@ async fn sessions(
     for uid in &up {
         if let Some(run) = task.world.sessions.get(uid).and_then(|session| session.run()) {
             let nodes: Vec<_> = run.slots.iter().map(|slot| slot.node).collect();
-            for node in nodes.iter().filter_map(|id| task.world.node(*id)).filter(|node| !node.asked.refused.is_empty()) {
+            for node in run.open().filter_map(|id| task.world.node(id)).filter(|node| !node.asked.refused.is_empty()) {
                 tracing::warn!(xname = node.xname.as_str(), text = &*node.asked.refused, "what was asked of a node is not done");
             }
             task.world.touched.extend(nodes);

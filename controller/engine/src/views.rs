@@ -162,10 +162,8 @@ impl Views {
         else {
             return;
         };
-        known.shown.advance(object.resource_version(), object.status.as_ref());
         let status = object.status.clone().unwrap_or_default();
-        let version = known.shown.resource_version.clone();
-        known.shown.adopt(status.clone(), version, u64::MAX);
+        known.shown.adopt(status.clone(), object.resource_version(), u64::MAX);
         known.shown.want(status);
     }
 
@@ -180,6 +178,13 @@ impl Views {
     #[must_use]
     pub fn is_another(&self, id: NodeId, uid: &str) -> bool {
         !uid.is_empty() && self.components.get(&id).is_some_and(|known| known.shown.uid != uid)
+    }
+
+    /// Whether a newer spec of this object has been seen.
+    #[must_use]
+    pub fn is_behind(&self, id: NodeId, object: &BootComponent) -> bool {
+        let generation = object.metadata.generation.unwrap_or_default();
+        self.is_known(id, object) && self.components.get(&id).is_some_and(|known| generation < known.shown.generation)
     }
 
     /// Whether this very object is known.

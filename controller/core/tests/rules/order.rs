@@ -57,6 +57,17 @@ mod rule_11_ownership {
         assert_eq!(&*ended.end.message, "0 of 2 nodes succeeded, 2 taken over by name-of-third.");
     }
 
+    #[test]
+    fn whoever_took_a_node_and_is_not_known_any_more_is_among_the_others() {
+        let mut desk = boot(2);
+        desk.wait(SECOND);
+        run_plan(&mut desk.world, "second", plan(PlannedOperation::Boot, 2, "newer", ""), desk.now);
+        desk.world.nodes[1].owner.as_mut().unwrap().uid = "deleted".into();
+        let _ = desk.pass();
+        let Stage::Ended(ended) = &desk.world.sessions[&desk.uid].stage else { panic!() };
+        assert_eq!(&*ended.end.message, "0 of 2 nodes succeeded, 2 taken over by name-of-second and others.");
+    }
+
     /// Kubernetes tells creation times in whole seconds, and uids say nothing about the order.
     #[test]
     fn of_two_sessions_created_in_the_same_second_the_one_that_appeared_later_is_newer() {

@@ -139,6 +139,17 @@ fn a_request_that_a_session_took_over_does_not_come_back_by_a_restart() {
     desk.wait(MINUTE);
     let objects = vec![seen("session", created, SessionSpec::new(Operation::Boot, "template"))];
     let shown = Asked { taken: Some("before".into()), ..Asked::default() };
+    let within = Wish { session: Some("session".into()), apply: Some("staged".into()), ..asked.clone() };
+    let said = |wish: &Wish| {
+        let after = restarted(&desk, &[(NodeId(0), Some(shown.clone()), wish.clone())], &[], objects.clone(), None);
+        after.nodes[0].asked.refused.to_string()
+    };
+    assert!(said(&asked).starts_with("What spec.run asked for was not done: ") && said(&asked).contains("spec.session null"));
+    let both = said(&within);
+    assert!(
+        !both.contains("spec.session null") && both.contains("spec.run asked for") && both.contains("spec.applyStaged asked for"),
+        "{both}"
+    );
     desk.world = restarted(&desk, &[(NodeId(0), Some(shown), asked)], &[], objects, None);
     desk.wait(2 * SECOND);
     read_anew(&mut desk);

@@ -12,8 +12,9 @@ use bos_core::project::component;
 use bos_core::project_session::{lasting, recovered, session};
 use bos_core::running::Order;
 use bos_core::session::Stage;
+use bos_core::time::Timestamp;
 use bos_core::xname::Xname;
-use bos_crds::{BootComponentStatus, Condition, NodeStatus, Operation, SessionSpec, SessionStatus, conditions, reasons};
+use bos_crds::{BootComponentStatus, Condition, NodePhase, NodeStatus, Operation, SessionSpec, SessionStatus, conditions, reasons};
 
 fn shown(desk: &Desk) -> SessionStatus {
     session(&desk.world, &desk.world.sessions[&desk.uid], &SessionStatus::default(), desk.now)
@@ -85,6 +86,13 @@ mod services {
             let services = condition(&shown(&desk), conditions::SERVICES_AVAILABLE);
             assert_eq!(services.status == "False", shown_for, "{operation:?}: {}", services.message);
         }
+    }
+
+    #[test]
+    fn a_phase_that_somebody_wrote_where_nothing_is_done_goes() {
+        let world = Desk::new(1, plan(PlannedOperation::Boot, 0, "new", "")).world;
+        let theirs = BootComponentStatus { phase: Some(NodePhase::None), ..BootComponentStatus::default() };
+        assert_eq!(component(&world, NodeId(0), &theirs, 1, Timestamp::default()).phase, None);
     }
 
     /// After a restart nothing is asked of BSS before the node was seen off anew.

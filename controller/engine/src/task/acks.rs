@@ -68,7 +68,9 @@ impl Task {
     /// What stands where our write of a version expected something else. It may be what we wrote, where the answer was lost.
     fn component_found(&mut self, id: NodeId, object: &BootComponent, version: u64) {
         let now = self.clock.now();
-        convert::component(&mut self.world, object, false, now);
+        if !self.views.is_behind(id, object) {
+            convert::component(&mut self.world, object, false, now);
+        }
         let known = self.views.is_known(id, object);
         let wish = self.views.component_seen(id, object, Some(version));
         if let Some(run) = self.views.run_held(id) {
@@ -121,9 +123,13 @@ mod tests {
 
     /// The BootComponent that the API server has.
     fn object(spec: Value, status: Value) -> Value {
+        object_at(1, spec, status)
+    }
+
+    fn object_at(generation: i64, spec: Value, status: Value) -> Value {
         json!({
             "apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "spec": spec, "status": status,
-            "metadata": {"name": NODE, "uid": "u", "resourceVersion": "7", "generation": 1},
+            "metadata": {"name": NODE, "uid": "u", "resourceVersion": (6 + generation).to_string(), "generation": generation},
         })
     }
 
@@ -158,6 +164,25 @@ mod tests {
         assert!(answered.try_recv().is_err(), "it is on its way");
         let shown = project::component(&task.world, id, &BootComponentStatus::default(), 1, task.now());
         task.fold_ack(conflict(Target::Status, u64::MAX, object(json!({}), json!(shown))));
-        assert_eq!(answered.await, Ok(ReportAnswer::Stored));
+        assert_eq!(answered.try_recv(), Ok(ReportAnswer::Stored));
+    }
+
+    /// A person's hold was lifted, and a request dropped, by what the writer had read before.
+    #[tokio::test]
+    async fn a_spec_that_a_watch_has_told_is_newer_than_what_was_found_in_the_place_of_ours() {
+        let (mut task, ..) = task();
+        let id = task.world.by_name[&Xname::parse(NODE).unwrap()];
+        let see = |task: &mut Task, object: Value| {
+            let now = task.now();
+            task.fold_components(Seen::Applied(serde_json::from_value(object).unwrap()), now);
+        };
+        see(&mut task, object(json!({}), json!({"observedGeneration": 1})));
+        task.world.nodes[id.0 as usize].staged = Some(("later".into(), 0));
+        task.views.update_component(&task.world, id, 1, Timestamp::default());
+        see(&mut task, object_at(5, json!({"run": "new", "suspend": true}), json!({"observedGeneration": 1})));
+        let node = |task: &Task| (task.world.nodes[id.0 as usize].suspended, task.world.nodes[id.0 as usize].asked.new_run().cloned());
+        assert_eq!(node(&task), (true, None), "what it asks for is looked at behind our own write");
+        task.fold_ack(conflict(Target::Spec, 2, object_at(4, json!({}), json!({"observedGeneration": 1}))));
+        assert_eq!(node(&task), (true, Some("new".into())));
     }
 }

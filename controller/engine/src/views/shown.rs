@@ -46,6 +46,9 @@ impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
     /// answers. A watch may have told of a newer status already.
     pub(super) fn adopt(&mut self, status: S, resource_version: Option<String>, version: u64) {
         let answer = number(resource_version.as_deref());
+        if self.underway.is_empty() && answer < number(self.resource_version.as_deref()) {
+            return;
+        }
         self.written = Arc::new(status);
         self.resource_version = resource_version;
         self.underway.retain(|(submitted, _)| *submitted > version);
@@ -260,6 +263,13 @@ mod tests {
         assert!(!shown.notice_overwritten(Some("13"), Some(&json!({"x": 2}))));
         shown.adopt(json!({"y": 1}), Some("14".to_owned()), 2);
         assert_eq!(patch(&mut shown, 3, json!({"a": 2})), Some(json!({"a": 2, "y": null})), "found later than that");
+        shown.acknowledged(3, "15", 1);
+
+        // In the place of a spec, while no status was on its way.
+        assert!(shown.notice_overwritten(Some("17"), Some(&json!({"x": 3}))));
+        shown.advance(Some("17".to_owned()), Some(&json!({"x": 3})));
+        shown.adopt(json!({"a": 2}), Some("16".to_owned()), 4);
+        assert_eq!(patch(&mut shown, 5, json!({"a": 2})), Some(json!({"a": 2, "x": null})));
     }
 
     #[test]
