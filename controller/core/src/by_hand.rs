@@ -305,18 +305,19 @@ impl World {
     /// more, so it is not done (rule 5).
     pub(crate) fn drop_asked(&mut self, id: NodeId) {
         const NOT_DONE: &str = "was not done: when the operator started again the node was being driven.";
+        const THERE: &str = "To ask again write a new text there.";
         const OUTSIDE: &str = "To ask again write all of it once more: spec.session null, spec.desiredState and a new text in spec.run.";
         let Some(node) = self.nodes.get_mut(id.0 as usize).filter(|node| node.drive.is_some()) else { return };
         let asked = &mut node.asked;
         let mut refused = Vec::new();
         if let Some(run) = asked.new_run().cloned() {
             asked.overwritten = Some(run);
-            let again = if asked.wish.session.is_some() { "To ask again write a new text there." } else { OUTSIDE };
+            let again = if asked.wish.session.is_some() { THERE } else { OUTSIDE };
             refused.push(format!("What spec.run asked for {NOT_DONE} {again}"));
         }
         if let Some(token) = asked.new_application().cloned() {
             asked.applied = Some(token);
-            refused.push(format!("What spec.applyStaged asked for {NOT_DONE} To ask again write a new text there."));
+            refused.push(format!("What spec.applyStaged asked for {NOT_DONE} {THERE}"));
         }
         if !refused.is_empty() {
             asked.refused = refused.join(" ").into();

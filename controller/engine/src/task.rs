@@ -286,7 +286,6 @@ impl Task {
         for id in nodes {
             if self.views.update_component(&self.world, id, crowd, now)
                 && let Some((session, _)) = self.world.driver(id)
-                && !self.world.touched_sessions.contains(&session.uid)
             {
                 let uid = session.uid.clone();
                 self.world.touched_sessions.insert(uid);

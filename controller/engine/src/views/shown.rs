@@ -61,9 +61,7 @@ impl<S: PartialEq + Serialize + Send + Sync + 'static> Shown<S> {
     /// answer. True when it is another status than that answer was about.
     fn take_up_told(&mut self, answer: Option<u64>) -> bool {
         let Some((seen, status)) = self.told.take().filter(|(seen, _)| number(Some(seen)) > answer) else { return false };
-        if number(Some(&seen)) > number(self.resource_version.as_deref()) {
-            self.resource_version = Some(seen);
-        }
+        self.reached(&seen, self.generation);
         let before = std::mem::replace(&mut self.written, status);
         !same(&before, &self.written)
     }
