@@ -474,6 +474,13 @@ impl World {
         Some((self.sessions.get(&drive.session)?, drive))
     }
 
+    /// Whether a node failed in its last session and is not driven again yet.
+    #[must_use]
+    pub fn has_failed(&self, id: NodeId) -> bool {
+        let node = self.node(id).filter(|node| node.drive.is_none());
+        node.and_then(|node| node.last.as_ref()).is_some_and(|last| last.end.kind == EndKind::Failed)
+    }
+
     /// Whether a session drives a node now.
     #[must_use]
     pub fn drives(&self, uid: &SessionUid) -> bool {

@@ -20,6 +20,12 @@ pub struct InvalidXname {
     pub text: String,
 }
 
+impl From<&Xname> for Arc<str> {
+    fn from(xname: &Xname) -> Self {
+        Self::clone(&xname.0)
+    }
+}
+
 impl Xname {
     /// Reads a node name in any case and with leading zeros, and brings it to normal form.
     ///

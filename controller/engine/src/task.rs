@@ -10,6 +10,7 @@ mod farewell;
 mod inputs;
 mod plans;
 mod pods;
+mod projections;
 mod rounds;
 mod settle;
 mod spans;
@@ -54,6 +55,7 @@ use crate::records::{MAX_RECORD_BYTES, RecordError, Records, SessionKey};
 use crate::reports::{Report, ReportAnswer};
 use crate::task::agents::Agents;
 use crate::task::charge::Carried;
+use crate::task::projections::Projections;
 pub use crate::task::rounds::Inputs;
 use crate::task::spans::Spans;
 use crate::task::way::Way;
@@ -62,16 +64,6 @@ use crate::views::Views;
 use crate::watches::{News, Seen};
 use crate::writer::{Kind, StatusWriter, Target, WriteAck, WriteOutcome};
 use crate::{convert, setup};
-
-/// Driven nodes are projected anew this often, whatever was touched.
-const REFRESH: Duration = Duration::from_secs(60);
-
-/// Ten thousand nodes take their steps together, a tenth of a second apart, and to show one step takes longer than to decide it. The
-/// next projection waits for this many times what the last one took, and shows what has become of the nodes by then.
-const PROJECTIONS_APART: u32 = 4;
-
-/// But no longer than this.
-const LONGEST_UNSHOWN: Duration = Duration::from_secs(1);
 
 /// What a background task brings back.
 enum Done {
@@ -140,9 +132,7 @@ pub struct Task {
     known_options: Option<BootOptionsSpec>,
     /// The stop switch is set, and was seen first then.
     stopped_since: Option<Timestamp>,
-    refreshed: Instant,
-    /// The next projection of all nodes that were touched is due then.
-    project_at: Instant,
+    projections: Projections,
     settled: Instant,
     /// When the figures were counted last, and whether there was anything to do.
     counted: Option<(Instant, bool)>,
@@ -196,8 +186,7 @@ impl Task {
             configured_timeouts,
             known_options: None,
             stopped_since: None,
-            refreshed: Instant::now(),
-            project_at: Instant::now(),
+            projections: Projections::new(Instant::now()),
             settled: Instant::now(),
             counted: None,
             agents: Agents::default(),
@@ -267,52 +256,6 @@ impl Task {
         if put_off != std::mem::replace(&mut self.put_off, put_off) && self.world.reports.listening_since.is_some() {
             self.world.reports.listening_since = Some(now);
         }
-    }
-
-    /// Brings what is shown of the nodes that were touched up to date, if it is time; of those whose report waits for it in any case.
-    /// Returns how long that took.
-    fn project(&mut self, awaited: &[NodeId], now: Timestamp) -> Duration {
-        let begun = Instant::now();
-        let crowd = self.world.touched.len();
-        let due = begun >= self.project_at;
-        let nodes = if due {
-            std::mem::take(&mut self.world.touched)
-        } else {
-            awaited.iter().filter(|id| self.world.touched.remove(*id)).copied().collect()
-        };
-        if nodes.is_empty() {
-            return Duration::ZERO;
-        }
-        for id in nodes {
-            if self.views.update_component(&self.world, id, crowd, now)
-                && let Some((session, _)) = self.world.driver(id)
-            {
-                let uid = session.uid.clone();
-                self.world.touched_sessions.insert(uid);
-            }
-        }
-        let took = begun.elapsed();
-        if due {
-            self.project_at = Instant::now() + took.saturating_mul(PROJECTIONS_APART).min(LONGEST_UNSHOWN);
-        }
-        self.telemetry.figures.projected(took);
-        took
-    }
-
-    /// Whether everything about a node is on the server.
-    fn is_shown(&self, id: NodeId) -> bool {
-        !self.world.touched.contains(&id) && self.views.component_settled(id)
-    }
-
-    fn refresh(&mut self) {
-        if self.refreshed.elapsed() < REFRESH {
-            return;
-        }
-        self.refreshed = Instant::now();
-        let running = self.world.sessions.values().filter_map(|session| session.running());
-        let driven: Vec<NodeId> = running.flat_map(|run| run.open()).collect();
-        self.world.touched.extend(driven);
-        self.world.touched_sessions.extend(self.world.sessions.values().filter(|s| s.running().is_some()).map(|s| s.uid.clone()));
     }
 
     fn spawn(&self, work: impl Future<Output = Done> + Send + 'static) {

@@ -208,7 +208,7 @@ impl Views {
         let version = self.next_version();
         self.creating.insert(id, version);
         self.writer.submit(WriteJob {
-            key: ObjectKey::cluster(Kind::BootComponent, node.xname.as_str()),
+            key: ObjectKey::cluster(Kind::BootComponent, &node.xname),
             uid: String::new(),
             resource_version: None,
             target: Target::Create,
@@ -243,7 +243,7 @@ impl Views {
         let version = self.next_version();
         let Some(component) = self.components.get_mut(&id) else { return false };
         let Some(node) = world.node(id) else { return false };
-        let key = || ObjectKey::cluster(Kind::BootComponent, node.xname.as_str());
+        let key = || ObjectKey::cluster(Kind::BootComponent, &node.xname);
         let underway = component.submitted.as_ref().map_or(&component.held, |(_, spec)| spec);
         let wanted = underway.wanted(world, id);
         if !world.is_agent
@@ -304,6 +304,14 @@ impl Views {
         moved
     }
 
+    /// Whether the status of a node waits for the write of its spec, of which nothing is to be changed. That of one that failed does not
+    /// wait, nor one that a report waits for.
+    #[must_use]
+    pub fn is_held_up(&self, world: &World, id: NodeId) -> bool {
+        let Some(component) = self.components.get(&id).filter(|component| component.reports.is_empty()) else { return false };
+        component.submitted.as_ref().is_some_and(|(_, spec)| spec.wanted(world, id) == *spec) && !world.has_failed(id)
+    }
+
     /// Few statuses are written as long as what is returned lives.
     #[must_use]
     pub fn give_way(&self) -> GiveWay {
@@ -319,7 +327,7 @@ impl Views {
         reports::wait(&mut component.reports, answer);
         if !component.shown.is_current() {
             // Behind the statuses of ten thousand nodes it would be told to come again.
-            self.writer.hurry(&ObjectKey::cluster(Kind::BootComponent, node.xname.as_str()));
+            self.writer.hurry(&ObjectKey::cluster(Kind::BootComponent, &node.xname));
         }
     }
 
@@ -473,7 +481,7 @@ impl Views {
         if let Some(body) = shown.patch(version) {
             *submitted = Instant::now();
             let submitted = self.writer.submit(WriteJob {
-                key: ObjectKey::namespaced(Kind::Session, &*session.namespace, &*session.name),
+                key: ObjectKey::namespaced(Kind::Session, Arc::clone(&session.namespace), Arc::clone(&session.name)),
                 uid: shown.uid.clone(),
                 resource_version: shown.resource_version.clone(),
                 target: Target::Status,

@@ -27,6 +27,12 @@ use crate::guard::Guarded;
 /// a load balancer, say) is noticed soon after.
 const WATCH_SECONDS: u32 = 200;
 
+/// All that has come in was taken up when nothing more follows for so long: a connection is read by a task of its own, piece by piece.
+const CAUGHT_UP: Duration = Duration::from_millis(1);
+
+/// Then a stream is left alone for so long. What comes when nothing has for a while is taken up at once.
+const COMPANY: Duration = Duration::from_millis(20);
+
 /// News of one kind.
 #[derive(Debug, Clone)]
 pub enum Seen<K> {
@@ -352,7 +358,7 @@ impl Sink {
                 biased;
                 () = self.cancel.cancelled() => return None,
                 () = self.tx.closed() => return None,
-                event = events.next() => event?,
+                event = together(events) => event?,
             };
             match event {
                 // A list that begins has not succeeded yet.
@@ -365,6 +371,15 @@ impl Sink {
             }
         }
     }
+}
+
+/// The next of a stream. Where many follow one another, each by itself would wake us to be read and decoded: they come together instead.
+async fn together<T>(events: &mut (impl Stream<Item = T> + Unpin)) -> Option<T> {
+    if let Ok(next) = tokio::time::timeout(CAUGHT_UP, events.next()).await {
+        return next;
+    }
+    tokio::time::sleep(COMPANY).await;
+    events.next().await
 }
 
 /// What the ConfigMap of that name tells of the stop switch. One that cannot be read stops as well.
@@ -456,5 +471,46 @@ mod tests {
         assert!(failed(&mut health, 200 + RECOVERED_AFTER.as_secs()), "it had recovered meanwhile");
         health.failing = None;
         assert!(failed(&mut health, 600), "it had delivered something meanwhile");
+    }
+
+    /// What a watch has to tell is handed on piece by piece, by a task that reads the connection.
+    fn handed_on(pieces: u32) -> impl Stream<Item = u32> + Unpin {
+        let (tx, mut rx) = mpsc::channel(1);
+        tokio::spawn(async move {
+            for piece in 0..pieces {
+                tx.send(piece).await.unwrap();
+            }
+        });
+        futures::stream::poll_fn(move |context| rx.poll_recv(context))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_read_to_its_end_before_it_is_left_alone() {
+        let begun = Instant::now();
+        let mut events = handed_on(1000);
+        for piece in 0..1000 {
+            assert_eq!(together(&mut events).await, Some(piece));
+        }
+        assert!(begun.elapsed() < CAUGHT_UP, "{:?}", begun.elapsed());
+        assert_eq!(together(&mut events).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_one_by_one_comes_together() {
+        let (tx, mut rx) = mpsc::channel(1000);
+        tokio::spawn(async move {
+            for piece in 0..1000 {
+                tx.send(piece).await.unwrap();
+                tokio::time::sleep(CAUGHT_UP * 2).await;
+            }
+        });
+        let mut events = futures::stream::poll_fn(move |context| rx.poll_recv(context));
+        let (mut times, mut last) = (0, None);
+        while together(&mut events).await.is_some() {
+            if last.replace(Instant::now()) != Some(Instant::now()) {
+                times += 1;
+            }
+        }
+        assert!((80..110).contains(&times), "{times}");
     }
 }

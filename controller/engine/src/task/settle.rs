@@ -59,13 +59,13 @@ impl Task {
     pub(super) fn settle_one(&mut self, uid: SessionUid, now: Timestamp) {
         let Some(session) = self.world.sessions.get(&uid) else { return };
         let Some(run) = session.run() else { return };
-        // Before anything says that it is complete: a process that starts reads no records of what is.
-        if !self.world.may_be_forgotten(&uid, |uid| self.journals.durable(uid)) {
+        // The status of a node that another session drives is that session's to complete. They are written from the first to the last.
+        let others = |id: NodeId| self.world.driver(id).is_some_and(|(driver, _)| driver.uid != uid);
+        if !run.slots.iter().rev().all(|slot| self.is_shown(slot.node) || others(slot.node)) {
             return;
         }
-        // The status of a node that another session drives is that session's to complete.
-        let others = |id: NodeId| self.world.driver(id).is_some_and(|(driver, _)| driver.uid != uid);
-        if !run.slots.iter().all(|slot| self.is_shown(slot.node) || others(slot.node)) {
+        // Before anything says that it is complete: a process that starts reads no records of what is.
+        if !self.world.may_be_forgotten(&uid, |uid| self.journals.durable(uid)) {
             return;
         }
         if self.charge.is_some() {

@@ -45,12 +45,21 @@ impl fmt::Debug for Body {
 /// The fields of an object, as they are written.
 type Fields<'a> = BTreeMap<&'a str, &'a RawValue>;
 
+/// A status has about as many bytes.
+const USUAL_BYTES: usize = 2048;
+
+fn text<S: Serialize>(status: &S) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(USUAL_BYTES);
+    serde_json::to_writer(&mut text, status)?;
+    Ok(text)
+}
+
 /// Most fields are equal, which their text tells; general trees of everything cost a tenth of the operator's CPU.
 fn difference<S: Serialize>(held: &[Arc<S>], wanted: &S) -> serde_json::Result<Box<RawValue>> {
-    let wanted = serde_json::to_string(wanted)?;
-    let wanted: Fields<'_> = serde_json::from_str(&wanted)?;
-    let held: Vec<String> = held.iter().map(|held| serde_json::to_string(&**held)).collect::<Result<_, _>>()?;
-    let held: Vec<Fields<'_>> = held.iter().map(|held| serde_json::from_str(held)).collect::<Result<_, _>>()?;
+    let wanted = text(wanted)?;
+    let wanted: Fields<'_> = serde_json::from_slice(&wanted)?;
+    let held: Vec<Vec<u8>> = held.iter().map(|held| text(&**held)).collect::<Result<_, _>>()?;
+    let held: Vec<Fields<'_>> = held.iter().map(|held| serde_json::from_slice(held)).collect::<Result<_, _>>()?;
     let gone = held.iter().flat_map(Fields::keys).filter(|name| !wanted.contains_key(*name));
     let mut patch: BTreeMap<&str, Cow<'_, RawValue>> = gone.map(|name| (*name, Cow::Borrowed(RawValue::NULL))).collect();
     for (name, after) in &wanted {

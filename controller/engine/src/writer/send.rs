@@ -165,7 +165,7 @@ fn get(key: &ObjectKey) -> Built {
 
 fn request(job: &WriteJob, version: Option<&str>) -> Built {
     let requests = Request::new(collection(&job.key));
-    let name = job.key.name.as_str();
+    let name = &*job.key.name;
     let body = written(job, version).map_err(kube::core::request::Error::SerializeBody)?;
     match job.target {
         Target::Create => {
