@@ -430,7 +430,7 @@ pub struct World {
     pub plans_due: BTreeSet<SessionUid>,
     /// Nodes of which something was asked by hand that is still to be answered.
     pub asked: BTreeSet<NodeId>,
-    /// Nodes changed since the last projection.
+    /// Nodes changed since the engine took them up last, to show what has become of them.
     pub touched: BTreeSet<NodeId>,
     /// Sessions changed since the last projection.
     pub touched_sessions: BTreeSet<SessionUid>,

@@ -312,6 +312,12 @@ impl Views {
         component.submitted.as_ref().is_some_and(|(_, spec)| spec.wanted(world, id) == *spec) && !world.has_failed(id)
     }
 
+    /// What is to be shown as applied of a node.
+    #[cfg(test)]
+    pub(crate) fn applied(&self, id: NodeId) -> Option<&str> {
+        self.components.get(&id)?.shown.wanted().applied_staged.as_deref()
+    }
+
     /// Few statuses are written as long as what is returned lives.
     #[must_use]
     pub fn give_way(&self) -> GiveWay {

@@ -334,8 +334,10 @@ impl Sink {
     ) {
         let mut folder = Folder::default();
         let mut events = std::pin::pin!(events);
-        while let Some(event) = self.next(&mut events, stream).await {
+        let mut is_list = true;
+        while let Some(event) = self.next(&mut events, stream, is_list).await {
             let is_done = matches!(event, watcher::Event::InitDone);
+            is_list = matches!(event, watcher::Event::Init | watcher::Event::InitApply(_));
             let Some(seen) = folder.fold(event) else { continue };
             if self.tx.send(wrap(seen)).await.is_err() {
                 return;
@@ -347,18 +349,19 @@ impl Sink {
     }
 
     /// The next event; None when it is time to stop. Errors are counted and waited out (the back-off
-    /// is in the stream).
+    /// is in the stream). Of a list nothing is put off: it is read in pages, and each is asked for.
     async fn next<T>(
         &self,
         events: &mut (impl Stream<Item = watcher::Result<watcher::Event<T>>> + Unpin),
         stream: Watched,
+        is_list: bool,
     ) -> Option<watcher::Event<T>> {
         loop {
             let event = tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => return None,
                 () = self.tx.closed() => return None,
-                event = together(events) => event?,
+                event = async { if is_list { events.next().await } else { together(events).await } } => event?,
             };
             match event {
                 // A list that begins has not succeeded yet.
@@ -493,6 +496,15 @@ mod tests {
         }
         assert!(begun.elapsed() < CAUGHT_UP, "{:?}", begun.elapsed());
         assert_eq!(together(&mut events).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_when_nothing_has_for_a_while_is_taken_up_at_once() {
+        const LATER: Duration = Duration::from_millis(9_999);
+        let begun = Instant::now();
+        let mut events = Box::pin(futures::stream::once(tokio::time::sleep(LATER)));
+        assert_eq!(together(&mut events).await, Some(()));
+        assert_eq!(begun.elapsed(), LATER);
     }
 
     #[tokio::test(start_paused = true)]

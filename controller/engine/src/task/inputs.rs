@@ -217,7 +217,7 @@ impl Task {
         let Some(id) = convert::component(&mut self.world, object, false, now) else { return };
         self.see_shown_by_agent(id, object);
         let known = self.views.is_known(id, object);
-        if !self.world.is_shown_by_agent(id) && self.views.notice_overwritten(id, object) {
+        if !known || !self.world.is_shown_by_agent(id) && self.views.notice_overwritten(id, object) {
             self.world.touched.insert(id);
         }
         if let Some(wish) = self.views.component_seen(id, object, None) {

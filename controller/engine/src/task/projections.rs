@@ -21,7 +21,7 @@ const HELD_UP_APART: Duration = Duration::from_secs(5);
 pub(super) struct Projections {
     /// The next one of all nodes that were touched is due then.
     due: Instant,
-    /// Touched since they were projected, and their status waits for the write of their spec; its answer touches them again.
+    /// Nodes that were touched since they were projected and whose status waits for the write of their spec; its answer touches them again.
     held_up: BTreeSet<NodeId>,
     /// They are looked through then.
     held_up_due: Instant,
@@ -45,7 +45,7 @@ impl Task {
     pub(super) fn project(&mut self, awaited: &[NodeId], now: Timestamp) -> Duration {
         let begun = Instant::now();
         for id in awaited {
-            if self.projections.held_up.remove(id) {
+            if self.projections.held_up.contains(id) {
                 self.world.touched.insert(*id);
             }
         }
@@ -53,11 +53,14 @@ impl Task {
         let due = begun >= self.projections.due;
         let nodes =
             if due { self.take_touched(begun) } else { awaited.iter().filter(|id| self.world.touched.remove(*id)).copied().collect() };
-        if nodes.is_empty() {
+        if nodes.is_empty() && crowd == 0 {
             return Duration::ZERO;
         }
         for id in nodes {
-            if self.views.update_component(&self.world, id, crowd, now)
+            // Its Session may have said meanwhile what it came to in between.
+            let put_aside = self.projections.held_up.remove(&id);
+            let moved = self.views.update_component(&self.world, id, crowd, now);
+            if (moved || put_aside)
                 && let Some((session, _)) = self.world.driver(id)
             {
                 let uid = session.uid.clone();
@@ -74,21 +77,21 @@ impl Task {
 
     /// The nodes that are to be projected now. What is held up is put aside until it is time for it.
     fn take_touched(&mut self, now: Instant) -> BTreeSet<NodeId> {
-        let (world, views) = (&mut self.world, &self.views);
-        let touched = std::mem::take(&mut world.touched);
-        let (waiting, mut nodes): (BTreeSet<_>, BTreeSet<_>) = touched.into_iter().partition(|id| views.is_held_up(world, *id));
+        let touched = std::mem::take(&mut self.world.touched);
+        let is_held_up = |id: &NodeId| self.views.is_held_up(&self.world, *id);
+        let (waiting, mut nodes): (BTreeSet<_>, BTreeSet<_>) = touched.into_iter().partition(is_held_up);
         self.projections.held_up.extend(waiting);
         if now >= self.projections.held_up_due {
             self.projections.held_up_due = now + HELD_UP_APART;
-            let held_up = std::mem::take(&mut self.projections.held_up);
-            nodes.extend(held_up.into_iter().filter(|id| views.is_held_up(world, *id)));
+            nodes.extend(&self.projections.held_up);
         }
         nodes
     }
 
-    /// Whether everything about a node is on the server. What is held up is not.
+    /// Whether everything about a node is on the server.
     pub(super) fn is_shown(&self, id: NodeId) -> bool {
-        !self.world.touched.contains(&id) && self.views.component_settled(id)
+        let projected = !self.world.touched.contains(&id) && !self.projections.held_up.contains(&id);
+        projected && self.views.component_settled(id)
     }
 
     /// Touches every driven node, and the Sessions that drive them, if it is time.
@@ -108,6 +111,7 @@ impl Task {
 mod tests {
     use super::*;
     use crate::task::rounds::tests::{NODE, task};
+    use crate::writer::ObjectKey;
 
     #[tokio::test(start_paused = true)]
     async fn a_projection_leaves_time_for_others_but_not_for_a_node_that_waits() {
@@ -131,17 +135,34 @@ mod tests {
         task.load_component(&serde_json::from_value(object).unwrap(), Timestamp::default());
         let id = task.world.by_name[&Xname::parse(NODE).unwrap()];
         task.world.nodes[id.0 as usize].staged = Some(("later".into(), 0));
-        assert!(is_projected(&mut task, id), "for its spec");
+        project_now(&mut task);
+        assert_eq!(task.views.counts().status_queue, 1, "its spec");
         (task, id)
     }
 
-    /// Whether a node that is touched is projected by now.
-    fn is_projected(task: &mut Task, id: NodeId) -> bool {
-        task.world.touched.insert(id);
+    fn project_now(task: &mut Task) {
         task.projections.due = Instant::now();
         task.project(&[], Timestamp::default());
         assert!(task.world.touched.is_empty());
-        !task.projections.held_up.contains(&id)
+    }
+
+    /// Whether something new about a node is projected at once; or put aside.
+    fn is_projected(task: &mut Task, id: NodeId) -> bool {
+        change(task, id);
+        project_now(task);
+        is_shown_anew(task, id)
+    }
+
+    fn change(task: &mut Task, id: NodeId) {
+        let node = task.world.node_mut(id).unwrap();
+        node.asked.applied = Some(format!("{}+", node.asked.applied.as_deref().unwrap_or_default()).into());
+    }
+
+    fn is_shown_anew(task: &Task, id: NodeId) -> bool {
+        let node = task.world.node(id).unwrap();
+        let shown = task.views.applied(id) == node.asked.applied.as_deref();
+        assert_ne!(shown, task.projections.held_up.contains(&id));
+        shown
     }
 
     #[tokio::test(start_paused = true)]
@@ -149,11 +170,15 @@ mod tests {
         let (mut task, id) = written();
         assert!(!is_projected(&mut task, id) && !task.is_shown(id));
         tokio::time::advance(HELD_UP_APART).await;
-        task.project(&[], Timestamp::default());
-        assert!(task.projections.held_up.is_empty());
+        project_now(&mut task);
+        assert!(is_shown_anew(&task, id));
         assert!(!is_projected(&mut task, id));
-        // Its answer, which touches it.
-        task.views.component_written(id, Target::Spec, 1, "2", 2);
+        let outcome = WriteOutcome::Written { resource_version: "2".to_owned(), generation: 2, uid: "n".to_owned() };
+        let key = ObjectKey::cluster(Kind::BootComponent, NODE);
+        task.fold_ack(WriteAck { key, uid: "n".to_owned(), target: Target::Spec, version: 1, outcome });
+        assert!(!task.is_shown(id), "it is not projected yet");
+        project_now(&mut task);
+        assert!(is_shown_anew(&task, id), "the answer touches it");
         assert!(is_projected(&mut task, id));
     }
 
@@ -170,12 +195,24 @@ mod tests {
         for due in [Duration::ZERO, LONGEST_UNSHOWN] {
             let (mut task, id) = written();
             assert!(!is_projected(&mut task, id));
-            let (answer, _answered) = oneshot::channel();
+            let (answer, mut answered) = oneshot::channel();
             task.views.await_status(&task.world, id, answer);
             task.projections.due = Instant::now() + due;
             task.project(&[id], Timestamp::default());
-            assert!(task.projections.held_up.is_empty() && task.world.touched.is_empty());
+            task.views.answer_settled(id);
+            assert!(is_shown_anew(&task, id) && answered.try_recv().is_err(), "it is on its way");
+            assert_eq!(task.views.counts().status_queue, 2, "before its spec is written");
             assert!(is_projected(&mut task, id), "as long as it waits");
         }
+    }
+
+    /// Another object of the same name, after a gap of the watch.
+    #[tokio::test]
+    async fn a_node_whose_object_was_replaced_is_projected_anew() {
+        let (mut task, id) = written();
+        let object = serde_json::json!({"apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "spec": {}, "metadata": {"name": NODE, "uid": "another"}});
+        let items = vec![serde_json::from_value(object).unwrap()];
+        task.fold_components(Seen::Reset { items, invalid: Vec::new() }, Timestamp::default());
+        assert_eq!(task.world.touched, [id].into());
     }
 }
