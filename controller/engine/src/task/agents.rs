@@ -273,7 +273,7 @@ impl Task {
         let open: Vec<NodeId> = run.open().collect();
         let busy = open.iter().filter(|id| self.world.node(**id).is_some_and(|node| node.batch.is_some() || node.agent.is_some())).count();
         let halted = session.halted();
-        let shown = open.iter().all(|id| self.views.is_written(&self.world, *id));
+        let shown = open.iter().all(|id| !self.projections.is_put_aside(*id) && self.views.is_written(&self.world, *id));
         if halted || busy > 0 || !shown || !self.world.is_ready_for_agent(uid, now) || !self.journals.is_settled(uid) {
             let message = match busy {
                 0 => "Its nodes are being taken; then its Job is made.".to_owned(),

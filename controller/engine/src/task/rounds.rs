@@ -332,8 +332,12 @@ pub(crate) mod tests {
         task.world.sessions.get_mut(&uid).unwrap().stage =
             Stage::Recording(bos_core::session::Recording { plan, since: Timestamp::default() });
         task.world.start_session(&uid, Timestamp::default());
-        for touched in [vec![&uid], Vec::new()] {
+        for (touched, put_aside) in [(vec![&uid], false), (Vec::new(), false), (vec![&uid], true)] {
             task.world.touched.insert(id);
+            if put_aside {
+                // It may have stood elsewhere in between, and its Session may have said so.
+                task.projections.put_aside(id);
+            }
             task.world.touched_sessions.clear();
             task.project(&[id], Timestamp::default());
             assert_eq!(task.world.touched_sessions.iter().collect::<Vec<_>>(), touched);
