@@ -61,9 +61,8 @@ help: ## List these targets
 demo: control-plane build ## Boot simulated nodes on a real control plane: NODES, ONCE=1, BOOT_TIME, FAULTS, OPERATION, POWER=capmc, MODE=v1, WEBHOOK=1
 	@exec $(BIN)/demo $(DEMO_ARGS)
 
-demo-help: ## Say what the options of the demo mean (builds the demo first; some minutes the first time)
-	@echo "== building the demo in $(CARGO_TARGET_DIR), to ask it (some minutes the first time)"
-	@cargo run -q -p bos-e2e --bin demo -- --help
+demo-help: build ## Say what the options of the demo mean (builds the programs first; some minutes the first time)
+	@$(BIN)/demo --help
 
 # What is measured is built as it is released.
 RELEASED := $(CARGO_TARGET_DIR)/release

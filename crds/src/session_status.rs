@@ -181,7 +181,7 @@ pub struct SessionCounts {
     #[schemars(range(min = 0))]
     pub excluded: i32,
 
-    /// Nodes that this Session powered off in order to power them on again: those that were on, and those that did not come up in time.
+    /// Nodes that this Session has asked to go off, in order to power them on again: those that were on, and those that did not come up in time.
     #[serde(default, skip_serializing_if = "schema::is_zero")]
     #[schemars(range(min = 0))]
     pub power_cycled: i32,

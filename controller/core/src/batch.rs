@@ -48,7 +48,7 @@ pub struct Batch {
     pub boot_set: u16,
     /// What it does.
     pub work: Work,
-    /// Its nodes that are not done.
+    /// Its nodes that are not done, in their order; those of one that was resumed in the order of the plan.
     pub nodes: Vec<Member>,
     /// When it was decided.
     pub opened: Timestamp,

@@ -230,6 +230,8 @@ pub struct Drive {
     pub phase: Phase,
     /// Last power action of this run.
     pub action: Option<Issued>,
+    /// The one before it, and when that was decided: what people see once `action` is forgotten with a phase, or has not left.
+    pub earlier: Option<(PowerAction, Timestamp)>,
     /// Attempts of this run.
     pub attempts: Attempts,
     /// When its last power-on was decided, by the wall clock: what the node says after that shows that it is up (rule 8).
@@ -284,6 +286,27 @@ impl Drive {
         on && self.booted.is_none() && self.phase == Phase::PoweringOn
     }
 
+    /// Forgets the last action: what comes next is judged by itself.
+    pub(crate) fn forget_action(&mut self) {
+        self.earlier = self.last_action();
+        self.action = None;
+    }
+
+    /// Takes an action back that did not reach its service: no attempt (rule 14).
+    pub(crate) fn take_back(&mut self, action: PowerAction, before: Option<Issued>) {
+        if self.action.is_some_and(|issued| issued.action == action) {
+            self.action = before;
+            let attempts = self.attempts.of(action);
+            *attempts = attempts.saturating_sub(1);
+        }
+    }
+
+    /// Its last power action, whatever phase it was for, and when that was decided.
+    #[must_use]
+    pub fn last_action(&self) -> Option<(PowerAction, Timestamp)> {
+        self.action.map(|issued| (issued.action, issued.decided)).or(self.earlier)
+    }
+
     /// The session has switched it off and on, in whichever order.
     #[must_use]
     pub const fn cycled(&self) -> bool {
@@ -318,6 +341,8 @@ pub struct LastRun {
     pub limit: u16,
     /// Last power action.
     pub action: Option<Issued>,
+    /// As [`Drive::earlier`].
+    pub earlier: Option<(PowerAction, Timestamp)>,
     /// Phase at the end, shown for failures.
     pub phase: Phase,
     /// The configuration it was brought to; None where it did not succeed or none was wanted.

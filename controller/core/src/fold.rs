@@ -281,13 +281,7 @@ impl World {
     /// Undoes the record of a call that did not reach its service: no attempt.
     pub(crate) fn withdraw(&mut self, member: &Member, session: &SessionUid, work: Work) {
         let Work::Power(action) = work else { return };
-        self.with_drive(member.node, session, |drive| {
-            if drive.action.is_some_and(|issued| issued.action == action) {
-                drive.action = member.before;
-                let attempts = drive.attempts.of(action);
-                *attempts = attempts.saturating_sub(1);
-            }
-        });
+        self.with_drive(member.node, session, |drive| drive.take_back(action, member.before));
     }
 
     /// A node was refused without being touched. The attempt is given back, but not for ever: a node that stays reserved by

@@ -105,6 +105,9 @@ pub(crate) struct State {
     pub(crate) token: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) action: Option<IssuedRecord>,
+    /// Where there is none: the one before, and when that was decided, by the wall clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) earlier: Option<(PowerAction, i64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) drive: Option<DriveRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -413,6 +416,10 @@ impl Clock {
         }
     }
 
+    pub(crate) fn earlier(self, (action, at_ms): (PowerAction, i64)) -> (PowerAction, Timestamp) {
+        (action, Timestamp::from_millis(at_ms).min(self.0))
+    }
+
     pub(crate) fn flight(self, record: &FlightRecord) -> Flight {
         Flight {
             artifacts: record.artifacts.clone(),
@@ -486,6 +493,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &Slot, clock: Clo
             phase: slot.reached,
             token: token_of(run, node),
             action: last.and_then(|last| last.action).map(|issued| clock.record(issued)),
+            earlier: last.filter(|last| last.action.is_none()).and_then(|last| last.earlier).map(earlier_record),
             drive: None,
             end: Some(end),
             left: slot.left.as_ref().and_then(|left| clock.left_record(left)),
@@ -500,6 +508,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &Slot, clock: Clo
         phase: drive.phase,
         token: drive.booted.and_then(|_| token_of(run, node)),
         action: drive.action.map(|issued| clock.record(issued)),
+        earlier: drive.earlier.filter(|_| drive.action.is_none()).map(earlier_record),
         drive: Some(DriveRecord {
             params: drive.params,
             config: drive.config,
@@ -519,6 +528,10 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &Slot, clock: Clo
         end: None,
         left: None,
     })
+}
+
+const fn earlier_record((action, at): (PowerAction, Timestamp)) -> (PowerAction, i64) {
+    (action, at.as_millis())
 }
 
 fn batch_record(run: &Run, batch: &Batch, clock: Clock) -> BatchRecord {

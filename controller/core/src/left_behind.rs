@@ -1,7 +1,6 @@
 //! What a session leaves behind at a node, and how the next one goes on from there (rules 7, 8 and 11): what was sent may still take
 //! effect, and a boot may still be to come up.
 
-use crate::batch::{BatchState, Member};
 use crate::model::{EndKind, Flight, Inherited, Left, NodeId, Phase, PowerAction, SessionUid, World};
 use crate::plan::PlannedOperation;
 use crate::time::Timestamp;
@@ -26,14 +25,8 @@ impl World {
     /// the one before it.
     fn unsettled(&self, id: NodeId) -> Option<Timestamp> {
         let node = self.node(id)?;
-        let action = self.unsent(id).map_or(node.drive.as_ref()?.action, |member| member.before);
+        let action = self.unsent(id).map_or(node.drive.as_ref()?.action, |(_, member)| member.before);
         node.unsettled_after(action, self.untold())
-    }
-
-    /// The node's part in a call that has not left.
-    fn unsent(&self, id: NodeId) -> Option<&Member> {
-        let batch = self.batches.get(&self.node(id)?.batch?).filter(|batch| batch.state == BatchState::Recording)?;
-        batch.nodes.iter().find(|member| member.node == id)
     }
 
     /// A boot that was given up and should be up by now, or is, may have been through other hands since.

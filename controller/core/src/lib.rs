@@ -43,6 +43,7 @@ pub mod staging;
 pub mod status;
 pub mod tenants;
 pub mod time;
+mod unsent;
 pub mod untold;
 pub mod validation;
 pub mod want;

@@ -161,6 +161,8 @@ pub struct Node {
     pub drive: Option<Drive>,
     /// The open operation on this node: at most one, whoever asked for it (rule 11).
     pub batch: Option<BatchId>,
+    /// The newest operation of the session that drives it or did last, open or not; for the log, and not durable.
+    pub last_batch: Option<BatchId>,
     /// The Session whose agent may still be at work on it: nothing is done to it before that agent has let it go (rule 11).
     pub agent: Option<SessionUid>,
     /// Not powered on before: what switched it off may still be at work, see [`World::power_rest`]. Not durable.
@@ -244,6 +246,7 @@ impl Node {
             config_since: Timestamp::default(),
             drive: None,
             batch: None,
+            last_batch: None,
             agent: None,
             rests_until: Timestamp::default(),
             reading_power: false,

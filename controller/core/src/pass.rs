@@ -1,5 +1,6 @@
 //! One pass of all operators, and what their wants do to the World.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -195,7 +196,9 @@ impl World {
             Decision::AlreadyBooted => {
                 drive.booted = Some(now);
                 // A shutdown that was asked for in vain is given up.
-                drive.action = drive.action.filter(|issued| issued.action == PowerAction::On);
+                if drive.action.is_some_and(|issued| issued.action != PowerAction::On) {
+                    drive.forget_action();
+                }
             }
             Decision::End(..) => {}
         }
@@ -221,7 +224,11 @@ impl World {
     pub(crate) fn end_node(&mut self, id: NodeId, end: End) {
         let limit = self.nodes.get(id.0 as usize).map_or(0, |node| self.retry_limit(node));
         let left = self.left_behind(id, end.kind).map(Box::new);
-        let Some(drive) = self.node_mut(id).and_then(|node| node.drive.take()) else { return };
+        // What has not left will not.
+        let Some(drive) = self.so_far(id).map(Cow::into_owned) else { return };
+        if let Some(node) = self.node_mut(id) {
+            node.drive = None;
+        }
         let uid = drive.session.clone();
         self.touched_sessions.insert(uid.clone());
         self.journal_due.insert(uid.clone());
@@ -241,15 +248,16 @@ impl World {
         node.left = left;
         node.config = None;
         node.failed_in = (end.kind == EndKind::Failed && !by_hand).then(|| (namespace.clone(), name.clone()));
-        let Drive { run, attempts, action, phase, .. } = drive;
-        let last = LastRun { session: uid, run, by_hand, namespace, name, end, attempts, limit, action, phase, configuration };
+        let Drive { run, attempts, action, earlier, phase, .. } = drive;
+        let last = LastRun { session: uid, run, by_hand, namespace, name, end, attempts, limit, action, earlier, phase, configuration };
         node.last = Some(last);
         if node.replaced {
             node.forget_hardware();
         }
     }
 
-    fn open(&mut self, session: SessionUid, boot_set: u16, work: Work, nodes: Vec<NodeId>, now: Timestamp) -> Option<Effect> {
+    fn open(&mut self, session: SessionUid, boot_set: u16, work: Work, mut nodes: Vec<NodeId>, now: Timestamp) -> Option<Effect> {
+        nodes.sort_unstable();
         self.last_batch += 1;
         let id = BatchId(self.last_batch);
         let mut members = Vec::with_capacity(nodes.len());
@@ -264,8 +272,10 @@ impl World {
             }
             members.push(Member { node: node_id, before: drive.action });
             node.batch = Some(id);
+            node.last_batch = Some(id);
             if let Work::Power(action) = work {
                 let power_by = now + if action == PowerAction::On { spans.0 } else { spans.2 };
+                drive.earlier = drive.last_action();
                 drive.action =
                     Some(Issued { action, at: now, decided: now, power_by, boot_by: now + spans.1, accepted: false, failed: false });
                 let attempts = drive.attempts.of(action);
@@ -314,6 +324,7 @@ impl World {
         node.config = None;
         node.failed_in = None;
         node.replaced = false;
+        node.last_batch = None;
         node.owner = owner.or(node.owner.take());
         node.drive = Some(Drive {
             session: session.clone(),
@@ -324,6 +335,7 @@ impl World {
             held_since: now,
             phase: Phase::None,
             action: None,
+            earlier: None,
             attempts: crate::model::Attempts::default(),
             last_on: None,
             params: Prepared::No,
@@ -373,14 +385,14 @@ impl Drive {
                 self.params = Prepared::No;
                 self.config = Prepared::No;
                 self.booted = None;
-                self.action = None;
+                self.forget_action();
                 // It went off, whoever was booting it.
                 self.in_flight = None;
             }
             Phase::PoweringOff => {
                 self.booted = None;
                 // The boot that did not come up is judged; what follows is the power-off.
-                self.action = None;
+                self.forget_action();
             }
             Phase::None | Phase::Configuring => {}
         }
@@ -395,7 +407,7 @@ impl Drive {
             *attempts = attempts.saturating_sub(1);
             if issued.action == PowerAction::SoftOff {
                 // It is asked again, not forced.
-                self.action = None;
+                self.forget_action();
             }
         }
         // A new power-on needs a new token, so that a report proves this boot and no other.

@@ -18,7 +18,7 @@ use crate::session::Session;
 use crate::status::hold_reason;
 use crate::time::Timestamp;
 
-pub(crate) use words::pace;
+pub(crate) use words::{is_kept_off, pace, power_judged_at};
 
 /// `lastSession.outcome` of a node that failed in its last session: what `retryOf` looks for.
 pub const LAST_FAILED: &str = "Failed";
@@ -57,10 +57,11 @@ pub fn component(world: &World, id: NodeId, before: &BootComponentStatus, genera
     status.observed_generation = generation;
     facts(world, node, &mut status, now);
     observations(world, node, &mut status);
-    let shown = match world.driver(id) {
+    let driven_by = world.driver(id).and_then(|(session, _)| Some((session, world.so_far(id)?)));
+    let shown = match driven_by {
         Some((session, drive)) => {
-            driven(world, node, drive, session, &mut status);
-            Some(show_driven(world, node, drive, session, now))
+            driven(world, node, &drive, session, &mut status);
+            Some(show_driven(world, node, &drive, session, now))
         }
         None => node.last.as_ref().map(|last| {
             rested(last, &mut status);
@@ -188,8 +189,9 @@ fn driven(world: &World, node: &Node, drive: &Drive, session: &Session, status: 
     status.enabled = true;
     status.last_session = (!session.by_hand).then(|| last_session(&session.uid, &session.namespace, &session.name, ""));
     // As it was by the wall clock: a restart moves the other instant on.
-    let action = drive.action.map(|issued| (last_action(issued.action), issued.decided));
+    let action = drive.last_action().map(|(action, at)| (last_action(action), at));
     let (action, at) = action.unwrap_or_else(|| match (status.last_action, &status.last_action_time) {
+        // A journal of a release that did not store the one before.
         (Some(action), Some(at)) if drive.attempts != crate::model::Attempts::default() => (action, Timestamp::from(at.0)),
         _ if drive.applied => (LastAction::ApplyStaged, drive.held_since),
         _ => (LastAction::SessionSetup, drive.held_since),
@@ -213,9 +215,9 @@ fn rested(last: &LastRun, status: &mut BootComponentStatus) {
         actual.configuration = Some(Arc::clone(configuration).into());
     }
     status.last_session = (!last.by_hand).then(|| last_session(&last.session, &last.namespace, &last.name, outcome));
-    if let Some(issued) = last.action {
-        status.last_action = Some(last_action(issued.action));
-        status.last_action_time = Some(time(issued.decided));
+    if let Some((action, at)) = last.action.map(|issued| (issued.action, issued.decided)).or(last.earlier) {
+        status.last_action = Some(last_action(action));
+        status.last_action_time = Some(time(at));
     } else if last.attempts == crate::model::Attempts::default() && status.last_action != Some(LastAction::ApplyStaged) {
         status.last_action = Some(LastAction::SessionSetup);
     }

@@ -135,13 +135,13 @@ fn count(world: &World, session: &Session, run: &Run, now: Timestamp) -> Counted
             counts.staged += i32::from(run.plan.staged);
             continue;
         }
-        let driven = world.node(slot.node).and_then(|node| Some((node, node.drive.as_ref().filter(|drive| drive.session == session.uid)?)));
+        let driven = world.node(slot.node).zip(world.so_far(slot.node).filter(|drive| drive.session == session.uid));
         let Some((node, drive)) = driven else { continue };
-        let (status, reason) = standing(world, node, drive, session, now);
+        let (status, reason) = standing(world, node, &drive, session, now);
         counts.power_cycled += i32::from(!slot.power_cycled && !slot.cycled && drive.cycled());
         // Decided, and nothing was sent.
         counts.power_cycled -= i32::from(slot.power_cycled && !slot.cycled && !drive.attempts.any_off());
-        waits.add(world, session, node, drive, (status, reason), now);
+        waits.add(world, session, node, &drive, (status, reason), now);
         match status {
             NodeStatus::PowerOnCalled => counts.powering_on += 1,
             NodeStatus::PowerOffGracefullyCalled | NodeStatus::PowerOffForcefullyCalled => counts.powering_off += 1,

@@ -244,6 +244,7 @@ impl World {
                     attempts: state.attempts,
                     limit,
                     action,
+                    earlier: state.earlier.map(|record| clock.earlier(record)),
                     phase: state.phase,
                     configuration,
                 });
@@ -397,6 +398,7 @@ impl World {
             }
             if let Some(node) = self.node_mut(node) {
                 node.batch = Some(id);
+                node.last_batch = Some(id);
             }
             nodes.push(Member { node, before: None });
         }
@@ -414,6 +416,7 @@ impl World {
 fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: Option<Issued>, clock: Clock) {
     drive.phase = state.phase;
     drive.action = action;
+    drive.earlier = state.earlier.map(|record| clock.earlier(record));
     drive.attempts = state.attempts;
     drive.last_on = record.last_on_ms.map(|at| Timestamp::from_millis(at).min(clock.0));
     drive.params = record.params;

@@ -167,7 +167,7 @@ impl World {
         let nodes = stay.iter().filter_map(|member| Some((member.node, self.node(member.node)?.xname.clone()))).collect();
         if let Work::Power(_) = batch.work {
             // The time its record took to become durable is not the node's.
-            self.postpone(&stay, now.since(batch.opened));
+            self.postpone(&stay, now.since(batch.opened), now);
         }
         let title = self.sessions.get(&batch.session).map_or_else(String::new, |session| session.title()).into();
         let open = self.batches.get_mut(&id)?;
@@ -177,9 +177,11 @@ impl World {
         Some(Dispatch { id, session: batch.session, title, order, nodes })
     }
 
-    fn postpone(&mut self, members: &[crate::batch::Member], span: std::time::Duration) {
+    fn postpone(&mut self, members: &[crate::batch::Member], span: std::time::Duration, now: Timestamp) {
         for member in members {
-            if let Some(issued) = self.node_mut(member.node).and_then(|node| node.drive.as_mut()).and_then(|drive| drive.action.as_mut()) {
+            let Some(drive) = self.node_mut(member.node).and_then(|node| node.drive.as_mut()) else { continue };
+            drive.since = now;
+            if let Some(issued) = drive.action.as_mut() {
                 issued.at = issued.at + span;
                 issued.decided = issued.decided + span;
                 issued.power_by = issued.power_by + span;

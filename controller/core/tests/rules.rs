@@ -19,6 +19,8 @@ mod desk;
 mod fixture;
 #[path = "rules/for_tools.rs"]
 mod for_tools;
+#[path = "rules/last_action.rs"]
+mod last_action;
 #[path = "rules/order.rs"]
 mod order;
 #[path = "rules/pure.rs"]

@@ -294,7 +294,7 @@ impl Elector {
     fn lead(&self, record: LeaseRecord, sent: Instant) -> Leadership {
         let epoch = record.epoch;
         self.raise_floor(epoch);
-        tracing::info!(epoch, identity = self.identity, "leading");
+        tracing::info!(epoch, identity = self.identity, "took the lease");
         let held = Arc::new(Held {
             store: Arc::clone(&self.store),
             config: self.config,

@@ -238,7 +238,7 @@ impl Views {
     /// Projects a node and submits what has changed, spec first.
     ///
     /// `crowd` is how many nodes change together with this one: their writes are about to be queued too. True when it stands elsewhere
-    /// than before, or for another reason: what its Session says of it has changed too.
+    /// than before, for another reason, or with another power: what its Session says of it has changed too.
     pub fn update_component(&mut self, world: &World, id: NodeId, crowd: usize, now: Timestamp) -> bool {
         let version = self.next_version();
         let Some(component) = self.components.get_mut(&id) else { return false };
@@ -272,7 +272,7 @@ impl Views {
         if wanted.status != before.status {
             log_transition(node, before.status, &wanted);
         }
-        let moved = (wanted.status, &wanted.reason) != (before.status, &before.reason);
+        let moved = (wanted.status, &wanted.reason, wanted.power) != (before.status, &before.reason, before.power);
         component.shown.want(wanted);
         let wanted = component.shown.wanted();
         let awaited = !component.reports.is_empty();
@@ -478,7 +478,9 @@ impl Views {
     pub fn update_session(&mut self, world: &World, session: &Session, last: bool, now: Timestamp) -> Option<SessionChange> {
         let version = self.next_version();
         let Some((shown, submitted)) = self.sessions.get_mut(&session.uid) else { return Some(SessionChange::default()) };
-        if !last && submitted.elapsed() < SESSION_PACE {
+        // While its nodes are switched already it is not said to be set up.
+        let begun = session.running().is_some() && shown.wanted().start_time.is_none();
+        if !last && !begun && submitted.elapsed() < SESSION_PACE {
             return None;
         }
         let wanted = project_session::session(world, session, shown.wanted(), now);
@@ -558,7 +560,7 @@ fn count_word(counts: &mut BTreeMap<String, u64>, word: &str) {
 
 /// One line per change, so that a node's history can be read from the log alone.
 fn log_transition(node: &Node, before: Option<NodeStatus>, status: &BootComponentStatus) {
-    let (xname, batch) = (node.xname.as_str(), node.batch.map(|batch| batch.0));
+    let (xname, batch) = (node.xname.as_str(), node.last_batch.map(|batch| batch.0));
     let session = status.last_session.as_ref().map(|session| format!("{}/{}", session.namespace, session.name)).unwrap_or_default();
     let from = before.map_or("", NodeStatus::as_str);
     let to = status.status.map_or("", NodeStatus::as_str);

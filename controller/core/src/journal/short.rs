@@ -45,6 +45,7 @@ impl Journal {
                 if end.kind == EndKind::Succeeded {
                     // Nothing is to be waited out any more, and the status says what was done.
                     state.action = None;
+                    state.earlier = None;
                 }
             }
             state.round(step_ms);
@@ -70,6 +71,9 @@ impl State {
         let step = if over { step_ms } else { SECOND_MS };
         if let Some(action) = &mut self.action {
             action.round(step);
+        }
+        if let Some((_, at_ms)) = &mut self.earlier {
+            *at_ms = rounded_up(*at_ms, step);
         }
         if let Some(drive) = &mut self.drive {
             round_up(&mut drive.last_on_ms, step);

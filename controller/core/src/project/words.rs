@@ -4,7 +4,7 @@ use bos_crds::{NodeStatus, reasons};
 
 use super::{called_on, came_on, missing_service, stop_note, stop_switch};
 use crate::health::{Service, TRIED_AGAIN};
-use crate::model::{Drive, HoldReason, Issued, Node, Phase, Power, World};
+use crate::model::{Drive, HoldReason, Issued, Node, Phase, Power, PowerAction, World};
 use crate::plan::{Evidence, PlannedOperation};
 use crate::session::Session;
 use crate::time::Timestamp;
@@ -98,16 +98,10 @@ impl View<'_> {
         }
     }
 
-    /// It shows what was asked for, and the request is still open: the power service keeps its nodes until the slowest is through.
-    fn kept(&self, power: Power) -> bool {
-        let issued = self.drive.action;
-        self.node.batch.is_some() && issued.is_some_and(|issued| self.node.power_since(issued.at) == Some(power))
-    }
-
     /// A call that was made, as far as anybody knows.
     fn asked(&self, what: &str, power: &str) -> String {
         let service = self.world.power_service;
-        if power == "off" && self.kept(Power::Off) {
+        if power == "off" && is_kept_off(self.node, self.drive) {
             return format!("It is off; {service} keeps it until all nodes of the same request are.");
         }
         if self.drive.action.is_some_and(|issued| issued.accepted) {
@@ -221,7 +215,7 @@ impl View<'_> {
 
     fn after_off(&self, issued: &Issued, status: NodeStatus) -> String {
         let (judged, then) = (self.judged_at(issued), self.held_back());
-        if self.kept(Power::Off) {
+        if is_kept_off(self.node, self.drive) {
             return format!("goes on when {} lets it go", self.world.power_service);
         }
         let last = self.drive.attempts.forceful >= self.world.retry_limit(self.node);
@@ -234,9 +228,9 @@ impl View<'_> {
 
     /// When it is decided what a power action has done: at its deadline, and not while the power service still has the node.
     fn judged_at(&self, issued: &Issued) -> String {
-        match self.node.batch.is_some() && self.now >= issued.power_by {
-            true => format!("when {} lets it go,", self.world.power_service),
-            false => format!("at {}", issued.power_by.clock()),
+        match power_judged_at(self.node, issued, self.now) {
+            None => format!("when {} lets it go,", self.world.power_service),
+            Some(by) => format!("at {}", by.clock()),
         }
     }
 
@@ -249,6 +243,17 @@ impl View<'_> {
             ""
         }
     }
+}
+
+/// It is off, and the request is still open: the power service keeps its nodes until the slowest is through.
+pub(crate) fn is_kept_off(node: &Node, drive: &Drive) -> bool {
+    let off = drive.action.filter(|issued| issued.action != PowerAction::On);
+    node.batch.is_some() && off.is_some_and(|issued| node.power_since(issued.at) == Some(Power::Off))
+}
+
+/// When it is decided what a power action has done; None where that is when the power service lets the node go.
+pub(crate) fn power_judged_at(node: &Node, issued: &Issued, now: Timestamp) -> Option<Timestamp> {
+    Some(issued.power_by).filter(|by| node.batch.is_none() || now < *by)
 }
 
 /// The options that let nodes wait for their turn, with their values; None where none does.

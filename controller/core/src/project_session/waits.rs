@@ -6,12 +6,19 @@ use bos_crds::{NodeStatus, reasons};
 
 use crate::health::Service;
 use crate::model::{Drive, Node, World};
-use crate::project::{missing_service, pace, stop_note, stop_switch};
+use crate::project::{is_kept_off, missing_service, pace, power_judged_at, stop_note, stop_switch};
 use crate::session::Session;
 use crate::time::Timestamp;
 
-/// What nodes wait for: a reason, and the service that is away where it is one.
-type Wait = (&'static str, Option<Service>);
+/// What nodes wait for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Wait {
+    reason: &'static str,
+    /// Off already, and kept by the power service for others of the same request.
+    kept_off: bool,
+    /// The service that is away, where it is one.
+    away: Option<Service>,
+}
 
 /// Numbers of nodes by what they wait for, each with its latest deadline.
 #[derive(Default)]
@@ -28,16 +35,18 @@ impl Waits {
         (status, reason): (NodeStatus, &'static str),
         now: Timestamp,
     ) {
+        let kept_off = reason == reasons::AWAITING_POWER && is_kept_off(node, drive);
         let deadline = match (reason, drive.action) {
             (reasons::AWAITING_REPORT | reasons::AWAITING_READY, Some(issued)) => Some(issued.boot_by),
-            (reasons::AWAITING_POWER, Some(issued)) if status != NodeStatus::PowerOffPending => Some(issued.power_by),
+            (reasons::AWAITING_POWER, Some(_)) if kept_off => None,
+            (reasons::AWAITING_POWER, Some(issued)) if status != NodeStatus::PowerOffPending => power_judged_at(node, &issued, now),
             (reasons::MASS_BOOT_TIMEOUT | reasons::REPORT_PATH_DOWN | reasons::POWER_UNKNOWN, _) => drive.hold.map(|hold| hold.until),
             _ => None,
         };
         // A person's hold and the stop switch come before whatever service is away.
         let held = matches!(reason, reasons::SUSPENDED | reasons::EMERGENCY_STOP);
-        let service = if held { None } else { missing_service(world, node, drive, session, now) };
-        let (nodes, latest) = self.0.entry((reason, service)).or_default();
+        let away = if held { None } else { missing_service(world, node, drive, session, now) };
+        let (nodes, latest) = self.0.entry(Wait { reason, kept_off, away }).or_default();
         *nodes += 1;
         *latest = (*latest).max(deadline);
     }
@@ -56,7 +65,7 @@ impl Waits {
         if open == 0 {
             return "Every node is done; the last calls to services are waited for.".to_owned();
         }
-        let parts: Vec<String> = self.0.iter().map(|(key, (nodes, by))| part(world, *key, *nodes, *by)).collect();
+        let parts: Vec<String> = self.0.iter().map(|(wait, (nodes, by))| part(world, *wait, *nodes, *by)).collect();
         if session.stopping() {
             return format!(
                 "Cancelled: nothing new is sent. {open} in progress, as calls that were accepted are followed to their end: {}.",
@@ -68,7 +77,7 @@ impl Waits {
     }
 }
 
-fn part(world: &World, (reason, service): (&str, Option<Service>), nodes: usize, deadline: Option<Timestamp>) -> String {
+fn part(world: &World, Wait { reason, kept_off, away: service }: Wait, nodes: usize, deadline: Option<Timestamp>) -> String {
     let wait = |what: &str| format!("{nodes} {} {what}", if nodes == 1 { "waits" } else { "wait" });
     let their = if nodes == 1 { "its" } else { "their" };
     let plain = |what: &str| format!("{nodes} {what}");
@@ -78,6 +87,9 @@ fn part(world: &World, (reason, service): (&str, Option<Service>), nodes: usize,
         (reasons::AWAITING_REPORT, _) => wait(&format!("for {their} report")),
         (reasons::AWAITING_READY, _) => wait("until HSM says Ready"),
         (reasons::AWAITING_RETRY, _) => wait("before the power action that failed is tried again"),
+        (reasons::AWAITING_POWER, _) if kept_off => {
+            plain(&format!("off, kept by {} until all of the same request are", world.power_service))
+        }
         (reasons::AWAITING_POWER, _) => wait(&format!("for {their} power to change")),
         (reasons::AWAITING_CONFIGURATION, _) => plain("being configured"),
         (reasons::PACED, _) => match pace(world) {

@@ -537,6 +537,12 @@ mod what_is_kept_or_held {
         assert!(off.message.starts_with("It is off; PCS keeps it until all nodes of the same request are."), "{}", off.message);
         assert_eq!(off.next, "goes on when PCS lets it go");
         assert!(on.next.starts_with("forced off at"), "{}", on.next);
+        let by = desk.drive(1).action.unwrap().power_by;
+        let kept = "1 off, kept by PCS until all of the same request are";
+        let waits = format!("1 waits for its power to change (latest deadline {})", by.clock());
+        assert_eq!(shown(&desk).message, format!("2 in progress: {waits}, {kept}."));
+        desk.now = by;
+        assert_eq!(shown(&desk).message, format!("2 in progress: 1 waits for its power to change, {kept}."), "until PCS lets it go");
     }
 
     #[test]

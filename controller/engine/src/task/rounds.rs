@@ -310,11 +310,45 @@ pub(crate) mod tests {
             attempts: bos_core::model::Attempts::default(),
             limit: 1,
             action: None,
+            earlier: None,
             phase: bos_core::model::Phase::None,
             configuration: None,
         });
         task.pass();
         assert_eq!(answered.await, Ok(ReportAnswer::WithAgent));
+    }
+
+    /// A node, and a Session over it whose plan is being written.
+    fn recording(task: &mut Task) -> (NodeId, SessionUid) {
+        let (id, uid) = ended(task, false);
+        let plan = serde_json::json!({
+            "version": 1, "operation": "Boot", "namespace": "bos", "name": "boot", "templateGeneration": 1, "running": "Leave",
+            "bootSets": [{"name": "compute", "artifacts": null, "image": "", "configuration": "", "nodes": [NODE]}],
+        });
+        let plan = Arc::new(serde_json::from_value(plan).unwrap());
+        task.world.sessions.get_mut(&uid).unwrap().stage =
+            Stage::Recording(bos_core::session::Recording { plan, since: Timestamp::default() });
+        (id, uid)
+    }
+
+    /// It was said to wait for its set-up for a second, while its nodes were switched already.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_begins_is_shown_at_once() {
+        let (mut task, ..) = task();
+        let (_, uid) = recording(&mut task);
+        let object = serde_json::json!({
+            "apiVersion": "bos.hpe.com/v1alpha1", "kind": "Session", "metadata": {"namespace": "bos", "name": "boot", "uid": &*uid.0},
+            "spec": {"operation": "Boot", "templateName": "template"},
+        });
+        task.views.session_seen(&serde_json::from_value(object).unwrap(), None);
+        let is_shown = |task: &mut Task| {
+            task.world.touched_sessions.insert(uid.clone());
+            task.update_sessions(Timestamp::default());
+            task.world.touched_sessions.is_empty()
+        };
+        assert!(is_shown(&mut task) && !is_shown(&mut task), "others are, once a second");
+        task.world.start_session(&uid, Timestamp::default());
+        assert!(is_shown(&mut task) && !is_shown(&mut task));
     }
 
     /// Its message says what its nodes wait for, and was a minute behind where a look at one changed nothing else.
@@ -323,14 +357,7 @@ pub(crate) mod tests {
         let (mut task, ..) = task();
         let object = serde_json::json!({"apiVersion": "bos.hpe.com/v1alpha1", "kind": "BootComponent", "spec": {}, "metadata": {"name": NODE, "uid": "n"}});
         task.load_component(&serde_json::from_value(object).unwrap(), Timestamp::default());
-        let (id, uid) = ended(&mut task, false);
-        let plan = serde_json::json!({
-            "version": 1, "operation": "Boot", "namespace": "bos", "name": "boot", "templateGeneration": 1, "running": "Leave",
-            "bootSets": [{"name": "compute", "artifacts": null, "image": "", "configuration": "", "nodes": [NODE]}],
-        });
-        let plan = Arc::new(serde_json::from_value(plan).unwrap());
-        task.world.sessions.get_mut(&uid).unwrap().stage =
-            Stage::Recording(bos_core::session::Recording { plan, since: Timestamp::default() });
+        let (id, uid) = recording(&mut task);
         task.world.start_session(&uid, Timestamp::default());
         for (touched, put_aside) in [(vec![&uid], false), (Vec::new(), false), (vec![&uid], true)] {
             task.world.touched.insert(id);
