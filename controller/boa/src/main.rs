@@ -16,8 +16,8 @@ use bos_engine::telemetry::Telemetry;
 use bos_services::flags::{self, LogFormat};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, reload};
 
 use args::Config;
 
@@ -73,7 +73,7 @@ fn code_of_error(error: &anyhow::Error) -> u8 {
 }
 
 fn start_logging(config: &Config) -> anyhow::Result<Logging> {
-    let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log: {:?} is not a filter", config.log))?;
+    let filter = process::log_filter(&config.log).with_context(|| format!("log: {:?} is not a filter", config.log))?;
     let (filter, handle) = reload::Layer::new(filter);
     let start = tracing_subscriber::registry().with(filter);
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);

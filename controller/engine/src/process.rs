@@ -30,6 +30,17 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// Changes how much is logged.
 pub type Logging = reload::Handle<EnvFilter, Registry>;
 
+/// The client library logs a request that failed once more, without saying what it was for; our own lines do.
+const UNNAMED: &str = "kube_client::client::builder=off";
+
+/// What is logged under `log` of the configuration, which may name that part too.
+///
+/// # Errors
+/// When that is no filter.
+pub fn log_filter(configured: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    EnvFilter::try_new(format!("{UNNAMED},{configured}"))
+}
+
 /// What is logged under `loggingLevel` of the options. INFO leaves the filter of the configuration in force; any other level takes
 /// the place of what that says for everything, and leaves what it says for single parts.
 fn filter(configured: &str, level: LoggingLevel) -> String {
@@ -50,7 +61,7 @@ pub async fn follow_logging(
 ) {
     while level.changed().await.is_ok() {
         let level = *level.borrow_and_update();
-        let changed = EnvFilter::try_new(filter(&configured, level))
+        let changed = log_filter(&filter(&configured, level))
             .map_err(|error| error.to_string())
             .and_then(|filter| logging.reload(filter).map_err(|error| error.to_string()));
         told(level, changed);
@@ -135,6 +146,14 @@ pub fn end_on_signals(cancel: &CancellationToken, says: &'static str, late: u8) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_names_nobody_is_not_logged_unless_asked_for() {
+        let logged = |configured: &str| log_filter(configured).unwrap().to_string();
+        assert_eq!(logged(&filter("info", LoggingLevel::Debug)), "kube_client::client::builder=off,debug");
+        assert_eq!(logged("info,kube_client::client::builder=error"), "kube_client::client::builder=error,info");
+        assert!(log_filter("a=b=c").is_err());
+    }
 
     #[test]
     fn only_an_engine_that_is_silent_look_after_look_is_dead() {

@@ -32,8 +32,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, reload};
 
 use config::Config;
 use listener::Listener;
@@ -85,7 +85,7 @@ fn wrong_settings(error: &anyhow::Error) -> ExitCode {
 }
 
 fn start_logging(config: &Config, traces: &traces::Sender) -> anyhow::Result<Logging> {
-    let filter = EnvFilter::try_new(&config.log).with_context(|| format!("log: {:?} is not a filter", config.log))?;
+    let filter = process::log_filter(&config.log).with_context(|| format!("log: {:?} is not a filter", config.log))?;
     let (filter, handle) = reload::Layer::new(filter);
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let start = tracing_subscriber::registry().with(filter).with(traces.layer());
