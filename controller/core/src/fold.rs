@@ -172,9 +172,13 @@ impl World {
             *reading = false;
             *next = now + follow_pause(now.since(opened));
         }
-        // From its deadline on something else is said of a node.
+        // From its deadline on something else is said of a node, and by its Session.
         let action = |id: &NodeId| self.nodes.get(id.0 as usize)?.drive.as_ref()?.action;
-        let overdue = batch.nodes.iter().map(|member| member.node).filter(|id| action(id).is_some_and(|issued| now >= issued.power_by));
+        let overdue = |member: &&Member| action(&member.node).is_some_and(|issued| now >= issued.power_by);
+        let overdue: Vec<NodeId> = batch.nodes.iter().filter(overdue).map(|member| member.node).collect();
+        if !overdue.is_empty() {
+            self.touched_sessions.insert(batch.session.clone());
+        }
         self.touched.extend(overdue);
         match progress {
             // It tells of its nodes, and of this one transition never: a look at the nodes has to do.

@@ -105,7 +105,7 @@ pub(crate) struct State {
     pub(crate) token: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) action: Option<IssuedRecord>,
-    /// Where there is none: the one before, and when that was decided, by the wall clock.
+    /// Where there is none, or one that may still be taken back: the one before, and when that was decided, by the wall clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) earlier: Option<(PowerAction, i64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -508,7 +508,7 @@ fn state_of(world: &World, session: &Session, run: &Run, slot: &Slot, clock: Clo
         phase: drive.phase,
         token: drive.booted.and_then(|_| token_of(run, node)),
         action: drive.action.map(|issued| clock.record(issued)),
-        earlier: drive.earlier.filter(|_| drive.action.is_none()).map(earlier_record),
+        earlier: drive.earlier.filter(|_| drive.action.is_none() || node.batch.is_some()).map(earlier_record),
         drive: Some(DriveRecord {
             params: drive.params,
             config: drive.config,

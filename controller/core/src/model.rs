@@ -161,7 +161,7 @@ pub struct Node {
     pub drive: Option<Drive>,
     /// The open operation on this node: at most one, whoever asked for it (rule 11).
     pub batch: Option<BatchId>,
-    /// The newest operation of the session that drives it or did last, open or not; for the log, and not durable.
+    /// The newest operation on it that has left, open or not, of the session that drives it or did last; for the log, and not durable.
     pub last_batch: Option<BatchId>,
     /// The Session whose agent may still be at work on it: nothing is done to it before that agent has let it go (rule 11).
     pub agent: Option<SessionUid>,

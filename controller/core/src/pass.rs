@@ -272,7 +272,6 @@ impl World {
             }
             members.push(Member { node: node_id, before: drive.action });
             node.batch = Some(id);
-            node.last_batch = Some(id);
             if let Work::Power(action) = work {
                 let power_by = now + if action == PowerAction::On { spans.0 } else { spans.2 };
                 drive.earlier = drive.last_action();

@@ -18,7 +18,7 @@ use crate::session::Session;
 use crate::status::hold_reason;
 use crate::time::Timestamp;
 
-pub(crate) use words::{is_kept_off, pace, power_judged_at};
+pub(crate) use words::{is_kept_off, pace};
 
 /// `lastSession.outcome` of a node that failed in its last session: what `retryOf` looks for.
 pub const LAST_FAILED: &str = "Failed";

@@ -398,7 +398,9 @@ impl World {
             }
             if let Some(node) = self.node_mut(node) {
                 node.batch = Some(id);
-                node.last_batch = Some(id);
+                if node.drive.as_ref().is_some_and(|drive| drive.session == *uid) {
+                    node.last_batch = Some(id);
+                }
             }
             nodes.push(Member { node, before: None });
         }

@@ -155,9 +155,10 @@ impl World {
         for member in &go {
             self.withdraw_member(&batch, member);
         }
+        self.touched_sessions.insert(batch.session.clone());
         if !go.is_empty() {
-            // What it says of its nodes was that they were asked.
-            self.touched_sessions.insert(batch.session.clone());
+            // The journal says of these that they may have been asked.
+            self.journal_due.insert(batch.session.clone());
         }
         if stay.is_empty() {
             self.batches.remove(&id);
@@ -168,6 +169,11 @@ impl World {
         if let Work::Power(_) = batch.work {
             // The time its record took to become durable is not the node's.
             self.postpone(&stay, now.since(batch.opened), now);
+        }
+        for member in &stay {
+            if let Some(node) = self.nodes.get_mut(member.node.0 as usize) {
+                node.last_batch = Some(id);
+            }
         }
         let title = self.sessions.get(&batch.session).map_or_else(String::new, |session| session.title()).into();
         let open = self.batches.get_mut(&id)?;

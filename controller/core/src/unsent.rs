@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use crate::batch::{Batch, BatchState, Member, Work};
-use crate::model::{Drive, NodeId, World};
+use crate::model::{Drive, Node, NodeId, World};
 
 impl World {
     /// The call with a node in it that has not left, and the node's part in it.
@@ -12,6 +12,12 @@ impl World {
         let batch = self.batches.get(&self.node(id)?.batch?).filter(|batch| batch.state == BatchState::Recording)?;
         let place = batch.nodes.binary_search_by_key(&id, |member| member.node).ok()?;
         Some((batch, batch.nodes.get(place)?))
+    }
+
+    /// An operation on a node is open, and has left.
+    pub(crate) fn is_asked(&self, node: &Node) -> bool {
+        let open = node.batch.and_then(|id| self.batches.get(&id));
+        open.is_some_and(|batch| batch.state != BatchState::Recording)
     }
 
     /// What is being done to a node, as far as it has left.

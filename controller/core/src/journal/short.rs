@@ -73,7 +73,7 @@ impl State {
             action.round(step);
         }
         if let Some((_, at_ms)) = &mut self.earlier {
-            *at_ms = rounded_up(*at_ms, step);
+            *at_ms = rounded_up(*at_ms, step_ms);
         }
         if let Some(drive) = &mut self.drive {
             round_up(&mut drive.last_on_ms, step);

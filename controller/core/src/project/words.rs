@@ -101,12 +101,12 @@ impl View<'_> {
     /// A call that was made, as far as anybody knows.
     fn asked(&self, what: &str, power: &str) -> String {
         let service = self.world.power_service;
-        if power == "off" && is_kept_off(self.node, self.drive) {
+        if power == "off" && is_kept_off(self.world, self.node, self.drive) {
             return format!("It is off; {service} keeps it until all nodes of the same request are.");
         }
         if self.drive.action.is_some_and(|issued| issued.accepted) {
             format!("{what} was asked for; {service} does not show it {power} yet.")
-        } else if self.node.batch.is_some() {
+        } else if self.world.is_asked(self.node) {
             format!("{what} is being asked for.")
         } else {
             format!("{what} was asked for, and {service} has not said yes; it may have been carried out.")
@@ -215,7 +215,7 @@ impl View<'_> {
 
     fn after_off(&self, issued: &Issued, status: NodeStatus) -> String {
         let (judged, then) = (self.judged_at(issued), self.held_back());
-        if is_kept_off(self.node, self.drive) {
+        if is_kept_off(self.world, self.node, self.drive) {
             return format!("goes on when {} lets it go", self.world.power_service);
         }
         let last = self.drive.attempts.forceful >= self.world.retry_limit(self.node);
@@ -228,9 +228,10 @@ impl View<'_> {
 
     /// When it is decided what a power action has done: at its deadline, and not while the power service still has the node.
     fn judged_at(&self, issued: &Issued) -> String {
-        match power_judged_at(self.node, issued, self.now) {
-            None => format!("when {} lets it go,", self.world.power_service),
-            Some(by) => format!("at {}", by.clock()),
+        match self.now >= issued.power_by {
+            true if self.world.is_asked(self.node) => format!("when {} lets it go,", self.world.power_service),
+            true => "after a fresh look at its power".to_owned(),
+            false => format!("at {}", issued.power_by.clock()),
         }
     }
 
@@ -246,14 +247,9 @@ impl View<'_> {
 }
 
 /// It is off, and the request is still open: the power service keeps its nodes until the slowest is through.
-pub(crate) fn is_kept_off(node: &Node, drive: &Drive) -> bool {
+pub(crate) fn is_kept_off(world: &World, node: &Node, drive: &Drive) -> bool {
     let off = drive.action.filter(|issued| issued.action != PowerAction::On);
-    node.batch.is_some() && off.is_some_and(|issued| node.power_since(issued.at) == Some(Power::Off))
-}
-
-/// When it is decided what a power action has done; None where that is when the power service lets the node go.
-pub(crate) fn power_judged_at(node: &Node, issued: &Issued, now: Timestamp) -> Option<Timestamp> {
-    Some(issued.power_by).filter(|by| node.batch.is_none() || now < *by)
+    world.is_asked(node) && off.is_some_and(|issued| node.power_since(issued.at) == Some(Power::Off))
 }
 
 /// The options that let nodes wait for their turn, with their values; None where none does.

@@ -6,7 +6,7 @@ use bos_crds::{NodeStatus, reasons};
 
 use crate::health::Service;
 use crate::model::{Drive, Node, World};
-use crate::project::{is_kept_off, missing_service, pace, power_judged_at, stop_note, stop_switch};
+use crate::project::{is_kept_off, missing_service, pace, stop_note, stop_switch};
 use crate::session::Session;
 use crate::time::Timestamp;
 
@@ -35,14 +35,16 @@ impl Waits {
         (status, reason): (NodeStatus, &'static str),
         now: Timestamp,
     ) {
-        let kept_off = reason == reasons::AWAITING_POWER && is_kept_off(node, drive);
+        let kept_off = reason == reasons::AWAITING_POWER && is_kept_off(world, node, drive);
         let deadline = match (reason, drive.action) {
             (reasons::AWAITING_REPORT | reasons::AWAITING_READY, Some(issued)) => Some(issued.boot_by),
             (reasons::AWAITING_POWER, Some(_)) if kept_off => None,
-            (reasons::AWAITING_POWER, Some(issued)) if status != NodeStatus::PowerOffPending => power_judged_at(node, &issued, now),
+            (reasons::AWAITING_POWER, Some(issued)) if status != NodeStatus::PowerOffPending => Some(issued.power_by),
             (reasons::MASS_BOOT_TIMEOUT | reasons::REPORT_PATH_DOWN | reasons::POWER_UNKNOWN, _) => drive.hold.map(|hold| hold.until),
             _ => None,
         };
+        // One that has passed says nothing: what holds the node does.
+        let deadline = deadline.filter(|by| now < *by);
         // A person's hold and the stop switch come before whatever service is away.
         let held = matches!(reason, reasons::SUSPENDED | reasons::EMERGENCY_STOP);
         let away = if held { None } else { missing_service(world, node, drive, session, now) };

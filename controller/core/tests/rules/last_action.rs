@@ -92,6 +92,8 @@ fn nor_is_one_that_left_without_the_node() {
     let told = component(&desk.world, NodeId(0), &before, 1, desk.now);
     assert_eq!((asked(&told), told.reason.as_str()), ((NodeStatus::PowerOnPending, LastAction::SessionSetup), reasons::SUSPENDED));
     assert_eq!((told.attempts.power_on, told.transitions), (0, before.transitions));
+    assert_ne!(desk.world.nodes[0].last_batch, Some(call), "nor does the log name it");
+    assert!(desk.world.journal_due.contains(&desk.uid), "that says that it may have been asked");
     assert_eq!(asked(&node(&desk, 1)), (NodeStatus::PowerOnCalled, LastAction::PoweringOn));
 }
 
@@ -104,7 +106,12 @@ fn the_call_before_it_is_shown_meanwhile() {
     desk.power(0, Power::On);
     let call = decided(&mut desk);
     assert_eq!(asked(&node(&desk, 0)), (NodeStatus::PowerOffGracefullyCalled, LastAction::PoweringOffGracefully));
-    assert_eq!((node(&desk, 0).attempts.power_off_graceful, node(&desk, 0).attempts.power_off_forceful), (1, 0));
+    let told = node(&desk, 0);
+    assert_eq!((told.attempts.power_off_graceful, told.attempts.power_off_forceful), (1, 0));
+    assert_eq!(told.next, "forced off after a fresh look at its power if still on", "nobody keeps it");
+    desk.power(0, Power::Off);
+    assert!(!node(&desk, 0).message.contains("keeps it"), "{}", node(&desk, 0).message);
+    desk.power(0, Power::On);
     assert_eq!(desk.world.release(call, desk.now).unwrap().order, Order::Power(PowerAction::ForceOff));
     assert_eq!(asked(&node(&desk, 0)), (NodeStatus::PowerOffForcefullyCalled, LastAction::PoweringOffForcefully));
 }
@@ -141,6 +148,22 @@ fn and_the_session() {
         assert_eq!(asked(&node(&desk, 0)), (NodeStatus::Stable, LastAction::PoweringOffGracefully));
         desk.restart(SECOND);
     }
+}
+
+/// PCS says after a restart that it did not touch the node: the call is taken back, and what was sent before is not lost with it.
+#[test]
+fn what_was_sent_outlives_a_call_that_did_not_touch_the_node() {
+    let mut desk = switched_off();
+    desk.power(0, Power::Off);
+    let call = desk.prepared();
+    desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
+    desk.restart(SECOND);
+    let call = *desk.world.batches.keys().next().unwrap();
+    let reserved = bos_core::batch::Task::Untouched { detail: "reserved".into(), permanent: false };
+    let over = bos_core::batch::Progress::Tasks { done: true, tasks: vec![(NodeId(0), reserved)] };
+    desk.world.fold_progress(call, desk.now, over, desk.now);
+    let told = node(&desk, 0);
+    assert_eq!((told.last_action, told.attempts.power_on), (Some(LastAction::PoweringOffGracefully), 0));
 }
 
 /// A newer session takes the node while the call of this one is recorded: it was asked for nothing.

@@ -4,7 +4,7 @@ use crate::desk::{Desk, is_power};
 use crate::fixture::{START, plan, run_plan, seen, setup, snapshot, xname};
 use crate::silent;
 use crate::{MINUTE, SECOND, boot, boot_with};
-use bos_core::batch::Outcome;
+use bos_core::batch::{Outcome, Progress};
 use bos_core::health::Service;
 use bos_core::model::{EndKind, NodeId, Power, PowerAction, World};
 use bos_core::plan::{PlannedOperation, RunningPolicy};
@@ -542,6 +542,9 @@ mod what_is_kept_or_held {
         let waits = format!("1 waits for its power to change (latest deadline {})", by.clock());
         assert_eq!(shown(&desk).message, format!("2 in progress: {waits}, {kept}."));
         desk.now = by;
+        desk.world.touched_sessions.clear();
+        desk.world.fold_progress(call.id, by, Progress::Tasks { done: false, tasks: Vec::new() }, by);
+        assert!(desk.world.touched_sessions.contains(&desk.uid), "that is shown now");
         assert_eq!(shown(&desk).message, format!("2 in progress: 1 waits for its power to change, {kept}."), "until PCS lets it go");
     }
 
