@@ -115,7 +115,7 @@ impl ProblemKind {
             Self::Pattern => {
                 "has a character that no name has; patterns are not supported, but the parent of nodes, such as x1000 or x1000c0s3, selects all nodes below it"
             }
-            Self::Unknown => "is not known to HSM: no role, partition, group or node has this name",
+            Self::Unknown => "is not known to HSM: no role, partition, group or node has this name, and no node is below it",
             Self::Nid => "looks like a NID; nodes are named by xname",
             Self::EmptyExclusion => "excludes a set that has no members, which is more likely an error than a wish",
         }

@@ -493,7 +493,7 @@ mod tests {
         assert_eq!(meant, [Some("blue"), Some("!Application_UAN"), Some("x1c0s0b0n0"), Some("Application"), None, None]);
         assert_eq!(
             error.problems[0].to_string(),
-            r#"item 1 ("Blue") is not known to HSM: no role, partition, group or node has this name (did you mean "blue"?)"#
+            r#"item 1 ("Blue") is not known to HSM: no role, partition, group or node has this name, and no node is below it (did you mean "blue"?)"#
         );
     }
 

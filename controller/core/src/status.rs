@@ -189,7 +189,11 @@ impl Case<'_> {
             _ if self.drive.phase != Phase::PoweringOn => Some(Decision::Enter(Phase::PoweringOn)),
             Some(issued) if issued.action == PowerAction::On && !issued.failed => (self.now >= issued.power_by).then(|| {
                 let waited = span_text(issued.power_by.since(issued.at));
-                Decision::ActionFailed { refund: !issued.accepted, error: format!("still off {waited} after power-on").into() }
+                let error = match issued.accepted {
+                    true => format!("still off {waited} after power-on"),
+                    false => format!("still off {waited} after a power-on that {} never confirmed", self.world.power_service),
+                };
+                Decision::ActionFailed { refund: !issued.accepted, error: error.into() }
             }),
             _ if self.drive.attempts.on >= self.limit() && !self.node.suspended => Some(self.power_on_exhausted()),
             _ if self.held_by(HoldReason::NotInConfigurationService) => self.wait_for_config_record(),

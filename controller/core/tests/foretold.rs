@@ -175,7 +175,8 @@ fn every_mistake_of_a_session_is_said_at_once() {
 #[test]
 fn a_limit_is_refused_by_what_hsm_knows_unless_the_session_waits() {
     let limit = |suspend| SessionSpec { limit: Some("x1,!nobody".into()), suspend, ..spec(Operation::Boot) };
-    let unknown = "spec.limit: item 2 (\"!nobody\") is not known to HSM: no role, partition, group or node has this name";
+    let unknown =
+        "spec.limit: item 2 (\"!nobody\") is not known to HSM: no role, partition, group or node has this name, and no node is below it";
     assert_eq!(said(&world(), limit(false)), (Some(unknown.to_owned()), vec![]));
     let waits = "spec.suspend: is true, so nothing is done until it is set to false.".to_owned();
     assert_eq!(said(&world(), limit(true)), (None, vec![waits, format!("{unknown}.")]));

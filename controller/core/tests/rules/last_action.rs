@@ -209,3 +209,19 @@ fn the_last_call_is_known_when_it_is_over() {
     let _ = run_plan(&mut desk.world, "second", plan(PlannedOperation::Shutdown, 1, "", ""), desk.now);
     assert_eq!(desk.world.nodes[0].last_batch, None);
 }
+
+/// The process died with the answer. It costs no attempt, so that the log has a call more than the node has tries.
+#[test]
+fn a_power_on_that_nobody_confirmed_is_called_that() {
+    let mut desk = crate::boot(1);
+    let _ = desk.pass();
+    desk.power(0, Power::Off);
+    let _ = desk.prepared();
+    desk.restart(SECOND);
+    desk.wait(desk.world.options.max_power_on_wait);
+    desk.power(0, Power::Off);
+    let _ = desk.pass();
+    let told = node(&desk, 0);
+    assert!(told.message.contains("still off 2 min after a power-on that PCS never confirmed"), "{}", told.message);
+    assert_eq!(told.attempts.power_on, 0);
+}
