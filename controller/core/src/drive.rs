@@ -304,7 +304,7 @@ impl Drive {
     /// Its last power action, whatever phase it was for, and when that was decided.
     #[must_use]
     pub fn last_action(&self) -> Option<(PowerAction, Timestamp)> {
-        self.action.map(|issued| (issued.action, issued.decided)).or(self.earlier)
+        last_of(self.action, self.earlier)
     }
 
     /// The session has switched it off and on, in whichever order.
@@ -318,6 +318,11 @@ impl Drive {
     pub fn acted_or_held_since(&self) -> Timestamp {
         self.action.map_or(self.held_since, |issued| issued.at.max(self.held_since))
     }
+}
+
+/// The last of two power actions, and when it was decided.
+fn last_of(action: Option<Issued>, earlier: Option<(PowerAction, Timestamp)>) -> Option<(PowerAction, Timestamp)> {
+    action.map(|issued| (issued.action, issued.decided)).or(earlier)
 }
 
 /// What remains for display of a node's last run.
@@ -347,6 +352,14 @@ pub struct LastRun {
     pub phase: Phase,
     /// The configuration it was brought to; None where it did not succeed or none was wanted.
     pub configuration: Option<Arc<str>>,
+}
+
+impl LastRun {
+    /// As [`Drive::last_action`].
+    #[must_use]
+    pub fn last_action(&self) -> Option<(PowerAction, Timestamp)> {
+        last_of(self.action, self.earlier)
+    }
 }
 
 #[cfg(test)]

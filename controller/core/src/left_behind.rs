@@ -25,8 +25,7 @@ impl World {
     /// the one before it.
     fn unsettled(&self, id: NodeId) -> Option<Timestamp> {
         let node = self.node(id)?;
-        let action = self.unsent(id).map_or(node.drive.as_ref()?.action, |(_, member)| member.before);
-        node.unsettled_after(action, self.untold())
+        node.unsettled_after(self.so_far(id)?.action, self.untold())
     }
 
     /// A boot that was given up and should be up by now, or is, may have been through other hands since.

@@ -215,7 +215,7 @@ fn rested(last: &LastRun, status: &mut BootComponentStatus) {
         actual.configuration = Some(Arc::clone(configuration).into());
     }
     status.last_session = (!last.by_hand).then(|| last_session(&last.session, &last.namespace, &last.name, outcome));
-    if let Some((action, at)) = last.action.map(|issued| (issued.action, issued.decided)).or(last.earlier) {
+    if let Some((action, at)) = last.last_action() {
         status.last_action = Some(last_action(action));
         status.last_action_time = Some(time(at));
     } else if last.attempts == crate::model::Attempts::default() && status.last_action != Some(LastAction::ApplyStaged) {

@@ -38,8 +38,7 @@ impl Waits {
         let kept_off = reason == reasons::AWAITING_POWER && is_kept_off(world, node, drive);
         let deadline = match (reason, drive.action) {
             (reasons::AWAITING_REPORT | reasons::AWAITING_READY, Some(issued)) => Some(issued.boot_by),
-            (reasons::AWAITING_POWER, Some(_)) if kept_off => None,
-            (reasons::AWAITING_POWER, Some(issued)) if status != NodeStatus::PowerOffPending => Some(issued.power_by),
+            (reasons::AWAITING_POWER, Some(issued)) if status != NodeStatus::PowerOffPending && !kept_off => Some(issued.power_by),
             (reasons::MASS_BOOT_TIMEOUT | reasons::REPORT_PATH_DOWN | reasons::POWER_UNKNOWN, _) => drive.hold.map(|hold| hold.until),
             _ => None,
         };

@@ -1,14 +1,14 @@
 //! What is shown as asked of a node is what has left (rule 14): a call that is decided may be withdrawn as long as its record is not
 //! durable, and what was sent is not forgotten with the phase that it was for.
 
-use bos_core::batch::{BatchId, BatchState, Outcome};
+use bos_core::batch::{BatchId, BatchState, Outcome, Progress, Task};
 use bos_core::health::Service;
 use bos_core::journal::{Journal, snapshot};
 use bos_core::model::{EndKind, NodeId, Power, PowerAction};
 use bos_core::plan::PlannedOperation;
 use bos_core::project::component;
 use bos_core::project_session::session;
-use bos_core::running::Order;
+use bos_core::running::{Dispatch, Order};
 use bos_crds::{BootComponentStatus, LastAction, NodeStatus, SessionCounts, SessionStatus, reasons};
 
 use crate::SECOND;
@@ -46,22 +46,19 @@ fn about_to_be_powered_on(count: usize) -> (Desk, BatchId) {
 }
 
 /// Asked to shut down, in order to be powered on again.
-fn asked_to_go_off() -> Desk {
+fn asked_to_go_off() -> (Desk, Dispatch) {
     let mut desk = Desk::new(1, plan(PlannedOperation::Reboot, 1, "new", ""));
     let _ = desk.pass();
     desk.power(0, Power::On);
     let call = desk.one();
     desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
-    desk
+    (desk, call)
 }
 
 /// The same, and off.
 fn switched_off() -> Desk {
-    let mut desk = asked_to_go_off();
-    let call = *desk.world.batches.keys().next().unwrap();
-    desk.wait(SECOND);
-    let over = bos_core::batch::Progress::Tasks { done: true, tasks: vec![(NodeId(0), bos_core::batch::Task::Succeeded)] };
-    desk.world.fold_progress(call, desk.now, over, desk.now);
+    let (mut desk, call) = asked_to_go_off();
+    desk.tasks(&call, Task::Succeeded);
     let _ = desk.pass();
     desk
 }
@@ -99,10 +96,9 @@ fn nor_is_one_that_left_without_the_node() {
 
 #[test]
 fn the_call_before_it_is_shown_meanwhile() {
-    let mut desk = asked_to_go_off();
-    let call = *desk.world.batches.keys().next().unwrap();
+    let (mut desk, call) = asked_to_go_off();
     desk.wait(desk.world.options.max_power_off_wait);
-    desk.world.fold_progress(call, desk.now, bos_core::batch::Progress::Gone, desk.now);
+    desk.world.fold_progress(call.id, desk.now, Progress::Gone, desk.now);
     desk.power(0, Power::On);
     let call = decided(&mut desk);
     assert_eq!(asked(&node(&desk, 0)), (NodeStatus::PowerOffGracefullyCalled, LastAction::PoweringOffGracefully));
@@ -158,10 +154,9 @@ fn what_was_sent_outlives_a_call_that_did_not_touch_the_node() {
     let call = desk.prepared();
     desk.answer(call.id, Outcome::Accepted { transition: "t".into() });
     desk.restart(SECOND);
-    let call = *desk.world.batches.keys().next().unwrap();
-    let reserved = bos_core::batch::Task::Untouched { detail: "reserved".into(), permanent: false };
-    let over = bos_core::batch::Progress::Tasks { done: true, tasks: vec![(NodeId(0), reserved)] };
-    desk.world.fold_progress(call, desk.now, over, desk.now);
+    // It is followed under a new number.
+    let call = Dispatch { id: *desk.world.batches.keys().next().unwrap(), ..call };
+    desk.tasks(&call, Task::Untouched { detail: "reserved".into(), permanent: false });
     let told = node(&desk, 0);
     assert_eq!((told.last_action, told.attempts.power_on), (Some(LastAction::PoweringOffGracefully), 0));
 }
