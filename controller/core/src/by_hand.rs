@@ -228,7 +228,7 @@ impl World {
         let asks = Asked { wish: wish.clone(), ..Asked::default() }.new_run().is_some() && shown.is_none();
         // What was asked by the object before and is being planned begins all the same.
         let planning = node.asked.planning.take();
-        node.asked = Asked { planning, ..shown.unwrap_or_else(nothing_new) };
+        *node.asked = Asked { planning, ..shown.unwrap_or_else(nothing_new) };
         if asks {
             node.asked.refused = NOT_NEW.into();
         }

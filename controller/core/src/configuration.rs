@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::batch::Work;
+use crate::by_phase::ByPhase;
 use crate::health::Service;
 use crate::model::{NodeId, Phase, Prepared, World};
 use crate::plan::PlannedOperation;
@@ -16,18 +17,15 @@ use crate::want::Want;
 
 /// Sets the configuration in CFS where CFS wants another one.
 #[must_use]
-pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
+pub fn reconcile(world: &World, by_phase: &ByPhase, now: Timestamp) -> Vec<Want> {
     if !world.services.may_call(Service::Cfs, now) {
         return Vec::new();
     }
     let mut wants = Vec::new();
-    for session in world.sessions.values() {
-        let Some(run) = session.running().filter(|_| !session.halted()) else { continue };
+    for (session, run, nodes) in by_phase.runs(world, Phase::Configuring) {
         let mut by_set: BTreeMap<(u16, u32), Vec<NodeId>> = BTreeMap::new();
-        for id in run.open() {
-            let Some((node, drive)) = world.node(id).and_then(|node| Some((node, node.drive.as_ref()?))) else { continue };
-            let Some(booted) = drive.booted.filter(|_| drive.phase == Phase::Configuring && drive.session == session.uid) else { continue };
-            let Some(set) = run.plan.boot_set(drive.boot_set) else { continue };
+        for (id, node, drive) in nodes {
+            let Some((booted, set)) = drive.booted.zip(run.plan.boot_set(drive.boot_set)) else { continue };
             let seen = node.config.as_ref().filter(|seen| seen.at >= booted).and_then(|seen| seen.record.as_ref());
             let to_tell = run.plan.operation == PlannedOperation::Configure && drive.config == Prepared::No;
             let differs = seen.is_some_and(|record| record.desired != set.configuration || to_tell);

@@ -259,7 +259,7 @@ pub struct Drive {
     /// Tokens of the session it was taken from while that was booting it: a report of one of them is no boot by somebody else.
     pub inherited: Vec<Inherited>,
     /// That boot, where this session wants something else. The next one may want it again.
-    pub in_flight: Option<Flight>,
+    pub in_flight: Option<Box<Flight>>,
     /// Why it was last switched off after it had been powered on, for people: it did not come up. Empty where it was not.
     pub cause: Arc<str>,
     /// Last error a service named for this node.
@@ -277,6 +277,12 @@ impl Drive {
         let boot_by = Some(issued.boot_by).filter(|_| issued.action == PowerAction::On);
         let passed = [Some(issued.power_by), boot_by].into_iter().flatten().filter(|at| *at <= now).max();
         passed.unwrap_or(issued.at).max(issued.at).max(self.held_since)
+    }
+
+    /// Powered on, and past the deadline for its boot.
+    #[must_use]
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        matches!(self.action, Some(issued) if issued.action == PowerAction::On && now >= issued.boot_by)
     }
 
     /// Powered on at or before `asked`, and not known to be up: what was asked then may prove its boot.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::batch::Work;
+use crate::by_phase::ByPhase;
 use crate::model::{Drive, Node, NodeId, Phase, Power, PowerAction, World};
 use crate::power_on::chunk_size;
 use crate::time::Timestamp;
@@ -10,32 +11,38 @@ use crate::want::Want;
 
 /// Sends Soft-Off to nodes that must go off and have not been asked.
 #[must_use]
-pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
-    open_power_offs(world, now, PowerAction::SoftOff, |_, drive| !matches!(drive.action, Some(issued) if issued.action != PowerAction::On))
+pub fn reconcile(world: &World, by_phase: &ByPhase, now: Timestamp) -> Vec<Want> {
+    open_power_offs(
+        world,
+        by_phase,
+        now,
+        PowerAction::SoftOff,
+        |_, drive| !matches!(drive.action, Some(issued) if issued.action != PowerAction::On),
+    )
 }
 
 /// Opens one kind of power-off for all nodes in PoweringOff that were seen on and that `due` picks. Shared by the graceful and
 /// the forceful operator, which differ only in whom they pick.
-pub(crate) fn open_power_offs(world: &World, now: Timestamp, action: PowerAction, due: impl Fn(&Node, &Drive) -> bool) -> Vec<Want> {
+pub(crate) fn open_power_offs(
+    world: &World,
+    by_phase: &ByPhase,
+    now: Timestamp,
+    action: PowerAction,
+    due: impl Fn(&Node, &Drive) -> bool,
+) -> Vec<Want> {
     let work = Work::Power(action);
     if world.emergency_stop || !world.services.may_call(work.service(world.power_service), now) {
         return Vec::new();
     }
     let mut wants = Vec::new();
-    for session in world.sessions.values() {
-        let Some(run) = session.running().filter(|_| !session.halted()) else { continue };
+    for (session, _, nodes) in by_phase.runs(world, Phase::PoweringOff) {
         let mut batches: BTreeMap<u32, Vec<NodeId>> = BTreeMap::new();
-        for id in run.open() {
-            let Some((node, drive)) = world.node(id).and_then(|node| Some((node, node.drive.as_ref()?))) else { continue };
-            // Of a hundred thousand nodes most have another phase: the rest of them is not looked at.
-            if drive.phase != Phase::PoweringOff {
-                continue;
-            }
-            let ours = || drive.session == session.uid && drive.booted.is_none() && drive.hold.is_none();
+        for (id, node, drive) in nodes {
+            let pending = || drive.booted.is_none() && drive.hold.is_none();
             let free = || node.batch.is_none() && !node.suspended && now >= drive.not_before;
             let budget = || drive.attempts.used(action) < world.retry_limit(node);
             let on = || node.power_fresh(drive.evidence_since(now), now) == Some(Power::On);
-            if due(node, drive) && free() && ours() && budget() && on() {
+            if due(node, drive) && free() && pending() && budget() && on() {
                 batches.entry(drive.together).or_default().push(id);
             }
         }

@@ -63,7 +63,7 @@ impl World {
             // It is withdrawn.
             _ if unsent && drive.in_flight.is_none() => return None,
             Some(issued) if !unsent => issued,
-            _ => return drive.in_flight.clone().map(|flight| (flight, drive.inherited.clone())),
+            _ => return drive.in_flight.as_deref().map(|flight| (flight.clone(), drive.inherited.clone())),
         };
         if issued.action != PowerAction::On || drive.booted.is_some() {
             return None;
@@ -97,7 +97,7 @@ impl World {
             drive.down_seen = flight.down_seen;
             drive.attempts.on = 1;
         } else {
-            drive.in_flight = Some(flight);
+            drive.in_flight = Some(Box::new(flight));
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod artifacts;
 pub mod batch;
 pub mod by_hand;
+pub mod by_phase;
 pub mod configuration;
 pub mod discovery;
 pub mod drive;

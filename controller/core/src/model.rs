@@ -180,13 +180,13 @@ pub struct Node {
     /// `spec.suspend` of the BootComponent: a person's hold; nothing new is sent to the node.
     pub suspended: bool,
     /// The last session that had the node, and its end, for display.
-    pub last: Option<LastRun>,
+    pub last: Option<Box<LastRun>>,
     /// Namespace and name of its last session, where it failed in that: what `retryOf` asks for.
     pub failed_in: Option<(Arc<str>, Arc<str>)>,
     /// The newest session that ever owned the node: it never moves to an older one (rule 11).
     pub owner: Option<Owner>,
     /// What its BootComponent asks for by hand.
-    pub asked: Asked,
+    pub asked: Box<Asked>,
     /// The session whose staged state waits to be applied, and the place of the node in its plan.
     pub staged: Option<(SessionUid, u32)>,
     /// A session that staged a state which is not to be applied any more.
@@ -258,7 +258,7 @@ impl Node {
             last: None,
             failed_in: None,
             owner: None,
-            asked: Asked::default(),
+            asked: Box::default(),
             staged: None,
             unstaged: None,
             left: None,
@@ -475,6 +475,14 @@ impl World {
     pub fn driver(&self, id: NodeId) -> Option<(&Session, &Drive)> {
         let drive = self.node(id)?.drive.as_ref()?;
         Some((self.sessions.get(&drive.session)?, drive))
+    }
+
+    /// Those of some nodes that are driven, with what is being done to them.
+    pub(crate) fn driven(&self, nodes: &[NodeId]) -> impl Iterator<Item = (NodeId, &Node, &Drive)> {
+        nodes.iter().filter_map(|id| {
+            let node = self.node(*id)?;
+            Some((*id, node, node.drive.as_ref()?))
+        })
     }
 
     /// Whether a node failed in its last session and is not driven again yet.

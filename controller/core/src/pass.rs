@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::{Batch, BatchId, BatchState, Member, Work};
+use crate::by_phase::ByPhase;
 use crate::model::{Drive, End, EndKind, Issued, LastRun, NodeId, Phase, PowerAction, Prepared, Script, SessionUid, World};
 use crate::session::{Ended, Session, SessionEnd, Stage};
 use crate::time::Timestamp;
@@ -15,22 +16,29 @@ use crate::{
 };
 
 /// An operator: looks at the World, says what it wants.
-type Reconcile = fn(&World, Timestamp) -> Vec<Want>;
+enum Operator {
+    /// Decides for the nodes, and tells their phases.
+    Decides(fn(&World, &mut ByPhase, Timestamp) -> Vec<Want>),
+    /// Acts on the nodes of one phase, and moves none to another.
+    Acts(fn(&World, &ByPhase, Timestamp) -> Vec<Want>),
+    /// Any other.
+    Else(fn(&World, Timestamp) -> Vec<Want>),
+}
 
 /// The operators in the order in which they run; each sees what those before it decided.
-const OPERATORS: [(&str, Reconcile); 12] = [
-    ("discovery", discovery::reconcile),
-    ("session-setup", session_setup::reconcile),
-    ("status", status::reconcile),
-    ("power-on", power_on::reconcile),
-    ("graceful-power-off", graceful_power_off::reconcile),
-    ("forceful-power-off", forceful_power_off::reconcile),
-    ("configuration", configuration::reconcile),
-    ("by-hand", by_hand::reconcile),
-    ("staging", staging::reconcile),
-    ("session-completion", session_completion::reconcile),
-    ("session-cleanup", session_cleanup::reconcile),
-    ("actual-state-cleanup", actual_state_cleanup::reconcile),
+const OPERATORS: [(&str, Operator); 12] = [
+    ("discovery", Operator::Else(discovery::reconcile)),
+    ("session-setup", Operator::Else(session_setup::reconcile)),
+    ("status", Operator::Decides(status::reconcile)),
+    ("power-on", Operator::Acts(power_on::reconcile)),
+    ("graceful-power-off", Operator::Acts(graceful_power_off::reconcile)),
+    ("forceful-power-off", Operator::Acts(forceful_power_off::reconcile)),
+    ("configuration", Operator::Acts(configuration::reconcile)),
+    ("by-hand", Operator::Else(by_hand::reconcile)),
+    ("staging", Operator::Else(staging::reconcile)),
+    ("session-completion", Operator::Else(session_completion::reconcile)),
+    ("session-cleanup", Operator::Else(session_cleanup::reconcile)),
+    ("actual-state-cleanup", Operator::Else(actual_state_cleanup::reconcile)),
 ];
 
 /// Those of them that an agent runs: set-up, what people ask of nodes, and what is over are the operator's.
@@ -52,8 +60,17 @@ pub fn run(world: &mut World, now: Timestamp) -> Vec<Effect> {
     for _ in 0..ROUNDS {
         let mut decided = false;
         let is_agent = world.is_agent;
-        for (_, reconcile) in OPERATORS.iter().filter(|(name, _)| !is_agent || AGENTS.contains(name)) {
-            for want in reconcile(world, now) {
+        let mut by_phase = ByPhase::default();
+        for (_, operator) in OPERATORS.iter().filter(|(name, _)| !is_agent || AGENTS.contains(name)) {
+            let wants = match operator {
+                Operator::Decides(reconcile) => reconcile(world, &mut by_phase, now),
+                Operator::Acts(reconcile) => {
+                    by_phase.complete(world);
+                    reconcile(world, &by_phase, now)
+                }
+                Operator::Else(reconcile) => reconcile(world, now),
+            };
+            for want in wants {
                 decided |= matches!(want, Want::Decide(..) | Want::EndSession(..));
                 effects.extend(world.accept(want, now));
             }
@@ -241,7 +258,7 @@ impl World {
             slot.power_cycled &= slot.cycled || (end.kind != EndKind::LeftRunning && drive.attempts.any_off() && !in_vain);
             slot.cycled |= drive.cycled();
             slot.reached = drive.phase;
-            slot.end = Some(end.clone());
+            slot.end = Some(Box::new(end.clone()));
             slot.left.clone_from(&left);
         }
         let Some(node) = self.node_mut(id) else { return };
@@ -250,7 +267,7 @@ impl World {
         node.failed_in = (end.kind == EndKind::Failed && !by_hand).then(|| (namespace.clone(), name.clone()));
         let Drive { run, attempts, action, earlier, phase, .. } = drive;
         let last = LastRun { session: uid, run, by_hand, namespace, name, end, attempts, limit, action, earlier, phase, configuration };
-        node.last = Some(last);
+        node.last = Some(Box::new(last));
         if node.replaced {
             node.forget_hardware();
         }

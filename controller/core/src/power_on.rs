@@ -5,21 +5,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::batch::Work;
+use crate::by_phase::ByPhase;
 use crate::health::Service;
 use crate::model::{Drive, HoldReason, Node, NodeId, Phase, Power, PowerAction, Prepared, World};
-use crate::session::{Run, Session};
+use crate::session::Session;
 use crate::time::Timestamp;
 use crate::want::Want;
 
 /// Starts the next step of every node that is to come up.
 #[must_use]
-pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
+pub fn reconcile(world: &World, by_phase: &ByPhase, now: Timestamp) -> Vec<Want> {
     let mut wants = Vec::new();
     let mut power_ons = allowance(world, now);
-    for session in world.sessions.values() {
-        let Some(run) = session.running().filter(|_| !session.halted()) else { continue };
+    for (session, _, nodes) in by_phase.runs(world, Phase::PoweringOn) {
         let mut steps: BTreeMap<(Work, u16, u32), Vec<NodeId>> = BTreeMap::new();
-        for (id, node, drive) in ready(world, session, run, now) {
+        for (id, node, drive) in nodes.filter(|(_, node, drive)| is_ready(world, node, drive, now)) {
             let work = next_step(world, drive);
             if matches!(work, Work::Power(_)) && now < node.rests_until {
                 continue;
@@ -59,22 +59,17 @@ pub(crate) fn chunk_size(world: &World, together: u32) -> usize {
     if together == 0 { size } else { size.min(together as usize) }
 }
 
-/// Nodes of a session whose status is PowerOnPending and that nothing holds.
-fn ready<'a>(world: &'a World, session: &'a Session, run: &'a Run, now: Timestamp) -> impl Iterator<Item = (NodeId, &'a Node, &'a Drive)> {
-    run.open().filter_map(move |id| {
-        let node = world.node(id)?;
-        // What most nodes are not comes first: the rest of them is not looked at.
-        let drive = node.drive.as_ref().filter(|drive| drive.phase == Phase::PoweringOn && drive.booted.is_none())?;
-        let pending = || {
-            drive.session == session.uid
-                && drive.hold.is_none_or(|hold| hold.reason == HoldReason::NotInConfigurationService)
-                && !matches!(drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed)
-        };
-        let free = || node.batch.is_none() && !node.suspended && now >= drive.not_before;
-        let off = || node.power_fresh(drive.acted_or_held_since(), now) == Some(Power::Off);
-        let budget = || drive.attempts.on < world.retry_limit(node);
-        (free() && pending() && off() && budget()).then_some((id, node, drive))
-    })
+/// Its status is PowerOnPending, and nothing holds it.
+fn is_ready(world: &World, node: &Node, drive: &Drive, now: Timestamp) -> bool {
+    let pending = || {
+        drive.booted.is_none()
+            && drive.hold.is_none_or(|hold| hold.reason == HoldReason::NotInConfigurationService)
+            && !matches!(drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed)
+    };
+    let free = || node.batch.is_none() && !node.suspended && now >= drive.not_before;
+    let off = || node.power_fresh(drive.acted_or_held_since(), now) == Some(Power::Off);
+    let budget = || drive.attempts.on < world.retry_limit(node);
+    free() && pending() && off() && budget()
 }
 
 /// CFS is told where no configuration is wanted too: otherwise it would bring the node to the one it was told last.

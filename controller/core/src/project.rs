@@ -124,10 +124,10 @@ fn facts(world: &World, node: &Node, status: &mut BootComponentStatus, now: Time
     let Some(facts) = &node.facts else { return };
     status.nid = facts.nid.filter(|nid| *nid >= 0);
     status.macs = node.macs.iter().take(MACS_MAX).cloned().map(SmolStr::from).collect();
-    status.arch = facts.arch.as_ref().map(SmolStr::from);
+    status.arch.clone_from(&facts.arch);
     status.role = match (&facts.role, &facts.sub_role) {
         (Some(role), Some(sub)) => Some(format_smolstr!("{role}_{sub}")),
-        (Some(role), None) => Some(role.into()),
+        (Some(role), None) => Some(role.clone()),
         (None, _) => None,
     };
 }

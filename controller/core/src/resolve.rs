@@ -12,6 +12,7 @@ use std::fmt;
 
 use bos_crds::{Arch, BootSet};
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::limit::names::Names;
 use crate::limit::{BoundLimit, Limit, LimitError};
@@ -40,16 +41,16 @@ pub struct Facts {
     pub nid: Option<i64>,
     /// Architecture as HSM writes it: X86, ARM, Other or UNKNOWN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub arch: Option<String>,
+    pub arch: Option<SmolStr>,
     /// Role, for example Compute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<String>,
+    pub role: Option<SmolStr>,
     /// Sub-role, for example UAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sub_role: Option<String>,
+    pub sub_role: Option<SmolStr>,
     /// State, for example Ready, Off or Empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<String>,
+    pub state: Option<SmolStr>,
     /// HSM's own enabled flag.
     pub enabled: bool,
 }
@@ -503,8 +504,8 @@ mod tests {
         for n in 0..64u32 {
             let name = node(&format!("x{}c0s{}b0n{}", n / 32, n / 4 % 8, n % 4));
             let facts = Facts {
-                arch: [Some("X86"), Some("ARM"), None][(n % 3) as usize].map(str::to_owned),
-                role: [Some("Compute"), Some("Management"), Some("Compute")][(n / 3 % 3) as usize].map(str::to_owned),
+                arch: [Some("X86"), Some("ARM"), None][(n % 3) as usize].map(SmolStr::from),
+                role: [Some("Compute"), Some("Management"), Some("Compute")][(n / 3 % 3) as usize].map(SmolStr::from),
                 enabled: n % 7 != 0,
                 ..Facts::default()
             };

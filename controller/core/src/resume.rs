@@ -214,7 +214,7 @@ impl World {
         if let Some(record) = &state.end {
             let end =
                 End { kind: record.kind, reason: record.reason.clone(), message: record.message.clone(), at: clock.past(record.age_ms) };
-            slot.end = Some(end.clone());
+            slot.end = Some(Box::new(end.clone()));
             let run = slot.run.clone().unwrap_or_else(|| uid.0.clone());
             if !state.untaken {
                 let left = self.sessions.get(uid).map(|session| session.as_owner(index));
@@ -234,7 +234,7 @@ impl World {
             if newest && node.drive.as_ref().is_none_or(|drive| drive.session == *uid) {
                 node.drive = None;
                 node.failed_in = (end.kind == EndKind::Failed && !by_hand).then(|| (namespace.clone(), name.clone()));
-                node.last = Some(LastRun {
+                node.last = Some(Box::new(LastRun {
                     session: uid.clone(),
                     run,
                     by_hand,
@@ -247,7 +247,7 @@ impl World {
                     earlier: state.earlier.map(|record| clock.earlier(record)),
                     phase: state.phase,
                     configuration,
-                });
+                }));
             }
             return;
         }
@@ -435,7 +435,7 @@ fn resume_drive(drive: &mut Drive, state: &State, record: &DriveRecord, action: 
     drive.refunds = record.refunds;
     drive.down_seen = record.down_seen;
     drive.inherited.clone_from(&record.inherited);
-    drive.in_flight = record.in_flight.as_ref().map(|flight| clock.flight(flight));
+    drive.in_flight = record.in_flight.as_ref().map(|flight| Box::new(clock.flight(flight)));
     drive.cause = record.cause.clone();
     drive.error = record.error.clone();
 }

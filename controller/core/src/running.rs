@@ -132,7 +132,7 @@ impl World {
     pub(crate) fn never_taken(&mut self, uid: &SessionUid, index: u32, kind: EndKind, reason: &str, message: &str, now: Timestamp) {
         let run = self.sessions.get_mut(uid).and_then(|session| session.running_mut());
         let Some(slot) = run.and_then(|run| run.slots.get_mut(index as usize)) else { return };
-        slot.end = Some(End { kind, reason: reason.into(), message: message.into(), at: now });
+        slot.end = Some(Box::new(End { kind, reason: reason.into(), message: message.into(), at: now }));
         let id = slot.node;
         if let Some(node) = self.nodes.get_mut(id.0 as usize) {
             node.asked.planning = node.asked.planning.take().filter(|(_, planned)| planned != uid);

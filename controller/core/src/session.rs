@@ -123,7 +123,7 @@ pub struct Slot {
     /// The session has owned the node.
     pub taken: bool,
     /// Its end, once its part is over.
-    pub end: Option<End>,
+    pub end: Option<Box<End>>,
     /// It was running and this session switched it off to boot another image.
     pub power_cycled: bool,
     /// The session switched it off and on, for whatever reason, in a part that is over, or switched it off before somebody asked by hand
@@ -337,12 +337,6 @@ impl Run {
             }
         }
         tally
-    }
-
-    /// Nodes that it has owned: of a staged session those whose state was applied.
-    #[must_use]
-    pub fn taken(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.taken).count()
     }
 
     /// Nodes whose part is not over.

@@ -32,7 +32,7 @@ fn has_open_batches(world: &World, session: &Session) -> bool {
 
 fn end(world: &World, session: &Session, run: &Run, now: Timestamp) -> SessionEnd {
     let tally = run.tally();
-    let skipped = only_left(&tally) && run.slots.iter().filter_map(|slot| slot.end.as_ref()).all(is_skipped);
+    let skipped = only_left(&tally) && run.slots.iter().filter_map(|slot| slot.end.as_deref()).all(is_skipped);
     let outcome = if skipped { SessionOutcome::Succeeded } else { outcome(&tally, session.stopping()) };
     let reason = match outcome {
         SessionOutcome::Succeeded => reasons::SESSION_SUCCEEDED,

@@ -2,15 +2,18 @@
 //! nodes between phases, to their end, or into a hold with a reason (BOS behaviour §8; deviations under the rules of the design).
 
 mod looks;
+mod part;
 mod silence;
 
 use looks::Looks;
+use part::Part;
 pub use silence::Silence;
 
 use std::time::Duration;
 
 use bos_crds::reasons;
 
+use crate::by_phase::ByPhase;
 use crate::discovery;
 use crate::health::Service;
 use crate::model::{ConfigStatus, Drive, EndKind, Hold, HoldReason, Inherited, Node, Phase, Power, PowerAction, Prepared, World};
@@ -36,44 +39,30 @@ pub struct Case<'a> {
     pub drive: &'a Drive,
     /// So many nodes are silent together that none is cycled for it (rule 8).
     pub mass_silence: bool,
-    /// Running nodes that the session has decided to power-cycle in order to boot another image.
+    /// Running nodes that the session has decided to power-cycle in order to boot another image; counted where there is a limit to them.
     pub cycled: usize,
     /// Now.
     pub now: Timestamp,
 }
 
-/// Decides for every driven node, and asks for what is not known.
+/// Decides for every driven node, and asks for what is not known. Tells which nodes are in which phase, where it decides nothing.
 #[must_use]
-pub fn reconcile(world: &World, now: Timestamp) -> Vec<Want> {
-    let mut wants = Vec::new();
+pub fn reconcile(world: &World, by_phase: &mut ByPhase, now: Timestamp) -> Vec<Want> {
     if world.is_agent && !world.discovery.complete {
         // An agent lets HSM tell of its nodes first.
-        return wants;
+        return Vec::new();
     }
     let mut looks = Looks::default();
-    let by_hand = Silence::by_hand(world, now);
-    for session in world.sessions.values() {
-        let Some(run) = session.running() else { continue };
-        let others = session.by_hand && by_hand.is_of_many(&world.options);
-        let mass_silence = others || Silence::of(world, session, run, now).is_of_many(&world.options);
-        let mut cycled = run.slots.iter().filter(|slot| slot.power_cycled).count();
-        if run.mass_timeout.is_none() && mass_silence {
-            wants.push(Want::MassTimeout(session.uid.clone()));
+    let parts: Vec<Part<'_>> = world.sessions.values().filter_map(|session| Part::of(world, session, now, &mut looks)).collect();
+    let by_hand: Silence = parts.iter().filter(|part| part.session.by_hand).map(|part| part.silence).sum();
+    let mut wants = Vec::new();
+    for part in parts {
+        let uid = &part.session.uid;
+        let (decided, driven) = part.finish(by_hand, &mut looks);
+        if decided.is_empty() {
+            by_phase.found(uid, driven);
         }
-        for id in run.open() {
-            let Some((node, drive)) = world.node(id).and_then(|node| Some((node, node.drive.as_ref()?))) else { continue };
-            let Some(boot_set) = run.plan.boot_set(drive.boot_set) else { continue };
-            if drive.session != session.uid {
-                continue;
-            }
-            let case = Case { world, session, run, boot_set, node, drive, mass_silence, cycled, now };
-            if let Some(decision) = case.judge() {
-                cycled += usize::from(decision == Decision::Cycle);
-                wants.push(Want::Decide(id, decision));
-            } else {
-                looks.add(id, &case);
-            }
-        }
+        wants.extend(decided);
     }
     wants.extend(looks.wants(world, now));
     wants
@@ -140,13 +129,13 @@ impl Case<'_> {
             return Some((!held).then(|| self.wait_for_previous()));
         }
         let Some(batch) = self.node.batch else {
-            // A call that may still take effect: the node is not given away before it has, or has been waited out.
-            let unsettled = self.node.unsettled_until(self.world.untold()).is_some_and(|until| self.now < until);
+            if self.session.stopping() {
+                // A call that may still take effect: the node is not given away before it has, or has been waited out.
+                let unsettled = self.node.unsettled_until(self.world.untold()).is_some_and(|until| self.now < until);
+                return Some((!unsettled).then(|| self.cancelled()));
+            }
             let waits = self.drive.action.is_none() && self.run.unverified.contains(&self.drive.boot_set);
-            return match self.session.stopping() {
-                true => Some((!unsettled).then(|| self.cancelled())),
-                false => waits.then_some(None),
-            };
+            return waits.then_some(None);
         };
         let ours = self.world.batches.get(&batch).is_none_or(|open| open.session == self.session.uid);
         Some((!ours && !held).then(|| self.wait_for_previous()))

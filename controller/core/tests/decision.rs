@@ -150,7 +150,7 @@ impl Scene {
         let run = session.running().unwrap();
         let node = &world.nodes[0];
         let drive = node.drive.as_ref().unwrap();
-        let mass_silence = Silence { silent: self.silent, among: run.taken() }.is_of_many(&world.options);
+        let mass_silence = Silence { silent: self.silent, among: run.slots.len() }.is_of_many(&world.options);
         let case = Case { world, session, run, boot_set: &run.plan.boot_sets[0], node, drive, mass_silence, cycled: 0, now: self.desk.now };
         words(case.judge())
     }

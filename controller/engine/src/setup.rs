@@ -35,10 +35,10 @@ pub async fn inventory(services: &Clients) -> Result<Snapshot, ServiceError> {
         }
         let facts = Facts {
             nid: component.nid,
-            arch: component.arch,
-            role: component.role,
-            sub_role: component.sub_role,
-            state: component.state,
+            arch: component.arch.map(Into::into),
+            role: component.role.map(Into::into),
+            sub_role: component.sub_role.map(Into::into),
+            state: component.state.map(Into::into),
             // HSM leaves the flag out only where it does not know it; it is never taken for a yes.
             enabled: component.enabled.unwrap_or(false),
         };

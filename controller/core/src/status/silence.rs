@@ -1,14 +1,15 @@
 //! Nodes that are on and of which nothing shows that they are up (rule 8).
 
+use std::iter::Sum;
 use std::time::Duration;
 
 use bos_crds::reasons;
 
 use crate::health::{Outage, Service};
-use crate::model::{EndKind, HoldReason, Issued, PowerAction, Script, World};
+use crate::model::{EndKind, HoldReason, Issued, Script};
 use crate::options::Options;
 use crate::plan::{Evidence, RunningPolicy};
-use crate::session::{Run, Session};
+use crate::session::Run;
 use crate::status::{Case, unknown_image_up};
 use crate::time::{Timestamp, span_text};
 use crate::want::Decision;
@@ -22,36 +23,28 @@ const REPORT_RETRY: Duration = Duration::from_secs(60);
 pub struct Silence {
     /// Nodes that are silent past their deadline, with those that were cycled for it lately.
     pub silent: usize,
-    /// Of so many.
+    /// Of so many that the session has owned: of a staged one those whose state was applied.
     pub among: usize,
 }
 
 impl Silence {
-    pub(super) fn of(world: &World, session: &Session, run: &Run, now: Timestamp) -> Self {
-        let overdue = run
-            .open()
-            .filter_map(|id| world.node(id)?.drive.as_ref())
-            .filter(|drive| {
-                drive.booted.is_none()
-                    && matches!(drive.action, Some(issued) if issued.action == PowerAction::On && now >= issued.boot_by)
-                    && drive.session == session.uid
-            })
-            .count();
-        let cycled: u32 =
-            run.timeout_cycles.iter().filter(|(at, _)| now.since(*at) < world.options.max_boot_wait).map(|(_, nodes)| *nodes).sum();
-        Self { silent: overdue + cycled as usize, among: run.taken() }
-    }
-
-    pub(super) fn by_hand(world: &World, now: Timestamp) -> Self {
-        let runs = world.sessions.values().filter(|session| session.by_hand).filter_map(|session| Some((session, session.running()?)));
-        let each = runs.map(|(session, run)| Self::of(world, session, run, now));
-        each.fold(Self::default(), |all, one| Self { silent: all.silent + one.silent, among: all.among + one.among })
+    /// Those that were cycled for it lately, of nobody yet.
+    pub(super) fn lately(run: &Run, options: &Options, now: Timestamp) -> Self {
+        let lately = run.timeout_cycles.iter().filter(|(at, _)| now.since(*at) < options.max_boot_wait);
+        let nodes: u32 = lately.map(|(_, nodes)| *nodes).sum();
+        Self { silent: nodes as usize, among: 0 }
     }
 
     /// So many that something else is at fault than the nodes.
     #[must_use]
     pub fn is_of_many(self, options: &Options) -> bool {
         self.silent > options.mass_timeout_limit(self.among)
+    }
+}
+
+impl Sum for Silence {
+    fn sum<I: Iterator<Item = Self>>(each: I) -> Self {
+        each.fold(Self::default(), |all, one| Self { silent: all.silent + one.silent, among: all.among + one.among })
     }
 }
 

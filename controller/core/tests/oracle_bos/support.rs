@@ -209,10 +209,10 @@ fn has_role(node: &Value, name: &str) -> bool {
 fn facts(node: &Value) -> Facts {
     Facts {
         nid: node["NID"].as_i64(),
-        arch: text(&node["Arch"]),
-        role: text(&node["Role"]),
-        sub_role: text(&node["SubRole"]),
-        state: text(&node["State"]),
+        arch: text(&node["Arch"]).map(Into::into),
+        role: text(&node["Role"]).map(Into::into),
+        sub_role: text(&node["SubRole"]).map(Into::into),
+        state: text(&node["State"]).map(Into::into),
         enabled: node["Enabled"].as_bool().unwrap(),
     }
 }

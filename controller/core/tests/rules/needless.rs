@@ -25,6 +25,20 @@ fn a_pass_in_which_nothing_is_new_changes_nothing() {
     assert!(desk.world.touched.is_empty() && desk.world.touched_sessions.is_empty() && desk.world.journal_due.is_empty());
 }
 
+/// One is in the phase already, where a person holds it, when the other comes to it.
+#[test]
+fn nodes_that_come_to_a_phase_one_after_the_other_share_a_call() {
+    let mut desk = boot(2);
+    let _ = desk.pass();
+    desk.world.nodes[0].suspended = true;
+    desk.power(0, Power::Off);
+    assert_eq!(desk.leaves().len(), 0);
+    assert_eq!(desk.drive(0).phase, bos_core::model::Phase::PoweringOn);
+    desk.world.nodes[0].suspended = false;
+    desk.power_of_all(Power::Off);
+    assert_eq!(desk.one().nodes.len(), 2);
+}
+
 #[test]
 fn what_an_idle_operator_asks_for_does_not_grow_with_its_nodes() {
     let asked = |count| {

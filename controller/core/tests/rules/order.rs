@@ -421,7 +421,7 @@ mod rule_15_every_session_ends {
                 message: format!("{index}: {}", "refused, and here is why. ".repeat(8)).as_str().into(),
                 at: desk.now,
             };
-            session.running_mut().unwrap().slots[index].end = Some(end);
+            session.running_mut().unwrap().slots[index].end = Some(Box::new(end));
         }
         let journal = snapshot(&desk.world, &desk.world.sessions[&uid], desk.now).unwrap();
         let whole = journal.encode().unwrap();

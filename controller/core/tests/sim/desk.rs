@@ -211,7 +211,7 @@ impl Desk {
         (world.options, world.services) = (self.world.options.clone(), self.world.services.clone());
         world.artifacts.clone_from(&self.world.artifacts);
         for (node, before) in world.nodes.iter_mut().zip(&self.world.nodes).filter(|_| shown) {
-            node.asked = Asked { taken: before.asked.taken.clone(), applied: before.asked.applied.clone(), ..Asked::default() };
+            *node.asked = Asked { taken: before.asked.taken.clone(), applied: before.asked.applied.clone(), ..Asked::default() };
             node.owner.clone_from(&before.owner);
         }
         world.take_up(objects, &[], stored, self.now).unwrap();

@@ -300,7 +300,7 @@ pub(crate) mod tests {
             message: "".into(),
             at: Timestamp::default(),
         };
-        task.world.nodes[id.0 as usize].last = Some(bos_core::model::LastRun {
+        task.world.nodes[id.0 as usize].last = Some(Box::new(bos_core::model::LastRun {
             run: session.0.clone(),
             session,
             by_hand: false,
@@ -313,7 +313,7 @@ pub(crate) mod tests {
             earlier: None,
             phase: bos_core::model::Phase::None,
             configuration: None,
-        });
+        }));
         task.pass();
         assert_eq!(answered.await, Ok(ReportAnswer::WithAgent));
     }

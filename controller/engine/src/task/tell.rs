@@ -142,7 +142,7 @@ impl Task {
     fn tell_cause(&self, session: &bos_core::session::Session, group: &FailureGroup) {
         let FailureGroup { reason, count, sample, message } = group;
         let failed = |end: &bos_core::model::End| *end.reason == **reason && end.kind == EndKind::Failed;
-        let bad = session.run().is_some_and(|run| run.slots.iter().filter_map(|slot| slot.end.as_ref()).any(failed));
+        let bad = session.run().is_some_and(|run| run.slots.iter().filter_map(|slot| slot.end.as_deref()).any(failed));
         let (severity, what) = if bad { (Severity::Warning, "failed") } else { (Severity::Normal, "left as they are") };
         let nodes = if *count == 1 { "node" } else { "nodes" };
         let note = format!("{count} {nodes} {what} so far: {sample}: {}. status.failures counts them all.", clause(message));

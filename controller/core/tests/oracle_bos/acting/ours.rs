@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bos_core::batch::{BatchState, Outcome};
+use bos_core::by_phase::ByPhase;
 use bos_core::fold::Fault as CoreFault;
 use bos_core::health::Service;
 use bos_core::model::NodeId;
@@ -47,11 +48,13 @@ pub(crate) fn done(case: &Case) -> Done {
     let attempts_before = attempts(&scene);
     let mut calls = Vec::new();
     loop {
+        let mut by_phase = ByPhase::default();
+        by_phase.complete(&scene.world);
         let wants = match case.operator {
-            Operator::PowerOn => power_on::reconcile(&scene.world, scene.now),
-            Operator::Graceful => graceful_power_off::reconcile(&scene.world, scene.now),
-            Operator::Forceful => forceful_power_off::reconcile(&scene.world, scene.now),
-            Operator::Configuration => configuration::reconcile(&scene.world, scene.now),
+            Operator::PowerOn => power_on::reconcile(&scene.world, &by_phase, scene.now),
+            Operator::Graceful => graceful_power_off::reconcile(&scene.world, &by_phase, scene.now),
+            Operator::Forceful => forceful_power_off::reconcile(&scene.world, &by_phase, scene.now),
+            Operator::Configuration => configuration::reconcile(&scene.world, &by_phase, scene.now),
         };
         let so_far = calls.len();
         for want in wants {
