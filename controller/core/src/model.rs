@@ -478,10 +478,10 @@ impl World {
     }
 
     /// Those of some nodes that are driven, with what is being done to them.
-    pub(crate) fn driven(&self, nodes: &[NodeId]) -> impl Iterator<Item = (NodeId, &Node, &Drive)> {
-        nodes.iter().filter_map(|id| {
-            let node = self.node(*id)?;
-            Some((*id, node, node.drive.as_ref()?))
+    pub(crate) fn driven(&self, nodes: impl IntoIterator<Item = NodeId>) -> impl Iterator<Item = (NodeId, &Node, &Drive)> {
+        nodes.into_iter().filter_map(|id| {
+            let node = self.node(id)?;
+            Some((id, node, node.drive.as_ref()?))
         })
     }
 

@@ -18,7 +18,7 @@ use crate::{
 /// An operator: looks at the World, says what it wants.
 enum Operator {
     /// Decides for the nodes, and tells their phases.
-    Decides(fn(&World, &mut ByPhase, Timestamp) -> Vec<Want>),
+    Decides(fn(&World, Timestamp) -> (Vec<Want>, ByPhase)),
     /// Acts on the nodes of one phase, and moves none to another.
     Acts(fn(&World, &ByPhase, Timestamp) -> Vec<Want>),
     /// Any other.
@@ -60,13 +60,17 @@ pub fn run(world: &mut World, now: Timestamp) -> Vec<Effect> {
     for _ in 0..ROUNDS {
         let mut decided = false;
         let is_agent = world.is_agent;
-        let mut by_phase = ByPhase::default();
+        let (mut found, mut by_phase) = (ByPhase::default(), None);
         for (_, operator) in OPERATORS.iter().filter(|(name, _)| !is_agent || AGENTS.contains(name)) {
             let wants = match operator {
-                Operator::Decides(reconcile) => reconcile(world, &mut by_phase, now),
+                Operator::Decides(reconcile) => {
+                    let (wants, phases) = reconcile(world, now);
+                    found = phases;
+                    wants
+                }
                 Operator::Acts(reconcile) => {
-                    by_phase.complete(world);
-                    reconcile(world, &by_phase, now)
+                    let by_phase = by_phase.get_or_insert_with(|| std::mem::take(&mut found).completed(world));
+                    reconcile(world, by_phase, now)
                 }
                 Operator::Else(reconcile) => reconcile(world, now),
             };

@@ -101,8 +101,7 @@ fn count(world: &World, uid: &SessionUid, on_the_way: impl Fn(&Xname) -> bool, n
     let session = world.sessions.get(uid)?;
     let run = session.run()?;
     let mut preview = Preview { nodes: run.slots.len(), ..Preview::default() };
-    for id in run.open().collect::<Vec<NodeId>>() {
-        let Some((node, drive)) = world.node(id).and_then(|node| Some((node, node.drive.as_ref()?))) else { continue };
+    for (_, node, drive) in world.driven(run.open()) {
         let Some(boot_set) = run.plan.boot_set(drive.boot_set) else { continue };
         if node.suspended {
             preview.suspended += 1;

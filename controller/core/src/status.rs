@@ -37,7 +37,8 @@ pub struct Case<'a> {
     pub node: &'a Node,
     /// Its drive.
     pub drive: &'a Drive,
-    /// So many nodes are silent together that none is cycled for it (rule 8).
+    /// So many nodes are silent together that none is cycled for it (rule 8); known of those that are overdue, see
+    /// [`Drive::is_overdue`].
     pub mass_silence: bool,
     /// Running nodes that the session has decided to power-cycle in order to boot another image; counted where there is a limit to them.
     pub cycled: usize,
@@ -47,15 +48,15 @@ pub struct Case<'a> {
 
 /// Decides for every driven node, and asks for what is not known. Tells which nodes are in which phase, where it decides nothing.
 #[must_use]
-pub fn reconcile(world: &World, by_phase: &mut ByPhase, now: Timestamp) -> Vec<Want> {
+pub fn reconcile(world: &World, now: Timestamp) -> (Vec<Want>, ByPhase) {
+    let (mut wants, mut by_phase) = (Vec::new(), ByPhase::default());
     if world.is_agent && !world.discovery.complete {
         // An agent lets HSM tell of its nodes first.
-        return Vec::new();
+        return (wants, by_phase);
     }
     let mut looks = Looks::default();
     let parts: Vec<Part<'_>> = world.sessions.values().filter_map(|session| Part::of(world, session, now, &mut looks)).collect();
     let by_hand: Silence = parts.iter().filter(|part| part.session.by_hand).map(|part| part.silence).sum();
-    let mut wants = Vec::new();
     for part in parts {
         let uid = &part.session.uid;
         let (decided, driven) = part.finish(by_hand, &mut looks);
@@ -65,7 +66,7 @@ pub fn reconcile(world: &World, by_phase: &mut ByPhase, now: Timestamp) -> Vec<W
         wants.extend(decided);
     }
     wants.extend(looks.wants(world, now));
-    wants
+    (wants, by_phase)
 }
 
 impl Case<'_> {
@@ -393,7 +394,7 @@ impl Case<'_> {
         if self.node.spoke_since(issued.decided) && self.came_back() {
             return Some(Decision::AlreadyBooted);
         }
-        if self.now >= issued.boot_by {
+        if self.drive.is_overdue(self.now) {
             return self.judge_silent(&issued);
         }
         self.drive.hold.map(|_| Decision::Release)

@@ -83,10 +83,9 @@ impl Case<'_> {
         match self.node.power_since(self.evidence_since()) {
             None | Some(Power::Unknown) => true,
             Some(Power::On) => {
-                let silent = matches!(self.drive.action, Some(issued) if issued.action == PowerAction::On && self.now >= issued.boot_by);
                 self.being_switched_off()
                     || (self.drive.phase == Phase::PoweringOff && self.about_to_act())
-                    || (silent && self.stale())
+                    || (self.drive.is_overdue(self.now) && self.stale())
                     || matches!(self.drive.hold, Some(hold) if self.now >= hold.until)
             }
             Some(Power::Off) => {
@@ -111,7 +110,7 @@ impl Case<'_> {
 
     /// Whether BSS must be asked if the node ever fetched its boot script: once, when it stays silent.
     fn wants_script(&self) -> bool {
-        self.drive.script == Script::NotAsked && self.coming_up().is_some_and(|issued| self.now >= issued.boot_by)
+        self.drive.script == Script::NotAsked && self.coming_up().is_some() && self.drive.is_overdue(self.now)
     }
 
     /// The power-on after which the node is to come up, until it is up.

@@ -82,7 +82,7 @@ impl<'a> Part<'a> {
             self.wants.push(Want::MassTimeout(self.session.uid.clone()));
         }
         let overdue = std::mem::take(&mut self.overdue);
-        for (id, node, drive) in self.world.driven(&overdue) {
+        for (id, node, drive) in self.world.driven(overdue) {
             self.judge(id, node, drive, looks);
         }
         (self.wants, self.driven)

@@ -28,7 +28,7 @@ pub struct Silence {
 }
 
 impl Silence {
-    /// Those that were cycled for it lately, of nobody yet.
+    /// Those that were cycled for it lately; those that are silent now are added to them.
     pub(super) fn lately(run: &Run, options: &Options, now: Timestamp) -> Self {
         let lately = run.timeout_cycles.iter().filter(|(at, _)| now.since(*at) < options.max_boot_wait);
         let nodes: u32 = lately.map(|(_, nodes)| *nodes).sum();

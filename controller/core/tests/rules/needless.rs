@@ -1,6 +1,9 @@
 //! Rule 16: no call, write or list grows without need.
 
 use super::*;
+use bos_core::by_phase::ByPhase;
+use bos_core::model::Phase;
+use bos_core::power_on;
 
 #[test]
 fn a_repeated_report_changes_nothing() {
@@ -33,10 +36,26 @@ fn nodes_that_come_to_a_phase_one_after_the_other_share_a_call() {
     desk.world.nodes[0].suspended = true;
     desk.power(0, Power::Off);
     assert_eq!(desk.leaves().len(), 0);
-    assert_eq!(desk.drive(0).phase, bos_core::model::Phase::PoweringOn);
+    assert_eq!(desk.drive(0).phase, Phase::PoweringOn);
     desk.world.nodes[0].suspended = false;
     desk.power_of_all(Power::Off);
     assert_eq!(desk.one().nodes.len(), 2);
+}
+
+/// Whatever an operator was told of the phases before.
+#[test]
+fn nothing_is_done_to_a_node_for_a_phase_that_it_has_left() {
+    let mut desk = boot(1);
+    let _ = desk.pass();
+    desk.world.nodes[0].suspended = true;
+    desk.power(0, Power::Off);
+    let _ = desk.pass();
+    desk.world.nodes[0].suspended = false;
+    let before = ByPhase::default().completed(&desk.world);
+    let opens = |desk: &Desk| power_on::reconcile(&desk.world, &before, desk.now).len();
+    assert_eq!(opens(&desk), 1);
+    desk.world.nodes[0].drive.as_mut().unwrap().phase = Phase::PoweringOff;
+    assert_eq!(opens(&desk), 0);
 }
 
 #[test]

@@ -121,6 +121,25 @@ fn a_silent_boot_that_was_found_is_left_where_running_nodes_are() {
     }
 }
 
+/// Those that are overdue are judged after the others, so that a node which is to boot another image is counted before one that is
+/// to be cycled for its silence, wherever they stand in the plan.
+#[test]
+fn a_silent_boot_that_was_found_comes_after_others_where_few_may_be_cycled() {
+    let mut desk = Desk::new(2, plan(PlannedOperation::Boot, 1, "new", ""));
+    desk.powered_on();
+    desk.runs(1, "old");
+    desk.plan = plan(PlannedOperation::Boot, 2, "new", "");
+    (desk.plan.running, desk.plan.max_power_cycled) = (RunningPolicy::RestartIfDifferent, Some(1));
+    desk.uid = run_plan(&mut desk.world, "second", desk.plan.clone(), desk.now);
+    desk.wait(desk.world.options.max_boot_wait);
+    desk.power_of_all(Power::On);
+    let _ = desk.pass();
+    desk.wait(SECOND);
+    desk.power_of_all(Power::On);
+    let _ = desk.pass();
+    assert_eq!((desk.end(0).map(|(_, reason)| reason), desk.drive(1).phase), (Some(reasons::MAX_POWER_CYCLED), Phase::PoweringOff));
+}
+
 mod a_boot_of_another_image {
     use super::*;
 

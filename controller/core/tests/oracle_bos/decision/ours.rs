@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bos_core::by_phase::ByPhase;
 use bos_core::model::{ConfigRecord, ConfigStatus, EndKind, Issued, NodeId, Phase, Power, PowerAction, SessionUid, Token, World};
 use bos_core::options::Options;
 use bos_core::plan::PlannedOperation;
@@ -217,7 +216,7 @@ impl<'a> Scene<'a> {
     /// The status operator alone, until it has nothing more to say.
     pub(crate) fn judged(mut self) -> Answer {
         for _ in 0..6 {
-            let wants = status::reconcile(&self.world, &mut ByPhase::default(), self.now);
+            let (wants, _) = status::reconcile(&self.world, self.now);
             let mut said = false;
             for want in wants {
                 match want {
