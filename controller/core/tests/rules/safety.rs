@@ -265,6 +265,24 @@ mod rule_08_silence {
         assert_eq!(desk.end(8), Some((EndKind::Failed, reasons::MASS_BOOT_TIMEOUT)));
     }
 
+    /// Those that are up and being configured are past the deadline for their boot too.
+    #[test]
+    fn those_that_have_booted_do_not_count_as_silent() {
+        let mut desk = Desk::new(9, plan(PlannedOperation::Boot, 9, "new", "conf"));
+        desk.powered_on();
+        for index in 1..9 {
+            let _ = desk.report(index, &token());
+        }
+        let _ = desk.pass();
+        desk.wait(desk.world.options.max_boot_wait);
+        desk.power(0, Power::On);
+        let _ = desk.pass();
+        desk.wait(SECOND);
+        desk.power(0, Power::On);
+        assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
+        assert_eq!((desk.drive(8).phase, desk.run().mass_timeout), (Phase::Configuring, None));
+    }
+
     #[test]
     fn silence_proves_nothing_while_nobody_listens() {
         let mut desk = silent(1);
