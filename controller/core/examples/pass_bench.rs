@@ -21,6 +21,9 @@ use fixture::{START, digest, plan, run_plan, world, xname};
 /// Passes over a World in which nothing happens, per state.
 const PASSES: usize = 200;
 
+/// Runs by hand at most: so many nodes are asked for one by one.
+const RUNS: usize = 10_000;
+
 fn main() {
     let count = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(10_000);
     println!(
@@ -44,8 +47,17 @@ fn main() {
     bench.measure("configured, ends", vec![]);
     bench.measure("all ended", vec![]);
 
+    println!("one Session");
+    cycle(count, |world| drop(run_plan(world, "cycle", plan(PlannedOperation::Boot, count, "new", "conf"), START)));
+    let runs = count.min(RUNS);
+    println!("{runs} runs by hand");
+    cycle(count, |world| (0..runs).for_each(|run| run_by_hand(world, run, run * count / runs..(run + 1) * count / runs)));
+}
+
+/// Nodes that run another image than they are to.
+fn cycle(count: usize, begin: impl FnOnce(&mut World)) {
     let mut bench = Bench { world: world(count, START), now: START, count };
-    run_plan(&mut bench.world, "cycle", plan(PlannedOperation::Boot, count, "new", "conf"), START);
+    begin(&mut bench.world);
     bench.other_image();
     bench.measure("another image, not observed", vec![]);
     let effects = bench.see(Power::On);
@@ -54,6 +66,13 @@ fn main() {
     bench.measure("switched off, silent mass", effects);
     bench.now = bench.now + Duration::from_secs(3600);
     bench.measure("an hour later", vec![]);
+}
+
+fn run_by_hand(world: &mut World, run: usize, nodes: impl Iterator<Item = usize>) {
+    let mut plan = plan(PlannedOperation::Boot, 0, "new", "conf");
+    plan.boot_sets[0].nodes = nodes.map(xname).collect();
+    let uid = run_plan(world, &format!("by-hand-{run}"), plan, START);
+    world.sessions.get_mut(&uid).unwrap().by_hand = true;
 }
 
 struct Bench {

@@ -22,14 +22,14 @@ pub fn reconcile(world: &World, by_phase: &ByPhase, now: Timestamp) -> Vec<Want>
         return Vec::new();
     }
     let mut wants = Vec::new();
-    for (session, run, nodes) in by_phase.runs(world, Phase::Configuring) {
+    for (session, run, nodes) in by_phase.runs(world, Phase::Configuring, now) {
         let mut by_set: BTreeMap<(u16, u32), Vec<NodeId>> = BTreeMap::new();
         for (id, node, drive) in nodes {
             let Some((booted, set)) = drive.booted.zip(run.plan.boot_set(drive.boot_set)) else { continue };
             let seen = node.config.as_ref().filter(|seen| seen.at >= booted).and_then(|seen| seen.record.as_ref());
             let to_tell = run.plan.operation == PlannedOperation::Configure && drive.config == Prepared::No;
             let differs = seen.is_some_and(|record| record.desired != set.configuration || to_tell);
-            if differs && node.batch.is_none() && !node.suspended && now >= drive.not_before {
+            if differs {
                 by_set.entry((drive.boot_set, drive.together)).or_default().push(id);
             }
         }

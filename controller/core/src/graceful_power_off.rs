@@ -35,14 +35,13 @@ pub(crate) fn open_power_offs(
         return Vec::new();
     }
     let mut wants = Vec::new();
-    for (session, _, nodes) in by_phase.runs(world, Phase::PoweringOff) {
+    for (session, _, nodes) in by_phase.runs(world, Phase::PoweringOff, now) {
         let mut batches: BTreeMap<u32, Vec<NodeId>> = BTreeMap::new();
         for (id, node, drive) in nodes {
             let pending = || drive.booted.is_none() && drive.hold.is_none();
-            let free = || node.batch.is_none() && !node.suspended && now >= drive.not_before;
             let budget = || drive.attempts.used(action) < world.retry_limit(node);
             let on = || node.power_fresh(drive.evidence_since(now), now) == Some(Power::On);
-            if due(node, drive) && free() && pending() && budget() && on() {
+            if due(node, drive) && pending() && budget() && on() {
                 batches.entry(drive.together).or_default().push(id);
             }
         }

@@ -69,7 +69,7 @@ pub fn run(world: &mut World, now: Timestamp) -> Vec<Effect> {
                     wants
                 }
                 Operator::Acts(reconcile) => {
-                    let by_phase = by_phase.get_or_insert_with(|| std::mem::take(&mut found).completed(world));
+                    let by_phase = by_phase.get_or_insert_with(|| std::mem::take(&mut found).completed(world, now));
                     reconcile(world, by_phase, now)
                 }
                 Operator::Else(reconcile) => reconcile(world, now),

@@ -17,7 +17,7 @@ use crate::want::Want;
 pub fn reconcile(world: &World, by_phase: &ByPhase, now: Timestamp) -> Vec<Want> {
     let mut wants = Vec::new();
     let mut power_ons = allowance(world, now);
-    for (session, _, nodes) in by_phase.runs(world, Phase::PoweringOn) {
+    for (session, _, nodes) in by_phase.runs(world, Phase::PoweringOn, now) {
         let mut steps: BTreeMap<(Work, u16, u32), Vec<NodeId>> = BTreeMap::new();
         for (id, node, drive) in nodes.filter(|(_, node, drive)| is_ready(world, node, drive, now)) {
             let work = next_step(world, drive);
@@ -28,7 +28,6 @@ pub fn reconcile(world: &World, by_phase: &ByPhase, now: Timestamp) -> Vec<Want>
             if may_start(world, work, now) {
                 steps.entry((work, boot_set, drive.together)).or_default().push(id);
             }
-            debug_assert!(node.batch.is_none());
         }
         for ((work, boot_set, together), mut nodes) in steps {
             if matches!(work, Work::Power(_)) {
@@ -66,10 +65,9 @@ fn is_ready(world: &World, node: &Node, drive: &Drive, now: Timestamp) -> bool {
             && drive.hold.is_none_or(|hold| hold.reason == HoldReason::NotInConfigurationService)
             && !matches!(drive.action, Some(issued) if issued.action == PowerAction::On && !issued.failed)
     };
-    let free = || node.batch.is_none() && !node.suspended && now >= drive.not_before;
     let off = || node.power_fresh(drive.acted_or_held_since(), now) == Some(Power::Off);
     let budget = || drive.attempts.on < world.retry_limit(node);
-    free() && pending() && off() && budget()
+    pending() && off() && budget()
 }
 
 /// CFS is told where no configuration is wanted too: otherwise it would bring the node to the one it was told last.

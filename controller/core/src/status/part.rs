@@ -53,7 +53,7 @@ impl<'a> Part<'a> {
         if drive.session != self.session.uid {
             return;
         }
-        self.driven.add(id, drive.phase);
+        self.driven.add(id, node, drive, self.now);
         if drive.is_overdue(self.now) {
             self.silence.silent += usize::from(drive.booted.is_none());
             self.overdue.push(id);

@@ -1,8 +1,9 @@
 //! Rule 16: no call, write or list grows without need.
 
 use super::*;
+use bos_core::batch::BatchId;
 use bos_core::by_phase::ByPhase;
-use bos_core::model::Phase;
+use bos_core::model::{Node, Phase};
 use bos_core::power_on;
 
 #[test]
@@ -42,19 +43,27 @@ fn nodes_that_come_to_a_phase_one_after_the_other_share_a_call() {
     assert_eq!(desk.one().nodes.len(), 2);
 }
 
-/// Whatever an operator was told of the phases before.
+/// Whatever an operator was told before.
 #[test]
-fn nothing_is_done_to_a_node_for_a_phase_that_it_has_left() {
+fn nothing_is_done_to_a_node_for_what_it_was() {
     let mut desk = boot(1);
     let _ = desk.pass();
     desk.world.nodes[0].suspended = true;
     desk.power(0, Power::Off);
     let _ = desk.pass();
     desk.world.nodes[0].suspended = false;
-    let before = ByPhase::default().completed(&desk.world);
+    let before = ByPhase::default().completed(&desk.world, desk.now);
     let opens = |desk: &Desk| power_on::reconcile(&desk.world, &before, desk.now).len();
     assert_eq!(opens(&desk), 1);
+    let free = desk.world.nodes[0].clone();
     desk.world.nodes[0].drive.as_mut().unwrap().phase = Phase::PoweringOff;
+    assert_eq!(opens(&desk), 0);
+    desk.world.nodes[0] = Node { suspended: true, ..free.clone() };
+    assert_eq!(opens(&desk), 0);
+    desk.world.nodes[0] = Node { batch: Some(BatchId(1)), ..free.clone() };
+    assert_eq!(opens(&desk), 0);
+    desk.world.nodes[0] = free;
+    desk.world.nodes[0].drive.as_mut().unwrap().not_before = desk.now + MINUTE;
     assert_eq!(opens(&desk), 0);
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn done(case: &Case) -> Done {
     let attempts_before = attempts(&scene);
     let mut calls = Vec::new();
     loop {
-        let by_phase = ByPhase::default().completed(&scene.world);
+        let by_phase = ByPhase::default().completed(&scene.world, scene.now);
         let wants = match case.operator {
             Operator::PowerOn => power_on::reconcile(&scene.world, &by_phase, scene.now),
             Operator::Graceful => graceful_power_off::reconcile(&scene.world, &by_phase, scene.now),
