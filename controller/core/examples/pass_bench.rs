@@ -21,7 +21,7 @@ use fixture::{START, digest, plan, run_plan, world, xname};
 /// Passes over a World in which nothing happens, per state.
 const PASSES: usize = 200;
 
-/// Runs by hand at most: so many nodes are asked for one by one.
+/// Runs by hand at most: one for each of so many nodes, and with more nodes as many runs of several.
 const RUNS: usize = 10_000;
 
 fn main() {

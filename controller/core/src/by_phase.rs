@@ -4,15 +4,16 @@ use crate::model::{Drive, Node, NodeId, Phase, SessionUid, World};
 use crate::session::{Run, Session};
 use crate::time::Timestamp;
 
-/// The nodes of each session at work that are free, by phase, as the status operator has left them in this round; they hold only
-/// until the next decision. In the order of the sessions, for with a run for each of ten thousand nodes it takes longer to look them up.
+/// The nodes of each session at work that something may be done to, by phase, as the status operator has left them in this round; they
+/// hold only until the next decision. In the order of the sessions, so that both are gone through side by side: to look each of ten
+/// thousand runs up takes longer.
 #[derive(Debug, Default)]
-pub struct ByPhase(Vec<(SessionUid, Driven)>);
+pub struct ByPhase(Vec<(SessionUid, Actionable)>);
 
 impl ByPhase {
     /// Those of a session of which the status operator decided nothing. Sessions come in their order.
-    pub(crate) fn found(&mut self, session: &SessionUid, driven: Driven) {
-        self.0.push((session.clone(), driven));
+    pub(crate) fn found(&mut self, session: &SessionUid, nodes: Actionable) {
+        self.0.push((session.clone(), nodes));
     }
 
     /// With those of the other sessions, which are looked for.
@@ -22,54 +23,55 @@ impl ByPhase {
         let at_work = world.sessions.values().filter_map(|session| Some((session, session.running()?)));
         let of = |(session, run): (&Session, &Run)| {
             let known = found.next_if(|(uid, _)| *uid == session.uid);
-            known.unwrap_or_else(|| (session.uid.clone(), Driven::of(world, session, run, now)))
+            known.unwrap_or_else(|| (session.uid.clone(), Actionable::among(world, session, run, now)))
         };
         Self(at_work.map(of).collect())
     }
 
-    /// The sessions for which something may be sent, each with its nodes in one phase for which nothing is under way, which nobody
-    /// holds, and whose pause after an error is over.
+    /// The sessions for which something may be sent, each with its nodes in one phase that something may be done to.
     pub(crate) fn runs<'a>(
         &'a self,
         world: &'a World,
         phase: Phase,
         now: Timestamp,
     ) -> impl Iterator<Item = (&'a Session, &'a Run, impl Iterator<Item = (NodeId, &'a Node, &'a Drive)>)> {
-        let some = self.0.iter().map(move |(uid, driven)| (uid, driven.nodes(phase))).filter(|(_, nodes)| !nodes.is_empty());
+        let some = self.0.iter().map(move |(uid, nodes)| (uid, nodes.of(phase))).filter(|(_, nodes)| !nodes.is_empty());
         let mut sessions = world.sessions.values().peekable();
         some.filter_map(move |(uid, nodes)| {
             while sessions.next_if(|session| session.uid < *uid).is_some() {}
             let session = sessions.next_if(|session| session.uid == *uid).filter(|session| !session.halted())?;
             // Nothing is done to a node because of what it was.
-            let still = move |node: &Node, drive: &Drive| drive.phase == phase && drive.session == *uid && is_free(node, drive, now);
+            let still = move |node: &Node, drive: &Drive| drive.phase == phase && drive.session == *uid && may_act_on(node, drive, now);
             Some((session, session.running()?, world.driven(nodes.iter().copied()).filter(move |(_, node, drive)| still(node, drive))))
         })
     }
 }
 
-fn is_free(node: &Node, drive: &Drive, now: Timestamp) -> bool {
+/// No call with it is under way, no person holds it, and it waits neither after an error nor for what may still become of a call of the
+/// session or the agent before.
+fn may_act_on(node: &Node, drive: &Drive, now: Timestamp) -> bool {
     node.batch.is_none() && !node.suspended && now >= drive.not_before
 }
 
-/// The nodes that one session drives and that are free, by phase: those for which an operator acts.
+/// The nodes of one session that something may be done to, by phase.
 #[derive(Debug, Default)]
-pub(crate) struct Driven {
+pub(crate) struct Actionable {
     powering_off: Vec<NodeId>,
     powering_on: Vec<NodeId>,
     configuring: Vec<NodeId>,
 }
 
-impl Driven {
-    fn of(world: &World, session: &Session, run: &Run, now: Timestamp) -> Self {
-        let mut driven = Self::default();
+impl Actionable {
+    fn among(world: &World, session: &Session, run: &Run, now: Timestamp) -> Self {
+        let mut nodes = Self::default();
         for (id, node, drive) in world.driven(run.open()).filter(|(_, _, drive)| drive.session == session.uid) {
-            driven.add(id, node, drive, now);
+            nodes.add(id, node, drive, now);
         }
-        driven
+        nodes
     }
 
     pub(crate) fn add(&mut self, id: NodeId, node: &Node, drive: &Drive, now: Timestamp) {
-        if !is_free(node, drive, now) {
+        if !may_act_on(node, drive, now) {
             return;
         }
         match drive.phase {
@@ -80,7 +82,7 @@ impl Driven {
         }
     }
 
-    fn nodes(&self, phase: Phase) -> &[NodeId] {
+    fn of(&self, phase: Phase) -> &[NodeId] {
         match phase {
             Phase::None => &[],
             Phase::PoweringOff => &self.powering_off,

@@ -252,7 +252,7 @@ pub struct Drive {
     pub hold: Option<Hold>,
     /// Refused as part of a larger batch: travels with at most so many others from now on (rule 13); 0 for no limit.
     pub together: u32,
-    /// Earliest next try after a refusal that touched nothing.
+    /// Nothing is sent before: after an error, or while a call of the session or the agent before may still take effect.
     pub not_before: Timestamp,
     /// Attempts given back because nothing showed that they were carried out.
     pub refunds: u8,

@@ -17,7 +17,7 @@ use crate::{
 
 /// An operator: looks at the World, says what it wants.
 enum Operator {
-    /// Decides for the nodes, and tells their phases.
+    /// Decides for the nodes, and tells which of them may be acted on, by phase.
     Decides(fn(&World, Timestamp) -> (Vec<Want>, ByPhase)),
     /// Acts on the nodes of one phase, and moves none to another.
     Acts(fn(&World, &ByPhase, Timestamp) -> Vec<Want>),

@@ -46,7 +46,7 @@ pub struct Case<'a> {
     pub now: Timestamp,
 }
 
-/// Decides for every driven node, and asks for what is not known. Tells which nodes are in which phase, where it decides nothing.
+/// Decides for every driven node, and asks for what is not known. Tells which nodes may be acted on, by phase, where it decides nothing.
 #[must_use]
 pub fn reconcile(world: &World, now: Timestamp) -> (Vec<Want>, ByPhase) {
     let (mut wants, mut by_phase) = (Vec::new(), ByPhase::default());
@@ -59,9 +59,9 @@ pub fn reconcile(world: &World, now: Timestamp) -> (Vec<Want>, ByPhase) {
     let by_hand: Silence = parts.iter().filter(|part| part.session.by_hand).map(|part| part.silence).sum();
     for part in parts {
         let uid = &part.session.uid;
-        let (decided, driven) = part.finish(by_hand, &mut looks);
+        let (decided, actionable) = part.finish(by_hand, &mut looks);
         if decided.is_empty() {
-            by_phase.found(uid, driven);
+            by_phase.found(uid, actionable);
         }
         wants.extend(decided);
     }

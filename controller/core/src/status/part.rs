@@ -1,6 +1,6 @@
 //! The nodes that one session drives, as the status operator goes over them.
 
-use crate::by_phase::Driven;
+use crate::by_phase::Actionable;
 use crate::model::{Drive, Node, NodeId, World};
 use crate::session::{Run, Session};
 use crate::status::looks::Looks;
@@ -15,7 +15,7 @@ pub(super) struct Part<'a> {
     pub(super) session: &'a Session,
     run: &'a Run,
     now: Timestamp,
-    driven: Driven,
+    actionable: Actionable,
     overdue: Vec<NodeId>,
     pub(super) silence: Silence,
     mass_silence: bool,
@@ -32,7 +32,7 @@ impl<'a> Part<'a> {
             session,
             run,
             now,
-            driven: Driven::default(),
+            actionable: Actionable::default(),
             overdue: Vec::new(),
             silence: Silence::lately(run, &world.options, now),
             mass_silence: false,
@@ -53,7 +53,7 @@ impl<'a> Part<'a> {
         if drive.session != self.session.uid {
             return;
         }
-        self.driven.add(id, node, drive, self.now);
+        self.actionable.add(id, node, drive, self.now);
         if drive.is_overdue(self.now) {
             self.silence.silent += usize::from(drive.booted.is_none());
             self.overdue.push(id);
@@ -74,8 +74,8 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Judges those that are overdue, and hands over what is decided of all, and which phase each was in before.
-    pub(super) fn finish(mut self, by_hand: Silence, looks: &mut Looks) -> (Vec<Want>, Driven) {
+    /// Judges those that are overdue, and hands over what is decided of all, and which may be acted on where nothing is.
+    pub(super) fn finish(mut self, by_hand: Silence, looks: &mut Looks) -> (Vec<Want>, Actionable) {
         let others = self.session.by_hand && by_hand.is_of_many(&self.world.options);
         self.mass_silence = others || self.silence.is_of_many(&self.world.options);
         if self.run.mass_timeout.is_none() && self.mass_silence {
@@ -85,6 +85,6 @@ impl<'a> Part<'a> {
         for (id, node, drive) in self.world.driven(overdue) {
             self.judge(id, node, drive, looks);
         }
-        (self.wants, self.driven)
+        (self.wants, self.actionable)
     }
 }

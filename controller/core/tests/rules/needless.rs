@@ -58,6 +58,9 @@ fn nothing_is_done_to_a_node_for_what_it_was() {
     let free = desk.world.nodes[0].clone();
     desk.world.nodes[0].drive.as_mut().unwrap().phase = Phase::PoweringOff;
     assert_eq!(opens(&desk), 0);
+    desk.world.nodes[0] = free.clone();
+    desk.world.nodes[0].drive.as_mut().unwrap().session = "another".into();
+    assert_eq!(opens(&desk), 0);
     desk.world.nodes[0] = Node { suspended: true, ..free.clone() };
     assert_eq!(opens(&desk), 0);
     desk.world.nodes[0] = Node { batch: Some(BatchId(1)), ..free.clone() };
