@@ -43,7 +43,7 @@ words! {
         RestartIfDifferent = "RestartIfDifferent",
         /// Touch no node that is on.
         Leave = "Leave",
-        /// Power-cycle also nodes of which nobody knows what they run.
+        /// Power-cycle also nodes of which nobody knows what they run. One known to run the image is left alone, as by every Boot.
         Restart = "Restart",
     }
 }
@@ -134,7 +134,7 @@ pub struct SessionSpec {
     #[schemars(length(min = 1, max = 50))]
     pub retry_of: Option<String>,
 
-    /// For Boot, what happens to nodes that are on. RestartIfDifferent (default): a node known to run another image, or the same one with other kernel parameters, is power-cycled; one of which nobody knows what it runs is left and counted. Leave: no node that is on is touched. Restart: also nodes of which nobody knows what they run are power-cycled.
+    /// For Boot, what happens to nodes that are on. RestartIfDifferent (default): a node known to run another image, or the same one with other kernel parameters, is power-cycled; one of which nobody knows what it runs is left and counted. Leave: no node that is on is touched. Restart: also nodes of which nobody knows what they run are power-cycled. A node that runs the image already is left alone in any case; operation Reboot restarts that too.
     #[serde(default)]
     pub running_nodes: RunningNodes,
 

@@ -1,6 +1,7 @@
 //! Control-plane harness, simulated site, scenarios, benchmark and demo.
 
 pub mod bench;
+mod checkout;
 pub mod control_plane;
 pub mod demo;
 pub mod figures;

@@ -188,6 +188,7 @@ fn left_words(reason: &str) -> &str {
     match reason {
         reasons::UNKNOWN_IMAGE_RUNNING => "left on with an unknown image",
         reasons::LEFT_RUNNING => "left on with another image",
+        reasons::ALREADY_ON => "on already, which mode v1 leaves",
         reasons::MAX_POWER_CYCLED => "left on by maxPowerCycled",
         reasons::POWERED_OFF => "off, so not configured",
         other => other,

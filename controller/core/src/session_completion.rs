@@ -137,7 +137,7 @@ fn message(tally: &Tally, takers: &str, retry: &str, off: &[&Xname]) -> String {
     let mut text = format!("{} of {} nodes succeeded", tally.succeeded, tally.nodes);
     let taken = format!("taken over {takers}");
     for (count, what) in
-        [(tally.failed, "failed"), (tally.left, "left as they run"), (tally.superseded, &*taken), (tally.cancelled, "cancelled")]
+        [(tally.failed, "failed"), (tally.left, "left running"), (tally.superseded, &*taken), (tally.cancelled, "cancelled")]
     {
         if count > 0 {
             text.push_str(&format!(", {count} {what}"));
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn the_message_says_first_what_succeeded() {
         let tally = Tally { nodes: 64, succeeded: 37, left: 27, ..Tally::default() };
-        assert_eq!(message(&tally, "", "s", &[]), "37 of 64 nodes succeeded, 27 left as they run.");
+        assert_eq!(message(&tally, "", "s", &[]), "37 of 64 nodes succeeded, 27 left running.");
         let names: Vec<Xname> = ["x1000c0s5b0n0", "x1000c0s6b0n0"].iter().map(|name| Xname::parse(name).unwrap()).collect();
         let tally = Tally { nodes: 5, succeeded: 1, failed: 1, cancelled: 3, ..Tally::default() };
         assert_eq!(
@@ -194,6 +194,6 @@ mod tests {
         let tally = Tally { nodes: 64, left: 64, ..Tally::default() };
         let taken = Tally { nodes: 2, succeeded: 1, superseded: 1, ..Tally::default() };
         assert_eq!(message(&taken, "by b and hand", "s", &[]), "1 of 2 nodes succeeded, 1 taken over by b and hand.");
-        assert!(message(&tally, "", "s", &[]).starts_with("0 of 64 nodes succeeded, 64 left as they run. None failed"));
+        assert!(message(&tally, "", "s", &[]).starts_with("0 of 64 nodes succeeded, 64 left running. None failed"));
     }
 }

@@ -240,7 +240,7 @@ impl Case<'_> {
                 reasons::ALREADY_ON,
                 "It was on, and a Boot of mode v1 powers on only what is off. To restart it: operation Reboot, or runningNodes: Restart.",
             ),
-            (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Leave) if same => Decision::AlreadyBooted,
+            (PlannedOperation::Boot, _) if same => Decision::AlreadyBooted,
             (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Leave) if image.is_none() && self.is_retry() => {
                 self.still_failed()
             }

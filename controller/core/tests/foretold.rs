@@ -111,7 +111,10 @@ fn the_preview_is_what_the_operator_would_decide() {
         )
     );
     let restart = SessionSpec { running_nodes: bos_crds::RunningNodes::Restart, ..spec(Operation::Boot) };
-    assert_eq!(preview(restart), format!("5 nodes will be acted on: 1 powered on, 3 power-cycled, 1 of unknown power{excluded}"));
+    assert_eq!(
+        preview(restart),
+        format!("4 of 5 nodes will be acted on: 1 powered on, 2 power-cycled, 1 runs the image already, 1 of unknown power{excluded}")
+    );
     let bound = SessionSpec { max_power_cycled: Some(2), ..spec(Operation::Reboot) };
     assert_eq!(
         preview(bound),

@@ -1,10 +1,12 @@
 //! Where the control plane's binaries are: in `KUBEBUILDER_ASSETS` where set, otherwise in the cache that
 //! `hack/control-plane/build.sh` fills.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
+
+use crate::checkout::checkout;
 
 /// The folder that administrators and other projects use for a ready-made control plane.
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
@@ -50,7 +52,7 @@ fn locate(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
 
 /// Runs the build script; its last line is the folder.
 fn build(names: &[&str]) -> anyhow::Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hack/control-plane/build.sh");
+    let script = checkout().join("hack/control-plane/build.sh");
     let output = Command::new(&script)
         .args(names)
         .stdin(Stdio::null())

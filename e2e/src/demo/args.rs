@@ -25,7 +25,7 @@ FAULTS (--faults, separated by commas; N nodes from the first one on, S seconds)
   latency=S           every call of a service takes S seconds longer
   errors=SHARE        this share of all calls, 0 to 1, is answered 503
   kill=S              the operator is killed with -9 every S seconds while the Session runs
-  Faults of nodes make the operator wait for deadlines, which the demo shortens to the boot time and ten seconds (--boot-wait).
+  Faults of nodes make the operator wait for deadlines, which the demo shortens to the longest boot time and ten seconds (--boot-wait).
 
 MAKE
   make demo [NODES=100] [ONCE=1] [BOOT_TIME=3] [FAULTS=...] [OPERATION=Boot] [POWER=pcs] [MODE=v2] [WEBHOOK=1]

@@ -1,11 +1,13 @@
 //! The programs under test. Under cargo they are built before they are run, so that nobody measures or tests the one of yesterday.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
+
+use crate::checkout::checkout;
 
 /// Set to the path of an operator to run that one and build nothing.
 const OPERATOR: &str = "BOS_OPERATOR_BIN";
@@ -100,7 +102,7 @@ fn build(name: &str, flags: &[&str]) -> anyhow::Result<PathBuf> {
     let mut command = Command::new(cargo);
     // The whole workspace's choice of features, so that what `make` has built is not built once more in another form.
     command.args(["build", "--workspace", "--bin", name, "--message-format=json-render-diagnostics"]).args(flags);
-    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).stdin(Stdio::null()).stderr(Stdio::inherit());
+    command.current_dir(checkout()).stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = command.output().with_context(|| format!("running cargo build --bin {name}"))?;
     anyhow::ensure!(output.status.success(), "cargo build --bin {name} failed; its messages are above");
     executable(&output.stdout, name).with_context(|| format!("cargo built no {name}"))

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use crate::checkout::checkout;
 use crate::control_plane::ControlPlane;
 
 /// The operator's service account.
@@ -12,7 +13,7 @@ pub(super) const SERVICE_ACCOUNT: &str = "bos-operator";
 
 /// Where the manifests are.
 pub(super) fn manifests() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests")
+    checkout().join("manifests")
 }
 
 /// Applies CRDs, then everything else, then the options that differ. The operator has the rights of its own roles and no others.

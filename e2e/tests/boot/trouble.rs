@@ -98,7 +98,7 @@ pub async fn unknown_image(bench: &Bench, range: Range<usize>) -> Result {
     let counts = ended.status.clone().unwrap().counts;
     assert_eq!((counts.succeeded, counts.left_running, counts.failed, counts.power_cycled), (3, 1, 0, 0), "{ended:?}");
     assert_eq!(outcome(&ended), "Succeeded/Succeeded");
-    assert!(message(&ended).contains("1 left as they run"), "{}", message(&ended));
+    assert!(message(&ended).contains("1 left running"), "{}", message(&ended));
     bench.assert_commands(&mark, &nodes[..1], Commands::NONE);
     bench.assert_commands(&mark, &nodes[1..], Commands::ONE_ON);
     assert!(told(bench, &nodes[0]).await?.0.ends_with("/UnknownImageRunning"));

@@ -5,7 +5,7 @@ use bos_crds::{SessionStatus, reasons};
 
 use super::{SAMPLE, services};
 use crate::hostlist;
-use crate::model::{HoldReason, World};
+use crate::model::{EndKind, HoldReason, Phase, World};
 use crate::plan::PlannedOperation;
 use crate::project::{stop_note, stop_switch};
 use crate::session::{Run, Session, SessionEnd, SessionOutcome, Stage};
@@ -101,7 +101,16 @@ fn mass_timeout(world: &World, session: &Session, run: &Run, over: bool) -> Stri
         some => format!(" {some} failed for it and were left on: {}.", hostlist::fold(given_up, SAMPLE)),
     };
     if over {
-        return format!("It has ended. Many nodes fell silent together, and no more of them were power-cycled.{failed}");
+        let on_the_way = run
+            .slots
+            .iter()
+            .filter(|slot| slot.reached == Phase::PoweringOn && slot.end.as_ref().is_some_and(|end| end.kind == EndKind::Cancelled));
+        let names: Vec<&Xname> = on_the_way.filter_map(|slot| Some(&world.node(slot.node)?.xname)).collect();
+        let cancelled = match names.len() {
+            0 => String::new(),
+            some => format!(" {some} were cancelled before they had booted: {}.", hostlist::fold(names, SAMPLE)),
+        };
+        return format!("It has ended. Many nodes fell silent together, and no more of them were power-cycled.{failed}{cancelled}");
     }
     let held = run.open().filter_map(|id| {
         let node = world.node(id)?;
@@ -114,7 +123,7 @@ fn mass_timeout(world: &World, session: &Session, run: &Run, over: bool) -> Stri
         format!(" Silent now: {count}: {sample}. What is not heard until {} fails and is left on.", until.clock())
     });
     format!(
-        "Many nodes fell silent together, which is rarely their own fault, so no more of them are power-cycled.{silent}{failed} Look why they cannot report: image, network, the route of reports to the operator. A person decides: wait, or cancel the Session; afterwards a Session with operation Reboot and retryOf: {} restarts those that failed.",
+        "Many nodes fell silent together, which is rarely their own fault, so no more of them are power-cycled.{silent}{failed} Look why they cannot report: image, network, the route of reports to the operator. A person decides: wait, and restart those that have failed by a Session with operation Reboot and retryOf: {}; or cancel this one, and restart those that were left by a Reboot with a limit.",
         session.name
     )
 }

@@ -161,6 +161,19 @@ mod rule_03_booted_on_evidence {
         assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
     }
 
+    /// A person who wants that too says Reboot.
+    #[test]
+    fn nor_is_a_node_that_runs_the_image_restarted_by_a_boot() {
+        for running in [RunningPolicy::RestartIfDifferent, RunningPolicy::Leave, RunningPolicy::Restart] {
+            let mut desk = boot_with(1, |plan| plan.running = running);
+            desk.runs(0, "new");
+            let _ = desk.pass();
+            desk.power(0, Power::On);
+            assert!(desk.leaves().is_empty(), "{running:?}");
+            assert_eq!(desk.end(0), Some((EndKind::Succeeded, "")), "{running:?}");
+        }
+    }
+
     #[test]
     fn an_image_reported_too_long_ago_is_unknown() {
         let mut desk = boot(1);
