@@ -125,7 +125,7 @@ fn retry_hint(session: &Session, run: &Run) -> String {
         hint.push_str(&format!(" and operation: {}", operation.as_str()));
     }
     if boot && failed.iter().any(|reason| left_on.contains(reason)) {
-        hint.push_str(" and runningNodes: Restart, which power-cycles those that are left on");
+        hint.push_str(" and runningNodes: Restart, which power-cycles those that are on, unless they say that they run the image");
     }
     if boot && failed.iter().any(|reason| [reasons::CONFIGURATION_FAILED, reasons::CONFIGURATION_TIMEOUT].contains(reason)) {
         hint.push_str("; operation: Configure where only the configuration failed");

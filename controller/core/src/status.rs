@@ -238,7 +238,7 @@ impl Case<'_> {
             (PlannedOperation::Boot, RunningPolicy::Skip) if self.is_retry() => self.still_failed(),
             (PlannedOperation::Boot, RunningPolicy::Skip) => self.left(
                 reasons::ALREADY_ON,
-                "It was on, and a Boot of mode v1 powers on only what is off. To restart it: operation Reboot, or runningNodes: Restart.",
+                "It was on, and a Boot of mode v1 powers on only what is off. To restart it: operation Reboot.",
             ),
             (PlannedOperation::Boot, _) if same => Decision::AlreadyBooted,
             (PlannedOperation::Boot, RunningPolicy::RestartIfDifferent | RunningPolicy::Leave) if image.is_none() && self.is_retry() => {
@@ -266,8 +266,14 @@ impl Case<'_> {
 
     /// It failed in the Session that is tried again, and stays failed, so that it can be tried again once more.
     fn still_failed(&self) -> Decision {
+        let why = match self.run.plan.running {
+            RunningPolicy::Skip => "is on, and a Boot of mode v1 powers on only what is off",
+            RunningPolicy::RestartIfDifferent | RunningPolicy::Leave | RunningPolicy::Restart => {
+                "is on and runs an image we do not know, so this Boot left it alone"
+            }
+        };
         let message = format!(
-            "It failed before, is on and runs an image we do not know, so this Boot left it alone. To restart it: a Session with retryOf: {} and runningNodes: Restart.",
+            "It failed before, {why}. To restart it, unless it says that it runs the image: a Session with retryOf: {} and runningNodes: Restart.",
             self.session.name
         );
         Decision::End(EndKind::Failed, reasons::UNKNOWN_IMAGE_RUNNING.into(), message.into())

@@ -101,10 +101,10 @@ fn mass_timeout(world: &World, session: &Session, run: &Run, over: bool) -> Stri
         some => format!(" {some} failed for it and were left on: {}.", hostlist::fold(given_up, SAMPLE)),
     };
     if over {
-        let on_the_way = run
-            .slots
-            .iter()
-            .filter(|slot| slot.reached == Phase::PoweringOn && slot.end.as_ref().is_some_and(|end| end.kind == EndKind::Cancelled));
+        let on_the_way = run.slots.iter().filter(|slot| {
+            matches!(slot.reached, Phase::PoweringOff | Phase::PoweringOn)
+                && slot.end.as_ref().is_some_and(|end| end.kind == EndKind::Cancelled)
+        });
         let names: Vec<&Xname> = on_the_way.filter_map(|slot| Some(&world.node(slot.node)?.xname)).collect();
         let cancelled = match names.len() {
             0 => String::new(),
@@ -123,7 +123,7 @@ fn mass_timeout(world: &World, session: &Session, run: &Run, over: bool) -> Stri
         format!(" Silent now: {count}: {sample}. What is not heard until {} fails and is left on.", until.clock())
     });
     format!(
-        "Many nodes fell silent together, which is rarely their own fault, so no more of them are power-cycled.{silent}{failed} Look why they cannot report: image, network, the route of reports to the operator. A person decides: wait, and restart those that have failed by a Session with operation Reboot and retryOf: {}; or cancel this one, and restart those that were left by a Reboot with a limit.",
+        "Many nodes fell silent together, which is rarely their own fault, so no more of them are power-cycled.{silent}{failed} Look why they cannot report: image, network, the route of reports to the operator. A person decides: wait, and when it has ended restart those that have failed by a Session with operation Reboot and retryOf: {}; or cancel it, and restart those that it leaves by a Reboot with a limit.",
         session.name
     )
 }

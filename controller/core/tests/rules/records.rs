@@ -64,7 +64,7 @@ mod retry_of {
         assert_eq!(desk.end(0), Some((EndKind::Failed, reasons::UNKNOWN_IMAGE_RUNNING)));
         let _ = desk.pass();
         let Stage::Ended(ended) = &desk.world.sessions[&desk.uid].stage else { panic!() };
-        let hint = "To try those again: a Session with retryOf: name-of-retry and runningNodes: Restart, which power-cycles those that are left on.";
+        let hint = "To try those again: a Session with retryOf: name-of-retry and runningNodes: Restart, which power-cycles those that are on, unless they say that they run the image.";
         assert!(ended.end.message.ends_with(hint), "{}", ended.end.message);
     }
 
