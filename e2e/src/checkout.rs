@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// Tells a checkout from other folders.
-const MARK: &str = "hack/control-plane/build.sh";
+/// Builds the control plane. That it is there tells a checkout from other folders.
+pub(crate) const CONTROL_PLANE_SCRIPT: &str = "hack/control-plane/build.sh";
 
 /// The checkout that the program was started in; outside of any, the one in which it was compiled.
 pub(crate) fn checkout() -> PathBuf {
@@ -13,7 +13,7 @@ pub(crate) fn checkout() -> PathBuf {
 }
 
 fn around(here: &Path) -> Option<PathBuf> {
-    here.ancestors().find(|folder| folder.join(MARK).is_file()).map(Path::to_path_buf)
+    here.ancestors().find(|folder| folder.join(CONTROL_PLANE_SCRIPT).is_file()).map(Path::to_path_buf)
 }
 
 #[cfg(test)]
@@ -26,7 +26,7 @@ mod tests {
         let inner = folder.path().join("e2e/src");
         std::fs::create_dir_all(&inner).unwrap();
         assert_eq!(around(&inner), None);
-        let mark = folder.path().join(MARK);
+        let mark = folder.path().join(CONTROL_PLANE_SCRIPT);
         std::fs::create_dir_all(mark.parent().unwrap()).unwrap();
         std::fs::write(mark, "").unwrap();
         assert_eq!(around(&inner).as_deref(), Some(folder.path()));

@@ -79,3 +79,12 @@ fn silent(count: usize) -> Desk {
     desk.power_of_all(Power::On);
     desk
 }
+
+/// Nodes that have been powered on are seen on at the deadline of their boot, and once more when that has been taken in.
+fn seen_on_at_the_deadline(desk: &mut Desk) {
+    desk.wait(desk.world.options.max_boot_wait);
+    desk.power_of_all(Power::On);
+    let _ = desk.pass();
+    desk.wait(SECOND);
+    desk.power_of_all(Power::On);
+}

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
-use crate::checkout::checkout;
+use crate::checkout::{CONTROL_PLANE_SCRIPT, checkout};
 
 /// The folder that administrators and other projects use for a ready-made control plane.
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
@@ -52,7 +52,7 @@ fn locate(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
 
 /// Runs the build script; its last line is the folder.
 fn build(names: &[&str]) -> anyhow::Result<PathBuf> {
-    let script = checkout().join("hack/control-plane/build.sh");
+    let script = checkout().join(CONTROL_PLANE_SCRIPT);
     let output = Command::new(&script)
         .args(names)
         .stdin(Stdio::null())

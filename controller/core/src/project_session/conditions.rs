@@ -5,10 +5,10 @@ use bos_crds::{SessionStatus, reasons};
 
 use super::{SAMPLE, services};
 use crate::hostlist;
-use crate::model::{EndKind, HoldReason, Phase, World};
+use crate::model::{End, EndKind, HoldReason, Phase, World};
 use crate::plan::PlannedOperation;
 use crate::project::{stop_note, stop_switch};
-use crate::session::{Run, Session, SessionEnd, SessionOutcome, Stage};
+use crate::session::{Run, Session, SessionEnd, SessionOutcome, Slot, Stage};
 use crate::time::Timestamp;
 use crate::xname::Xname;
 
@@ -92,24 +92,23 @@ fn held_up(world: &World, session: &Session) -> Option<(&'static str, String)> {
 /// Nothing goes on in a Session whose agent is not at work yet.
 const AGENT_AWAITED: [&str; 2] = [reasons::AGENT_WAITING, reasons::AGENT_STARTING];
 
+/// How many nodes ended so, and which: ` 2 failed: x1000c0s0b0n[0-1].`; empty where there are none.
+fn ended_so(world: &World, run: &Run, what: &str, so: impl Fn(&Slot, &End) -> bool) -> String {
+    let ended = run.slots.iter().filter(|slot| slot.end.as_ref().is_some_and(|end| so(slot, end)));
+    let names: Vec<&Xname> = ended.filter_map(|slot| Some(&world.node(slot.node)?.xname)).collect();
+    match names.len() {
+        0 => String::new(),
+        some => format!(" {some} {what}: {}.", hostlist::fold(names, SAMPLE)),
+    }
+}
+
 /// Which nodes are silent, until when they are waited for, and what a person can do.
 fn mass_timeout(world: &World, session: &Session, run: &Run, over: bool) -> String {
-    let given_up = run.slots.iter().filter(|slot| slot.end.as_ref().is_some_and(|end| &*end.reason == reasons::MASS_BOOT_TIMEOUT));
-    let given_up: Vec<&Xname> = given_up.filter_map(|slot| Some(&world.node(slot.node)?.xname)).collect();
-    let failed = match given_up.len() {
-        0 => String::new(),
-        some => format!(" {some} failed for it and were left on: {}.", hostlist::fold(given_up, SAMPLE)),
-    };
+    let failed = ended_so(world, run, "failed for it and were left on", |_, end| &*end.reason == reasons::MASS_BOOT_TIMEOUT);
     if over {
-        let on_the_way = run.slots.iter().filter(|slot| {
-            matches!(slot.reached, Phase::PoweringOff | Phase::PoweringOn)
-                && slot.end.as_ref().is_some_and(|end| end.kind == EndKind::Cancelled)
+        let cancelled = ended_so(world, run, "were cancelled before they had booted", |slot, end| {
+            end.kind == EndKind::Cancelled && matches!(slot.reached, Phase::PoweringOff | Phase::PoweringOn)
         });
-        let names: Vec<&Xname> = on_the_way.filter_map(|slot| Some(&world.node(slot.node)?.xname)).collect();
-        let cancelled = match names.len() {
-            0 => String::new(),
-            some => format!(" {some} were cancelled before they had booted: {}.", hostlist::fold(names, SAMPLE)),
-        };
         return format!("It has ended. Many nodes fell silent together, and no more of them were power-cycled.{failed}{cancelled}");
     }
     let held = run.open().filter_map(|id| {

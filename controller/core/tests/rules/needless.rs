@@ -55,19 +55,19 @@ fn nothing_is_done_to_a_node_for_what_it_was() {
     let before = ByPhase::default().completed(&desk.world, desk.now);
     let opens = |desk: &Desk| power_on::reconcile(&desk.world, &before, desk.now).len();
     assert_eq!(opens(&desk), 1);
-    let free = desk.world.nodes[0].clone();
-    desk.world.nodes[0].drive.as_mut().unwrap().phase = Phase::PoweringOff;
-    assert_eq!(opens(&desk), 0);
-    desk.world.nodes[0] = free.clone();
-    desk.world.nodes[0].drive.as_mut().unwrap().session = "another".into();
-    assert_eq!(opens(&desk), 0);
-    desk.world.nodes[0] = Node { suspended: true, ..free.clone() };
-    assert_eq!(opens(&desk), 0);
-    desk.world.nodes[0] = Node { batch: Some(BatchId(1)), ..free.clone() };
-    assert_eq!(opens(&desk), 0);
-    desk.world.nodes[0] = free;
-    desk.world.nodes[0].drive.as_mut().unwrap().not_before = desk.now + MINUTE;
-    assert_eq!(opens(&desk), 0);
+    let (free, later) = (desk.world.nodes[0].clone(), desk.now + MINUTE);
+    let changes: [&dyn Fn(&mut Node); 5] = [
+        &|node| node.drive.as_mut().unwrap().phase = Phase::PoweringOff,
+        &|node| node.drive.as_mut().unwrap().session = "another".into(),
+        &|node| node.drive.as_mut().unwrap().not_before = later,
+        &|node| node.suspended = true,
+        &|node| node.batch = Some(BatchId(1)),
+    ];
+    for (index, change) in changes.iter().enumerate() {
+        desk.world.nodes[0] = free.clone();
+        change(&mut desk.world.nodes[0]);
+        assert_eq!(opens(&desk), 0, "change {index}");
+    }
 }
 
 #[test]

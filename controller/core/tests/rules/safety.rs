@@ -17,6 +17,7 @@ use crate::fixture::seen;
 use crate::fixture::setup;
 use crate::fixture::snapshot as inventory;
 use crate::fixture::world;
+use crate::seen_on_at_the_deadline;
 use crate::silent;
 use bos_core::batch::Outcome;
 use bos_core::batch::Task;
@@ -274,11 +275,7 @@ mod rule_08_silence {
             let _ = desk.report(index, &token());
         }
         let _ = desk.pass();
-        desk.wait(desk.world.options.max_boot_wait);
-        desk.power(0, Power::On);
-        let _ = desk.pass();
-        desk.wait(SECOND);
-        desk.power(0, Power::On);
+        seen_on_at_the_deadline(&mut desk);
         assert_eq!(desk.one().order, Order::Power(PowerAction::SoftOff));
         assert_eq!((desk.drive(8).phase, desk.run().mass_timeout), (Phase::Configuring, None));
     }

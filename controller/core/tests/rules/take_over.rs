@@ -9,7 +9,7 @@ use bos_crds::reasons;
 
 use crate::desk::{Desk, token};
 use crate::fixture::{digest, plan, run_plan};
-use crate::{MINUTE, SECOND, boot, booting};
+use crate::{MINUTE, SECOND, boot, booting, seen_on_at_the_deadline};
 
 /// One node, powered on by the first session, which the second one has taken before it reported.
 fn taken(operation: PlannedOperation, image: &str, configuration: &str, running: RunningPolicy) -> Desk {
@@ -106,11 +106,7 @@ fn a_silent_boot_that_was_found_is_left_where_running_nodes_are() {
         (desk.plan.running, desk.plan.max_power_cycled) = (running, most);
         desk.uid = run_plan(&mut desk.world, "second", desk.plan.clone(), desk.now);
         let _ = desk.pass();
-        desk.wait(desk.world.options.max_boot_wait);
-        desk.power(0, Power::On);
-        let _ = desk.pass();
-        desk.wait(SECOND);
-        desk.power(0, Power::On);
+        seen_on_at_the_deadline(&mut desk);
         match reason {
             Some(reason) => {
                 assert_eq!(desk.leaves(), Vec::new());
@@ -131,11 +127,7 @@ fn a_silent_boot_that_was_found_comes_after_others_where_few_may_be_cycled() {
     desk.plan = plan(PlannedOperation::Boot, 2, "new", "");
     (desk.plan.running, desk.plan.max_power_cycled) = (RunningPolicy::RestartIfDifferent, Some(1));
     desk.uid = run_plan(&mut desk.world, "second", desk.plan.clone(), desk.now);
-    desk.wait(desk.world.options.max_boot_wait);
-    desk.power_of_all(Power::On);
-    let _ = desk.pass();
-    desk.wait(SECOND);
-    desk.power_of_all(Power::On);
+    seen_on_at_the_deadline(&mut desk);
     let _ = desk.pass();
     assert_eq!((desk.end(0).map(|(_, reason)| reason), desk.drive(1).phase), (Some(reasons::MAX_POWER_CYCLED), Phase::PoweringOff));
 }
