@@ -12,8 +12,20 @@ use tokio::time::Instant;
 
 use crate::reports::{self, ReportAnswer};
 
-/// Writes a second, with as many at once after a pause.
-const RATE: usize = 4;
+/// How many writes may begin within how long; as many at once after a pause.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    writes: usize,
+    within: Duration,
+}
+
+/// Of all writes.
+const PACE: Pace = Pace { writes: 4, within: Duration::from_secs(1) };
+
+/// A write for which nodes alone wait begins only if fewer than these did, whatever they were for. The first of thousands that report
+/// within a second would have all of its four writes within a tenth of it, and the others would wait until it is over: so one is kept
+/// for its second half. Calls follow each other, and are not kept waiting for that.
+const REPORTS_PACE: Pace = Pace { writes: 3, within: Duration::from_millis(500) };
 
 /// What nobody waits for is gathered this long.
 const GATHERED: Duration = Duration::from_secs(1);
@@ -128,7 +140,7 @@ impl Journals {
         let Some(state) = self.states.get_mut(uid) else { return };
         let since = state.dirty.take();
         state.begun.push_back(now);
-        while state.begun.len() > RATE {
+        while state.begun.len() > PACE.writes {
             state.begun.pop_front();
         }
         state.underway = Some(Write { waiting: std::mem::take(&mut state.waiting), as_of, since, begun: now });
@@ -197,22 +209,23 @@ impl State {
         }
         let last = self.begun.back();
         let gathered = self.dirty.is_some() && last.is_none_or(|last| now.duration_since(*last) >= GATHERED);
-        let allowed = self.allowed_at().is_none_or(|allowed| now >= allowed);
-        self.due_at().is_some_and(|due| now >= due) || (allowed && gathered)
+        self.due_at().is_some_and(|due| now >= due) || gathered
     }
 
-    /// When what a call or a node waits for is to be written. A write that takes long is not begun for the first of those that come
+    /// When what a call or a node waits for is to be written, as its pace allows. A write that takes long is not begun for the first of those that come
     /// together: it would carry little, the next ones would follow at once, and the last would wait until a second is over.
     fn due_at(&self) -> Option<Instant> {
         let dirty = self.dirty.filter(|_| !self.waiting.is_empty() && self.underway.is_none())?;
         let (ended, took) = self.ended.unwrap_or((dirty, Duration::ZERO));
         let company = (took / COMPANY_SHARE).min(LONGEST_COMPANY);
-        Some((dirty.max(ended) + company).max(self.allowed_at().unwrap_or(dirty)))
+        let of_reports = if self.waiting.batches.is_empty() { self.allowed_at(REPORTS_PACE) } else { None };
+        let allowed = self.allowed_at(PACE).max(of_reports);
+        Some((dirty.max(ended) + company).max(allowed.unwrap_or(dirty)))
     }
 
-    /// When the next write is allowed, if there were as many as may be.
-    fn allowed_at(&self) -> Option<Instant> {
-        self.begun.front().filter(|_| self.begun.len() >= RATE).map(|first| *first + Duration::from_secs(1))
+    /// When that pace allows the next write, if as many began as may.
+    fn allowed_at(&self, pace: Pace) -> Option<Instant> {
+        self.begun.iter().nth_back(pace.writes - 1).map(|first| *first + pace.within)
     }
 
     fn is_old(&self, now: Instant, heartbeat: Duration) -> bool {
@@ -265,7 +278,7 @@ mod tests {
     fn four_writes_a_second() {
         let (uid, mut journals) = (SessionUid::from("u"), Journals::default());
         let mut begun = Vec::new();
-        for number in 0..=RATE {
+        for number in 0..=PACE.writes {
             journals.await_call(&uid, BatchId(number as u64));
             let due = journals.next_due().unwrap();
             assert_eq!(journals.due(due, |_| true), vec![uid.clone()]);
@@ -274,7 +287,76 @@ mod tests {
             journals.written(&uid);
             begun.push(due);
         }
-        assert!(begun[RATE - 1] < begun[0] + Duration::from_secs(1) && begun[RATE] >= begun[0] + Duration::from_secs(1), "{begun:?}");
+        let (fourth, fifth) = (begun[PACE.writes - 1], begun[PACE.writes]);
+        assert!(fourth < begun[0] + PACE.within && fifth >= begun[0] + PACE.within, "{begun:?}");
+    }
+
+    /// The longest that one of the nodes waits that report one after the other for so long, each millisecond, while a write takes 20 ms;
+    /// with the number of writes.
+    async fn reports_within(millis: u64) -> (Duration, usize) {
+        let (uid, mut journals, start) = (SessionUid::from("u"), Journals::default(), Instant::now());
+        let (mut nodes, mut longest, mut begun) = (Vec::new(), Duration::ZERO, Vec::new());
+        while start.elapsed() < Duration::from_millis(millis) || !nodes.is_empty() {
+            if start.elapsed() < Duration::from_millis(millis) {
+                let (tx, rx) = oneshot::channel();
+                journals.await_report(&uid, tx);
+                nodes.push((Instant::now(), rx));
+            }
+            if journals.underway(&uid).is_some_and(|took| took >= Duration::from_millis(20)) {
+                journals.written(&uid);
+            }
+            nodes.retain_mut(|(reported, answer)| {
+                let waits = answer.try_recv().is_err();
+                longest = if waits { longest } else { longest.max(reported.elapsed()) };
+                waits
+            });
+            if !journals.due(Instant::now(), |_| false).is_empty() {
+                journals.begin(&uid, Timestamp::default(), Instant::now());
+                begun.push(Instant::now());
+            }
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert!(start.elapsed() < Duration::from_millis(millis) + 2 * PACE.within, "{} nodes wait still", nodes.len());
+        }
+        let crowded = begun.windows(PACE.writes + 1).find(|writes| writes[PACE.writes] - writes[0] < PACE.within);
+        assert_eq!(crowded, None, "more than four within a second");
+        (longest, begun.len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_nodes_that_report_within_a_second_none_waits_for_its_end() {
+        for millis in [2, 50, 100, 300, 800, 5000] {
+            let (longest, writes) = reports_within(millis).await;
+            assert!(longest <= Duration::from_millis(550), "reports of {millis} ms: {longest:?}, {writes} writes");
+        }
+        let (longest, writes) = reports_within(50).await;
+        assert!(longest <= Duration::from_millis(60) && writes == 3, "a few wait for no more than a write: {longest:?}, {writes} writes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reports_after_calls_keep_to_the_pace_of_all() {
+        let (uid, mut journals, first) = (SessionUid::from("u"), Journals::default(), Instant::now());
+        for number in 0..PACE.writes {
+            journals.await_call(&uid, BatchId(number as u64));
+            journals.begin(&uid, Timestamp::default(), first);
+            journals.written(&uid);
+        }
+        tokio::time::advance(PACE.within / 2).await;
+        journals.await_report(&uid, oneshot::channel().0);
+        assert_eq!(journals.next_due(), Some(first + PACE.within));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_does_not_wait_like_reports() {
+        let (uid, mut journals, now) = (SessionUid::from("u"), Journals::default(), Instant::now());
+        for _ in 0..REPORTS_PACE.writes {
+            journals.await_report(&uid, oneshot::channel().0);
+            journals.begin(&uid, Timestamp::default(), now);
+            journals.written(&uid);
+        }
+        journals.await_report(&uid, oneshot::channel().0);
+        assert_eq!(journals.next_due(), Some(now + REPORTS_PACE.within));
+        journals.await_call(&uid, BatchId(1));
+        assert_eq!(journals.next_due(), Some(now));
     }
 
     #[test]
