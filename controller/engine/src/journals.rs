@@ -212,18 +212,17 @@ impl State {
         self.due_at().is_some_and(|due| now >= due) || gathered
     }
 
-    /// When what a call or a node waits for is to be written, as its pace allows. A write that takes long is not begun for the first of those that come
-    /// together: it would carry little, the next ones would follow at once, and the last would wait until a second is over.
+    /// When what a call or a node waits for is to be written, as its pace allows. A write that takes long is not begun for the first of
+    /// those that come together: it would carry little, the next ones would follow at once, and the last would wait until a second is over.
     fn due_at(&self) -> Option<Instant> {
         let dirty = self.dirty.filter(|_| !self.waiting.is_empty() && self.underway.is_none())?;
         let (ended, took) = self.ended.unwrap_or((dirty, Duration::ZERO));
         let company = (took / COMPANY_SHARE).min(LONGEST_COMPANY);
         let of_reports = if self.waiting.batches.is_empty() { self.allowed_at(REPORTS_PACE) } else { None };
-        let allowed = self.allowed_at(PACE).max(of_reports);
-        Some((dirty.max(ended) + company).max(allowed.unwrap_or(dirty)))
+        Some(dirty.max(ended) + company).max(self.allowed_at(PACE)).max(of_reports)
     }
 
-    /// When that pace allows the next write, if as many began as may.
+    /// When that pace allows the next write; None if fewer began than may.
     fn allowed_at(&self, pace: Pace) -> Option<Instant> {
         self.begun.iter().nth_back(pace.writes - 1).map(|first| *first + pace.within)
     }
